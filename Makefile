@@ -1,0 +1,118 @@
+# primgr: one static binary beside PostgreSQL. `make help` lists the targets.
+#
+# Debian's libpq.a cannot be linked statically (GSSAPI and LDAP have no static libraries) and its
+# cpp-httplib is too old or a shared library, so both are built from Debian *source* packages, fetched
+# through apt with a private sources list and private state below build/: the machine's own apt
+# configuration is untouched, and the archive's signature is checked.
+
+VERSION        = 1.0.0
+
+# Where the sources of cpp-httplib and libpq come from.
+DEBIAN_MIRROR  = http://deb.debian.org/debian
+DEBIAN_SUITE   = forky
+DEBIAN_KEYRING = /usr/share/keyrings/debian-archive-keyring.gpg
+HTTPLIB_PACKAGE    = cpp-httplib
+POSTGRESQL_PACKAGE = postgresql-18
+# Without network: the folder that holds httplib.h, and an unpacked PostgreSQL source tree.
+HTTPLIB_DIR    =
+POSTGRESQL_DIR =
+
+PACKAGES       = g++ pkg-config libssl-dev nlohmann-json3-dev doctest-dev \
+                 bison flex perl dpkg-dev ca-certificates debian-archive-keyring
+
+CXX      = g++
+WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror
+CXXFLAGS = -O2 -g -fstack-protector-strong -D_FORTIFY_SOURCE=2
+LDFLAGS  = -static
+
+B        = build
+STD      = -std=c++20 -pthread -DPRIMGR_VERSION='"$(VERSION)"'
+INCLUDES = -isystem $(B)/httplib -isystem $(B)/libpq/include
+LIBPQ    = $(addprefix $(B)/libpq/lib/,libpq.a libpgcommon_shlib.a libpgport_shlib.a)
+OPENSSL  = $$(pkg-config --static --libs openssl)
+FETCHED  = $(B)/httplib/httplib.h $(B)/libpq/.built
+
+.DELETE_ON_ERROR:
+.PHONY: all help packages check demo format clean distclean
+
+all: primgr ## build ./primgr, statically linked, with all it needs fetched on the way
+
+help: ## list the targets
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+primgr: $(B)/primgr.o $(B)/repmgr_node.o
+	$(CXX) $(CXXFLAGS) -pthread $(LDFLAGS) -o $(B)/$@ $^ $(LIBPQ) $(OPENSSL)
+	strip -o $@ $(B)/$@
+
+$(B)/%.o: %.cpp repmgr_node.hpp Makefile $(FETCHED)
+	$(CXX) $(STD) $(WARNINGS) $(CXXFLAGS) $(INCLUDES) -c -o $@ $<
+
+# ---- what the build stands on -------------------------------------------------------------------
+
+# $(call install,packages): installs those that are missing, through sudo when not root.
+define install
+missing=; for p in $(1); do \
+  case "$$(dpkg-query -W -f='$${db:Status-Status}' $$p 2>/dev/null)" in installed) ;; *) missing="$$missing $$p";; esac; \
+done; \
+[ -z "$$missing" ] || { \
+  command -v apt-get >/dev/null || { echo "primgr: missing$$missing, and no apt-get to install them: install their like by hand" >&2; exit 1; }; \
+  sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+  [ -z "$$sudo" ] || command -v sudo >/dev/null || { echo "primgr: missing$$missing: run as root: apt-get install$$missing" >&2; exit 1; }; \
+  echo "primgr: installing$$missing"; \
+  { $$sudo apt-get update && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$missing; } \
+    >$(B)/packages.log 2>&1 || { tail -n 3 $(B)/packages.log >&2; \
+    echo "primgr: apt-get could not install$$missing (whole output in $(B)/packages.log): install them by hand, then make again" >&2; exit 1; }; \
+}
+endef
+
+packages: $(B)/packages.stamp ## install the Debian packages that the build needs
+
+$(B)/packages.stamp: Makefile
+	@mkdir -p $(B)
+	@$(call install,$(PACKAGES))
+	@touch $@
+
+# $(call fetch,source package): leaves its unpacked tree in build/src/<source package>.
+APT = apt-get -q -o Dir::Etc::sourcelist=$(CURDIR)/$(B)/apt/sources.list -o Dir::Etc::sourceparts=- \
+      -o Dir::State::Lists=$(CURDIR)/$(B)/apt/lists -o Dir::Cache=$(CURDIR)/$(B)/apt/cache \
+      -o APT::Sandbox::User=root -o Acquire::Retries=3 -o Acquire::http::Timeout=30
+define fetch
+mkdir -p $(B)/apt/lists/partial $(B)/apt/cache $(B)/src; \
+echo 'deb-src [signed-by=$(DEBIAN_KEYRING)] $(DEBIAN_MIRROR) $(DEBIAN_SUITE) main' >$(B)/apt/sources.list; \
+{ $(APT) -o APT::Update::Error-Mode=any update && \
+  cd $(B)/apt && rm -f $(1)_*.dsc && $(APT) source --download-only --only-source $(1) && \
+  rm -rf ../src/$(1) && dpkg-source --no-check -x $(1)_*.dsc ../src/$(1); } >$(B)/apt/$(1).log 2>&1 || { \
+  grep '^[EW]:' $(B)/apt/$(1).log | head -n 3 >&2; \
+  echo "primgr: cannot fetch the source of $(1) from $(DEBIAN_MIRROR) $(DEBIAN_SUITE) (whole output in $(B)/apt/$(1).log);" \
+       "without network: make HTTPLIB_DIR=<folder of httplib.h> POSTGRESQL_DIR=<PostgreSQL source tree>" >&2; exit 1; }
+endef
+
+$(B)/httplib/httplib.h: | $(B)/packages.stamp
+	@mkdir -p $(@D)
+ifeq ($(HTTPLIB_DIR),)
+	@echo 'primgr: fetching $(HTTPLIB_PACKAGE)'
+	@$(call fetch,$(HTTPLIB_PACKAGE))
+	@cp $(B)/src/$(HTTPLIB_PACKAGE)/httplib.h $@
+else
+	@[ -r '$(HTTPLIB_DIR)/httplib.h' ] || { echo 'primgr: HTTPLIB_DIR=$(HTTPLIB_DIR) holds no httplib.h' >&2; exit 1; }
+	@cp '$(HTTPLIB_DIR)/httplib.h' $@
+endif
+
+# Two fetches at once would share apt's lists, hence the order-only prerequisite.
+$(B)/libpq/.built: | $(B)/packages.stamp $(B)/httplib/httplib.h
+ifeq ($(POSTGRESQL_DIR),)
+	@echo 'primgr: fetching $(POSTGRESQL_PACKAGE)'
+	@$(call fetch,$(POSTGRESQL_PACKAGE))
+else
+	@[ -x '$(POSTGRESQL_DIR)/configure' ] || { echo 'primgr: POSTGRESQL_DIR=$(POSTGRESQL_DIR) is no PostgreSQL source tree (no configure in it)' >&2; exit 1; }
+endif
+	@echo 'primgr: building libpq'
+# PostgreSQL's makefiles make their generated headers at MAKELEVEL 0 only.
+	@mkdir -p $(B)/libpq/obj $(B)/libpq/lib $(B)/libpq/include
+	@src=$$(cd '$(or $(POSTGRESQL_DIR),$(B)/src/$(POSTGRESQL_PACKAGE))' && pwd) && cd $(B)/libpq/obj && { \
+	  "$$src/configure" --without-readline --without-zlib --without-icu --with-openssl $(LIBPQ_CONFIGURE) && \
+	  env -u MAKELEVEL -u MAKEFLAGS $(MAKE) -j"$$(nproc)" -C src/interfaces/libpq all && \
+	  cp src/interfaces/libpq/libpq.a src/common/libpgcommon_shlib.a src/port/libpgport_shlib.a ../lib/ && \
+	  cp "$$src"/src/interfaces/libpq/libpq-fe.h "$$src"/src/include/postgres_ext.h ../include/; \
+	  } >../build.log 2>&1 || { tail -n 5 ../build.log >&2; echo "primgr: cannot build libpq (whole output in $(B)/libpq/build.log)" >&2; exit 1; }
+	@touch $@

@@ -1,0 +1,1103 @@
+// primgr: says over HTTP and to shell scripts what this node of a repmgr cluster is right now.
+//
+// This file is the process and the wire: command line, configuration, log, signals, the HTTP
+// endpoints and the HTTP client. What the node knows and decides is in repmgr_node.hpp.
+
+// cpp-httplib's own backlog of 5 drops SYNs under many connections, which stalls checks.
+#define CPPHTTPLIB_LISTEN_BACKLOG 1024
+// Bounds a line of a request or a reply. Also for safety: the client matches the status line with
+// std::regex, which recurses for each character (a line of 4,096 needs 1 MB of stack).
+#define CPPHTTPLIB_MAX_LINE_LENGTH 4096
+// How often an idle keep-alive connection looks whether the server ends; a request wakes it at
+// once.
+#define CPPHTTPLIB_KEEPALIVE_TIMEOUT_CHECK_INTERVAL_USECOND 100000
+#include <arpa/inet.h>
+#include <getopt.h>
+#include <httplib.h>
+#include <netdb.h>
+#include <nss.h>
+#include <openssl/crypto.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <condition_variable>
+#include <fstream>
+#include <iostream>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <sstream>
+#include <thread>
+
+#include "repmgr_node.hpp"
+
+namespace primgr {
+
+using namespace std::chrono_literals;
+using std::chrono::duration_cast;
+using std::chrono::milliseconds;
+using Deadline = std::chrono::steady_clock::time_point;
+
+// Exit statuses from sysexits.h, as repmgr and others use them.
+constexpr int exit_usage = 64;
+constexpr int exit_unavailable = 69;
+constexpr int exit_config = 78;
+
+// ---- log ----------------------------------------------------------------------------------------
+
+constexpr const char* log_level_names[] = {"error", "warning", "info", "debug"};
+
+// Names and messages come from the network and the database: control characters are shown, not sent
+// to the terminal.
+std::string printable(std::string_view text) {
+  std::string safe;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte >= 0x20 && byte != 0x7f) {
+      safe += c;
+    } else {
+      char escaped[5];
+      std::snprintf(escaped, sizeof escaped, "\\x%02x", byte);
+      safe += escaped;
+    }
+  }
+  return safe;
+}
+
+// Writes one line an event to standard error, with the time, or for journald (which knows the time)
+// with the priority that it understands. Thread-safe: a line is one write(2).
+class Stderr_Log {
+ public:
+  explicit Stderr_Log(Log_Level level) : level_(level), journal_(getenv("JOURNAL_STREAM")) {}
+
+  void operator()(Log_Level level, const std::string& message) const {
+    if (level > level_) return;
+    char head[64];
+    if (journal_) {
+      static constexpr int priority[] = {3, 4, 6, 7};
+      std::snprintf(head, sizeof head, "<%d>", priority[static_cast<int>(level)]);
+    } else {
+      timespec now{};
+      clock_gettime(CLOCK_REALTIME, &now);
+      tm utc{};
+      gmtime_r(&now.tv_sec, &utc);
+      char day[32];
+      std::strftime(day, sizeof day, "%Y-%m-%dT%H:%M:%S", &utc);
+      std::snprintf(head, sizeof head, "%s.%03ldZ %s: ", day, now.tv_nsec / 1'000'000,
+                    log_level_names[static_cast<int>(level)]);
+    }
+    const std::string line = head + printable(message) + "\n";
+    [[maybe_unused]] const auto written = write(STDERR_FILENO, line.data(), line.size());
+  }
+
+ private:
+  const Log_Level level_;
+  const bool journal_;
+};
+
+// ---- configuration ------------------------------------------------------------------------------
+
+// Where HTTP is served or asked.
+struct Address {
+  std::string host;  // a name or an address; IPv6 without brackets
+  int port = 0;
+};
+
+struct Config {
+  Node_Settings node;
+  Address listen{"0.0.0.0", 5999};
+  std::string repmgr_conf;
+  int peer_port = 5999;
+  std::map<std::string, Address> peers;  // by node name as configured; port 0: peer_port
+  int http_threads = 8;
+  Log_Level log_level = Log_Level::info;
+};
+
+// What is wrong with a value, a line or the command line; what() is for the user to read.
+struct Config_Error : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+int parse_integer(const std::string& text, int low, int high) {
+  int number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc() || end != text.data() + text.size() || number < low || number > high) {
+    throw Config_Error("\"" + text + "\" is not a whole number from " + std::to_string(low) +
+                       " to " + std::to_string(high));
+  }
+  return number;
+}
+
+struct Unit {
+  const char* name;
+  Time length;
+};
+constexpr Unit units[] = {{"us", 1us},   {"ms", 1ms}, {"s", 1s},
+                          {"min", 1min}, {"h", 1h},   {"d", 24h}};
+
+// In the largest unit that tells it in a whole number.
+std::string print_duration(Time duration) {
+  const Unit* unit = &units[0];
+  for (const Unit& u : units) {
+    if (duration % u.length == 0ns) unit = &u;
+  }
+  return std::to_string(duration / unit->length) + unit->name;
+}
+
+// A duration as in postgresql.conf: a number and a unit; a bare number is seconds.
+Time parse_duration(const std::string& text, Time low, Time high) {
+  double number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  std::string unit_name(end, text.data() + text.size());
+  unit_name.erase(0, unit_name.find_first_not_of(' '));
+  const auto* unit = std::find_if(std::begin(units), std::end(units),
+                                  [&](const Unit& u) { return u.name == unit_name; });
+  if (unit_name.empty()) unit = &units[2];
+  if (error != std::errc() || unit == std::end(units) || !std::isfinite(number)) {
+    throw Config_Error("\"" + text + "\" is not a duration such as 200ms, 3s or 1min");
+  }
+  const double length = number * static_cast<double>(unit->length.count());
+  if (length < static_cast<double>(low.count()) || length > static_cast<double>(high.count())) {
+    throw Config_Error("\"" + text + "\" is not between " + print_duration(low) + " and " +
+                       print_duration(high));
+  }
+  return Time(std::llround(length));
+}
+
+// host:port, [IPv6]:port; the port may be left out where default_port is not 0.
+Address parse_address(const std::string& text, bool port_needed) {
+  Address address;
+  std::string rest;
+  if (!text.empty() && text.front() == '[') {
+    const auto close = text.find(']');
+    if (close == std::string::npos) throw Config_Error("\"" + text + "\" has no ] after [");
+    address.host = text.substr(1, close - 1);
+    rest = text.substr(close + 1);
+  } else {
+    address.host = text.substr(0, text.find(':'));
+    rest = text.substr(address.host.size());
+    if (std::count(rest.begin(), rest.end(), ':') > 1) {
+      throw Config_Error("\"" + text + "\": write an IPv6 address in brackets: [" + text + "]");
+    }
+  }
+  if (address.host.empty() || (rest.empty() && port_needed) || (!rest.empty() && rest[0] != ':') ||
+      address.host.find_first_of(" \t/@?#") != std::string::npos) {
+    throw Config_Error("\"" + text + "\" is not " + (port_needed ? "ADDRESS:PORT" : "HOST[:PORT]"));
+  }
+  if (!rest.empty()) address.port = parse_integer(rest.substr(1), 1, 65535);
+  return address;
+}
+
+std::string print_address(const Address& address) {
+  const bool brackets = address.host.find(':') != std::string::npos;
+  return (brackets ? "[" + address.host + "]" : address.host) +
+         (address.port ? ":" + std::to_string(address.port) : "");
+}
+
+std::string parse_conninfo(const std::string& text) {
+  char* error = nullptr;
+  PQconninfoOption* options = PQconninfoParse(text.c_str(), &error);
+  if (options) {
+    PQconninfoFree(options);
+    return text;
+  }
+  std::string message = error ? error : "out of memory";
+  PQfreemem(error);
+  while (!message.empty() && message.back() == '\n') message.pop_back();
+  throw Config_Error("not a libpq connection string: " + message);
+}
+
+// The connection string as keywords and values, with its password hidden.
+std::string print_conninfo(const std::string& conninfo) {
+  PQconninfoOption* options = PQconninfoParse(conninfo.c_str(), nullptr);
+  std::string text;
+  for (auto* option = options; option && option->keyword; ++option) {
+    if (!option->val) continue;
+    std::string value;
+    if (std::string_view(option->dispchar) == "*") {
+      value = "********";
+    } else {
+      for (const char c : std::string_view(option->val)) {
+        if (c == '\'' || c == '\\') value += '\\';
+        value += c;
+      }
+    }
+    const bool plain = !value.empty() && value.find_first_of(" '\\") == std::string::npos;
+    text += (text.empty() ? "" : " ") + std::string(option->keyword) + "=" +
+            (plain ? value : "'" + value + "'");
+  }
+  PQconninfoFree(options);
+  return text;
+}
+
+Log_Level parse_log_level(const std::string& text) {
+  const auto* found = std::find(std::begin(log_level_names), std::end(log_level_names), text);
+  if (found == std::end(log_level_names)) {
+    throw Config_Error("\"" + text + "\" is not error, warning, info or debug");
+  }
+  return static_cast<Log_Level>(found - std::begin(log_level_names));
+}
+
+std::string parse_name(const std::string& text) {
+  if (text.empty()) throw Config_Error("the value is empty");
+  return text;
+}
+
+// Every key but peer.<name>: how its value is read and shown.
+struct Config_Key {
+  const char* name;
+  void (*parse)(Config&, const std::string&);
+  std::string (*print)(const Config&);
+};
+
+constexpr Config_Key config_keys[] = {
+    {"listen", [](Config& c, const std::string& v) { c.listen = parse_address(v, true); },
+     [](const Config& c) { return print_address(c.listen); }},
+    {"conninfo", [](Config& c, const std::string& v) { c.node.conninfo = parse_conninfo(v); },
+     [](const Config& c) { return print_conninfo(c.node.conninfo); }},
+    {"max_connections_in_pool",
+     [](Config& c, const std::string& v) {
+       c.node.max_connections_in_pool = static_cast<std::size_t>(parse_integer(v, 1, 3));
+     },
+     [](const Config& c) { return std::to_string(c.node.max_connections_in_pool); }},
+    {"db_timeout",
+     [](Config& c, const std::string& v) { c.node.db_timeout = parse_duration(v, 10ms, 1h); },
+     [](const Config& c) { return print_duration(c.node.db_timeout); }},
+    {"node_name", [](Config& c, const std::string& v) { c.node.node_name = parse_name(v); },
+     [](const Config& c) { return c.node.node_name; }},
+    {"repmgr_conf", [](Config& c, const std::string& v) { c.repmgr_conf = parse_name(v); },
+     [](const Config& c) { return c.repmgr_conf; }},
+    {"peer_port", [](Config& c, const std::string& v) { c.peer_port = parse_integer(v, 1, 65535); },
+     [](const Config& c) { return std::to_string(c.peer_port); }},
+    {"peer_timeout",
+     [](Config& c, const std::string& v) { c.node.peer_timeout = parse_duration(v, 10ms, 1min); },
+     [](const Config& c) { return print_duration(c.node.peer_timeout); }},
+    {"refresh_interval",
+     [](Config& c, const std::string& v) {
+       c.node.refresh_interval = parse_duration(v, 10ms, 20s);
+     },
+     [](const Config& c) { return print_duration(c.node.refresh_interval); }},
+    {"cache_ttl",
+     [](Config& c, const std::string& v) { c.node.cache_ttl = parse_duration(v, 10ms, 20s); },
+     [](const Config& c) { return print_duration(c.node.cache_ttl); }},
+    {"consensus",
+     [](Config& c, const std::string& v) {
+       if (v != "site" && v != "cluster")
+         throw Config_Error("\"" + v + "\" is not site or cluster");
+       c.node.consensus_cluster = v == "cluster";
+     },
+     [](const Config& c) { return std::string(c.node.consensus_cluster ? "cluster" : "site"); }},
+    {"http_threads",
+     [](Config& c, const std::string& v) { c.http_threads = parse_integer(v, 1, 256); },
+     [](const Config& c) { return std::to_string(c.http_threads); }},
+    {"log_level", [](Config& c, const std::string& v) { c.log_level = parse_log_level(v); },
+     [](const Config& c) { return std::string(log_level_names[static_cast<int>(c.log_level)]); }},
+};
+
+constexpr std::string_view blank = " \t\r";
+
+std::string_view trimmed(std::string_view text) {
+  const auto first = text.find_first_not_of(blank);
+  if (first == std::string_view::npos) return {};
+  return text.substr(first, text.find_last_not_of(blank) - first + 1);
+}
+
+// The value that starts a line's rest: in single quotes ('' is a quote), or up to a comment.
+std::string parse_value(std::string_view rest) {
+  rest = trimmed(rest);
+  if (rest.empty() || rest.front() != '\'') {
+    for (std::size_t i = 0; i < rest.size(); ++i) {
+      if (rest[i] == '#' && (i == 0 || blank.find(rest[i - 1]) != blank.npos)) {
+        rest = rest.substr(0, i);
+      }
+    }
+    return std::string(trimmed(rest));
+  }
+  std::string value;
+  for (std::size_t i = 1; i < rest.size(); ++i) {
+    if (rest[i] != '\'') {
+      value += rest[i];
+    } else if (i + 1 < rest.size() && rest[i + 1] == '\'') {
+      value += rest[i++];
+    } else {
+      const std::string_view after = trimmed(rest.substr(i + 1));
+      if (after.empty() || after.front() == '#') return value;
+      throw Config_Error("there is more after the closing quote");
+    }
+  }
+  throw Config_Error("the closing quote is missing");
+}
+
+// A line `key = value`; an empty key for a blank line or a comment.
+std::pair<std::string, std::string> parse_line(std::string_view line) {
+  line = trimmed(line);
+  if (line.empty() || line.front() == '#') return {};
+  const auto key_end = std::min(line.find_first_of(" \t="), line.size());
+  const std::string_view rest = trimmed(line.substr(key_end));
+  if (key_end == 0 || !rest.starts_with('=')) throw Config_Error("not of the form key = value");
+  return {std::string(line.substr(0, key_end)), parse_value(rest.substr(1))};
+}
+
+// The whole of a file. Throws Config_Error if it cannot be read, or is no text of sensible size.
+std::string read_file(const std::string& path) {
+  constexpr std::size_t limit = 1 << 20;
+  std::ifstream file(path, std::ios::binary);
+  std::string text(limit + 1, '\0');
+  errno = 0;
+  file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  if (!file && !file.eof()) {
+    throw Config_Error(path + ": cannot read it: " + std::strerror(errno ? errno : EIO));
+  }
+  text.resize(static_cast<std::size_t>(file.gcount()));
+  if (text.size() > limit) throw Config_Error(path + ": larger than 1 MB: this is no such file");
+  if (text.find('\0') != text.npos) throw Config_Error(path + ": has a NUL byte: this is no text");
+  if (text.starts_with("\xEF\xBB\xBF")) text.erase(0, 3);
+  return text;
+}
+
+// Calls `take` with each line and its "file:line: " prefix.
+template <typename Take>
+void for_each_line(const std::string& text, const std::string& file, Take take) {
+  std::istringstream lines(text);
+  std::string line;
+  for (int number = 1; std::getline(lines, line); ++number) {
+    take(line, file + ":" + std::to_string(number) + ": ");
+  }
+}
+
+// Reads the text of a configuration file; `file` is for messages. Throws Config_Error, with
+// "file:line: ", at an unknown key, a bad value or a repeated key.
+Config parse_config(const std::string& text, const std::string& file) {
+  Config config;
+  std::map<std::string, std::string> seen;  // key, where
+  for_each_line(text, file, [&](const std::string& line, const std::string& where) {
+    try {
+      const auto [key, value] = parse_line(line);
+      if (key.empty()) return;
+      const bool is_peer = key.starts_with("peer.");
+      std::string canonical = key;
+      if (is_peer) {
+        for (char& c : canonical) c = c == '_' ? '-' : static_cast<char>(std::tolower(c));
+      }
+      if (const auto [first, added] = seen.emplace(canonical, where); !added) {
+        throw Config_Error("\"" + key + "\" was set before, at " +
+                           first->second.substr(0, first->second.size() - 2));
+      }
+      if (is_peer) {
+        config.peers[parse_name(key.substr(5))] = parse_address(value, false);
+        return;
+      }
+      const auto* known =
+          std::find_if(std::begin(config_keys), std::end(config_keys),
+                       [&, &name = key](const Config_Key& k) { return name == k.name; });
+      if (known == std::end(config_keys)) {
+        throw Config_Error("unknown key \"" + key + "\"; primgr.conf.example shows every key");
+      }
+      try {
+        known->parse(config, value);
+      } catch (const Config_Error& error) {
+        throw Config_Error(key + ": " + error.what());
+      }
+    } catch (const Config_Error& error) {
+      throw Config_Error(where + error.what());
+    }
+  });
+  if (config.node.cache_ttl <= config.node.refresh_interval) {
+    throw Config_Error(seen[seen.contains("cache_ttl") ? "cache_ttl" : "refresh_interval"] +
+                       "cache_ttl (" + print_duration(config.node.cache_ttl) +
+                       ") must be longer than refresh_interval (" +
+                       print_duration(config.node.refresh_interval) + ")");
+  }
+  return config;
+}
+
+// node_name of a repmgr.conf, where the = may be left out. Other lines are repmgr's business.
+std::string read_repmgr_conf(const std::string& path) {
+  constexpr std::string_view key = "node_name";
+  std::string name;
+  for_each_line(read_file(path), path, [&](std::string_view line, const std::string& where) {
+    line = trimmed(line);
+    if (!line.starts_with(key)) return;
+    line = line.substr(key.size());
+    if (line.empty() || (line.front() != '=' && blank.find(line.front()) == blank.npos)) return;
+    line = trimmed(line);
+    if (line.starts_with('=')) line.remove_prefix(1);
+    try {
+      name = parse_value(line);
+    } catch (const Config_Error& error) {
+      throw Config_Error(where + error.what());
+    }
+  });
+  if (name.empty()) throw Config_Error(path + ": has no node_name");
+  return name;
+}
+
+constexpr const char* default_config_file = "/etc/primgr.conf";
+
+// The configuration in force: the file's, the defaults, and who this node is (node_name, else that
+// of repmgr_conf, else the host name). No file name: the default file, if there is one.
+Config load_config(const std::string& file) {
+  const bool no_file = file.empty() && access(default_config_file, F_OK) != 0;
+  const std::string path = file.empty() ? default_config_file : file;
+  Config config = no_file ? Config() : parse_config(read_file(path), path);
+  if (!config.node.node_name.empty()) return config;
+  if (!config.repmgr_conf.empty()) {
+    config.node.node_name = read_repmgr_conf(config.repmgr_conf);
+    return config;
+  }
+  char host[256] = {};
+  gethostname(host, sizeof host - 1);
+  config.node.node_name = host;
+  return config;
+}
+
+// What --check-config prints: it can be read back as a configuration file.
+std::string print_config(const Config& config) {
+  std::string text;
+  const auto line = [&](const std::string& key, const std::string& value) {
+    std::string quoted;
+    for (const char c : value) quoted += c == '\'' ? std::string("\'\'") : std::string(1, c);
+    text += key + " = \'" + quoted + "\'\n";
+  };
+  for (const Config_Key& key : config_keys) {
+    const std::string value = key.print(config);
+    if (!value.empty()) line(key.name, value);
+  }
+  for (const auto& [name, address] : config.peers) line("peer." + name, print_address(address));
+  return text;
+}
+
+// ---- names of hosts -----------------------------------------------------------------------------
+
+bool is_address(const std::string& host) {
+  in6_addr address{};
+  return inet_pton(AF_INET, host.c_str(), &address) == 1 ||
+         inet_pton(AF_INET6, host.c_str(), &address) == 1 ||
+         (host.find(':') != host.npos && host.find('%') != host.npos);  // IPv6 with a zone
+}
+
+// Looks host names up beside those who need them. getaddrinfo() blocks for as long as name service
+// pleases, so each look-up has a thread of its own, one a name at most, and whoever asks gets the
+// last good addresses at once: when name service dies with the network, nothing changes.
+//
+// Thread-safe. A look-up that never ends holds on to what it writes to, not to the Resolver.
+class Resolver {
+ public:
+  // Addresses of `host`, best first; waits for them, `timeout` at most, only while none is known.
+  std::vector<std::string> operator()(const std::string& host, Time timeout) {
+    if (is_address(host)) return {host};
+    const Deadline deadline = std::chrono::steady_clock::now() + timeout;
+    std::unique_lock lock(shared_->mutex);
+    Entry& entry = shared_->entries[host];
+    if (!entry.looking && std::chrono::steady_clock::now() >= entry.fresh_until) {
+      try {
+        std::thread(look_up, shared_, host).detach();
+        entry.looking = true;
+      } catch (const std::system_error&) {
+        // No thread is to be had now: the last good addresses must do.
+      }
+    }
+    if (entry.addresses.empty()) {
+      shared_->looked.wait_until(lock, deadline, [&] { return !entry.looking; });
+    }
+    return entry.addresses;
+  }
+
+ private:
+  struct Entry {
+    std::vector<std::string> addresses;
+    bool looking = false;
+    Deadline fresh_until{};
+  };
+  struct Shared {
+    std::mutex mutex;  // guards entries
+    std::condition_variable looked;
+    std::map<std::string, Entry> entries;
+  };
+
+  static void look_up(std::shared_ptr<Shared> shared, std::string host) {
+    addrinfo hints{};
+    hints.ai_socktype = SOCK_STREAM;
+    addrinfo* found = nullptr;
+    std::vector<std::string> addresses;
+    if (getaddrinfo(host.c_str(), nullptr, &hints, &found) == 0) {
+      for (const addrinfo* a = found; a; a = a->ai_next) {
+        char text[NI_MAXHOST];
+        if (getnameinfo(a->ai_addr, a->ai_addrlen, text, sizeof text, nullptr, 0, NI_NUMERICHOST) ==
+            0) {
+          addresses.emplace_back(text);
+        }
+      }
+      freeaddrinfo(found);
+    }
+    const std::lock_guard lock(shared->mutex);
+    Entry& entry = shared->entries[host];
+    entry.looking = false;
+    if (!addresses.empty()) {
+      entry.addresses = std::move(addresses);
+      entry.fresh_until = std::chrono::steady_clock::now() + 10s;
+    }
+    shared->looked.notify_all();
+  }
+
+  std::shared_ptr<Shared> shared_ = std::make_shared<Shared>();
+};
+
+// ---- the HTTP client ----------------------------------------------------------------------------
+
+// Asks peers, each question in a thread of its own: cpp-httplib's client blocks, and peers are to
+// be asked in parallel, each within its time whatever the others do.
+//
+// Thread-safe. The mutex guards the list of requests under way and their count; the watchdog ends
+// those whose time is up by shutting their sockets down. It is needed because cpp-httplib's own
+// deadline holds for a peer that is silent, not for one that sends without an end.
+class Http_Client {
+ public:
+  Http_Client(const Config& config, Resolver& resolver)
+      : config_(config), resolver_(resolver), watchdog_([this] { watch(); }) {}
+
+  ~Http_Client() {
+    {
+      std::unique_lock lock(mutex_);
+      changed_.wait(lock, [this] { return threads_ == 0; });
+      ending_ = true;
+    }
+    changed_.notify_all();
+    watchdog_.join();
+  }
+
+  // An Http_Get.
+  void get(const Node& peer, const std::string& target, Time timeout,
+           std::function<void(Http_Reply)> done) {
+    {
+      const std::lock_guard lock(mutex_);
+      ++threads_;
+    }
+    const auto ended = [this] {
+      const std::lock_guard lock(mutex_);
+      if (--threads_ == 0) changed_.notify_all();
+    };
+    try {
+      std::thread([=, this] {
+        done(fetch(peer, target, std::chrono::steady_clock::now() + timeout));
+        ended();
+      }).detach();
+    } catch (const std::system_error&) {
+      done({0, {}, "no thread to ask it with"});
+      ended();
+    }
+  }
+
+ private:
+  Address address_of(const Node& peer) const {
+    Address address{peer.host, config_.peer_port};
+    for (const auto& [name, configured] : config_.peers) {
+      if (!names_equal(name, peer.name)) continue;
+      address.host = configured.host;
+      if (configured.port) address.port = configured.port;
+    }
+    return address;
+  }
+
+  Http_Reply fetch(const Node& peer, const std::string& target, Deadline deadline) try {
+    const auto left = [&] { return deadline - std::chrono::steady_clock::now(); };
+    const Address address = address_of(peer);
+    if (address.host.empty()) {
+      return {0, {}, "its conninfo has no host: set peer." + peer.name};
+    }
+    const std::vector<std::string> hosts = resolver_(address.host, left());
+    if (hosts.empty()) return {0, {}, "no address found for " + address.host};
+    Http_Reply reply;
+    for (std::size_t i = 0; i < hosts.size() && left() > 0ns; ++i) {
+      // A host may have addresses that do not answer: each gets its share of the time.
+      const auto share = left() / static_cast<int>(hosts.size() - i);
+      reply = request({hosts[i], address.port}, target, share, deadline);
+      if (reply.status != 0) break;
+    }
+    if (reply.status == 0 && reply.error.empty()) reply.error = "timed out";
+    return reply;
+  } catch (const std::exception& error) {
+    return {0, {}, error.what()};
+  }
+
+  template <typename Duration>
+  Http_Reply request(const Address& to, const std::string& target, Duration connect,
+                     Deadline deadline) {
+    httplib::Client client(to.host, to.port);
+    const auto left = std::max(
+        duration_cast<milliseconds>(deadline - std::chrono::steady_clock::now()), milliseconds(1));
+    client.set_connection_timeout(std::max(duration_cast<milliseconds>(connect), milliseconds(1)));
+    client.set_read_timeout(left);
+    client.set_write_timeout(left);
+    client.set_max_timeout(left);
+    client.set_keep_alive(false);
+    client.set_tcp_nodelay(true);
+    const Watched watched(*this, client, deadline);
+    Http_Reply reply;
+    bool too_long = false;
+    const auto result = client.Get(target, [&](const char* data, std::size_t size) {
+      too_long = reply.body.size() + size > max_reply_size;
+      if (!too_long) reply.body.append(data, size);
+      return !too_long;
+    });
+    if (result) {
+      reply.status = result->status;
+    } else {
+      const bool late = std::chrono::steady_clock::now() + 5ms >= deadline ||
+                        result.error() == httplib::Error::ConnectionTimeout;
+      reply = {0,
+               {},
+               too_long ? "reply too long"
+               : late   ? "timed out"
+               : result.error() == httplib::Error::Connection
+                   ? "connection refused or host unreachable"
+                   : "no valid HTTP reply"};
+    }
+    return reply;
+  }
+
+  // A request under way.
+  struct Watched {
+    Watched(Http_Client& of, httplib::Client& client, Deadline deadline) : of_(of) {
+      const std::lock_guard lock(of_.mutex_);
+      place_ = of_.watched_.emplace(deadline, &client);
+      of_.changed_.notify_all();
+    }
+    ~Watched() {
+      const std::lock_guard lock(of_.mutex_);
+      of_.watched_.erase(place_);
+    }
+    Watched(const Watched&) = delete;
+    Watched& operator=(const Watched&) = delete;
+    Http_Client& of_;
+    std::multimap<Deadline, httplib::Client*>::iterator place_;
+  };
+
+  void watch() {
+    std::unique_lock lock(mutex_);
+    while (!ending_) {
+      if (watched_.empty()) {
+        changed_.wait(lock);
+      } else if (const Deadline first = watched_.begin()->first + 50ms;
+                 first > std::chrono::steady_clock::now()) {
+        changed_.wait_until(lock, first);
+      } else {
+        for (auto& [deadline, client] : watched_) {
+          if (deadline + 50ms <= std::chrono::steady_clock::now()) client->stop();
+        }
+        changed_.wait_for(lock, 50ms);
+      }
+    }
+  }
+
+  const Config& config_;
+  Resolver& resolver_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::size_t threads_ = 0;
+  bool ending_ = false;
+  std::multimap<Deadline, httplib::Client*> watched_;
+  std::thread watchdog_;
+};
+
+// ---- the answers --------------------------------------------------------------------------------
+
+// An endpoint's answer: status and JSON body of the HTTP contract.
+struct Answer {
+  int status;
+  std::string body;
+};
+
+using Json = nlohmann::ordered_json;
+
+// Bytes that are no UTF-8 (a database in SQL_ASCII can name a node so) are replaced, not refused.
+std::string dump(const Json& json) {
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+// `/state`: what this node is. Thread-safe; reads the cache only.
+Answer get_reported_state(const Repmgr_Node& node) {
+  switch (node.get_state()) {
+    case State::primary:
+      return {200, R"({"state":"Primary"})"};
+    case State::standby:
+      return {202, R"({"state":"Standby"})"};
+    case State::unknown:
+      return {509, R"({"state":"Unknown"})"};
+    case State::down:
+      break;
+  }
+  return {503, R"({"state":"Down"})"};
+}
+
+// `/primary`: the node that this node's own database names. `candidate` is who asks, where that is
+// told. Thread-safe; reads the cache only.
+Answer get_reported_primary(Repmgr_Node& node, const std::string& candidate) {
+  if (const auto name = node.get_primary(candidate)) {
+    if (Answer answer{200, dump({{"Primary", *name}})}; answer.body.size() <= max_reply_size) {
+      return answer;
+    }
+  }
+  const bool down = node.get_state() == State::down;
+  return {503, dump({{"state", to_string(down ? State::down : State::unknown)}})};
+}
+
+// `/realPrimary`: the one node of the whole cluster whose state is Primary. Thread-safe; reads the
+// cache only.
+Answer get_reported_real_primary(const Repmgr_Node& node) {
+  Real_Primary real = node.get_real_primary();
+  if (!real.nodes_known) return {503, dump({{"realPrimary", nullptr}, {"state", "Down"}})};
+  if (real.claimants.size() == 1) {
+    if (Answer answer{200, dump({{"realPrimary", real.claimants[0]}})};
+        answer.body.size() <= max_reply_size) {
+      return answer;
+    }
+  }
+  if (real.claimants.size() < 2) {
+    return {503, dump({{"realPrimary", nullptr}, {"state", "Unknown"}})};
+  }
+  for (;;) {  // as many as an answer may hold
+    Answer answer{509, dump({{"realPrimary", nullptr}, {"claimants", real.claimants}})};
+    if (answer.body.size() <= max_reply_size) return answer;
+    real.claimants.pop_back();
+  }
+}
+
+// ---- the HTTP server ----------------------------------------------------------------------------
+
+// cpp-httplib's thread pool: `threads` always, more under load, `most` at most. When the system has
+// no thread left, the connection waits for one of those that there are.
+class Http_Threads : public httplib::TaskQueue {
+ public:
+  Http_Threads(std::size_t threads, std::size_t most) : pool_(threads, most) {}
+  bool enqueue(std::function<void()> job) override {
+    try {
+      return pool_.enqueue(std::move(job));
+    } catch (const std::system_error&) {
+      return true;  // the job had been queued before the pool tried to grow
+    }
+  }
+  void shutdown() override { pool_.shutdown(); }
+
+ private:
+  httplib::ThreadPool pool_;
+};
+
+// The endpoints on a cpp-httplib server. Handlers run in its threads, and only read the cache.
+class Http_Server {
+ public:
+  Http_Server(const Config& config, Repmgr_Node& node, const Stderr_Log& log)
+      : node_(node), log_(log) {
+    const auto threads = static_cast<std::size_t>(config.http_threads);
+    server_.new_task_queue = [threads] { return new Http_Threads(threads, 32 * threads); };
+    server_.set_keep_alive_max_count(100'000);
+    server_.set_keep_alive_timeout(5);
+    server_.set_read_timeout(5);
+    server_.set_write_timeout(5);
+    server_.set_payload_max_length(max_reply_size);
+    server_.set_tcp_nodelay(true);
+    // Not SO_REUSEPORT, cpp-httplib's default: a second primgr on the port must fail.
+    server_.set_socket_options(
+        [](socket_t socket) { httplib::set_socket_opt(socket, SOL_SOCKET, SO_REUSEADDR, 1); });
+    server_.set_default_headers({{"Cache-Control", "no-store"}});
+    server_.set_pre_routing_handler([this](const httplib::Request& request, httplib::Response& to) {
+      handle(request, to);
+      return httplib::Server::HandlerResponse::Handled;
+    });
+    server_.set_error_handler([](const httplib::Request& request, httplib::Response& to) {
+      refuse(request, to);
+      return httplib::Server::HandlerResponse::Handled;
+    });
+  }
+
+  // From here on connections queue; run() answers them. False if the address cannot be had.
+  bool bind(const Address& address) { return server_.bind_to_port(address.host, address.port); }
+  // Any free port, for tests; the port, or -1.
+  int bind_to_any_port(const std::string& host) { return server_.bind_to_any_port(host); }
+  // Serves until stop(). Blocks.
+  void run() { server_.listen_after_bind(); }
+  void wait_until_ready() { server_.wait_until_ready(); }
+  void stop() { server_.stop(); }
+
+ private:
+  void handle(const httplib::Request& request, httplib::Response& to) {
+    if (request.method != "GET" && request.method != "HEAD" && request.method != "OPTIONS") {
+      to.status = 405;
+    } else if (request.path == "/state" || request.path == "/") {
+      answer(get_reported_state(node_), to);
+    } else if (request.path == "/primary") {
+      answer(get_reported_primary(node_, request.get_param_value("candidate")), to);
+    } else if (request.path == "/realPrimary") {
+      answer(get_reported_real_primary(node_), to);
+    } else {
+      to.status = 404;
+    }
+    // The answers are too small to be asked for in parts: a Range is not to change their status.
+    const_cast<httplib::Request&>(request).ranges.clear();
+    log_(Log_Level::debug, request.method + " " + request.path + " " + std::to_string(to.status) +
+                               " to " + request.remote_addr);
+  }
+
+  static void answer(Answer&& answer, httplib::Response& to) {
+    to.status = answer.status;
+    to.set_content(std::move(answer.body), "application/json");
+  }
+
+  // Gives the answers that carry no state a JSON body too.
+  static void refuse(const httplib::Request& request, httplib::Response& to) {
+    if (!to.body.empty()) return;
+    // cpp-httplib answers 400 to methods that it does not know.
+    static const std::set<std::string> parsed = {"GET",     "HEAD",    "POST",  "PUT",   "DELETE",
+                                                 "CONNECT", "OPTIONS", "TRACE", "PATCH", "PRI"};
+    const bool is_http = request.version == "HTTP/1.1" || request.version == "HTTP/1.0";
+    if (to.status == 400 && is_http && !parsed.contains(request.method)) to.status = 405;
+    if (to.status == 405) to.set_header("Allow", "GET, HEAD, OPTIONS");
+    to.set_content(dump({{"error", httplib::status_message(to.status)}}), "application/json");
+  }
+
+  Repmgr_Node& node_;
+  const Stderr_Log& log_;
+  httplib::Server server_;
+};
+
+// ---- the two ways to run ------------------------------------------------------------------------
+
+// What the command line asks for.
+struct Options {
+  enum class What { daemon, once, check_config, version, help } what = What::daemon;
+  std::string config_file;
+  std::string listen;
+  std::string log_level;
+  std::string question = "state";  // of --once
+  bool json = false;
+};
+
+// Runs the daemon until SIGTERM or SIGINT, which main() has blocked in every thread. Returns the
+// exit status.
+int run_daemon(const Config& config, const Stderr_Log& log, const sigset_t& signals) {
+  Resolver resolver;
+  Http_Client client(config, resolver);
+  Repmgr_Node node(
+      config.node,
+      [&](const Node& peer, const std::string& target, Time timeout,
+          std::function<void(Http_Reply)> done) {
+        client.get(peer, target, timeout, std::move(done));
+      },
+      [&](const std::string& host, Time timeout) { return resolver(host, timeout); }, boottime,
+      [&](Log_Level level, const std::string& message) { log(level, message); });
+  Http_Server server(config, node, log);
+  if (!server.bind(config.listen)) {
+    log(Log_Level::error, "cannot listen on " + print_address(config.listen) + ": " +
+                              std::strerror(errno) + ": is another primgr running?");
+    return exit_unavailable;
+  }
+  log(Log_Level::info, "primgr " PRIMGR_VERSION " answers for node \"" + config.node.node_name +
+                           "\" on " + print_address(config.listen));
+
+  std::thread refresher([&] { node.run(); });
+  // The first answer is to be a true one: connections wait in the backlog for the first look.
+  const Deadline patience = std::chrono::steady_clock::now() + 1s;
+  while (!node.settled() && std::chrono::steady_clock::now() < patience) {
+    std::this_thread::sleep_for(1ms);
+  }
+  std::thread listener([&] { server.run(); });
+  server.wait_until_ready();
+
+  int signal = 0;
+  while (sigwait(&signals, &signal) == 0 && signal == SIGUSR1) node.look_now();
+
+  log(Log_Level::info, std::string("primgr ends on ") + (signal == SIGINT ? "SIGINT" : "SIGTERM"));
+  server.stop();
+  node.stop();
+  refresher.join();
+  // A slow client may hold its thread for a while yet, and a silent peer its question: neither is
+  // worth waiting for.
+  std::thread([] {
+    std::this_thread::sleep_for(500ms);
+    std::_Exit(0);
+  }).detach();
+  listener.join();
+  return 0;
+}
+
+// Looks, prints, and returns the exit status.
+int run_once(Config config, const Options& options, const Stderr_Log& log) {
+  config.node.candidate = false;
+  Resolver resolver;
+  Http_Client client(config, resolver);
+  Repmgr_Node node(
+      config.node,
+      [&](const Node& peer, const std::string& target, Time timeout,
+          std::function<void(Http_Reply)> done) {
+        client.get(peer, target, timeout, std::move(done));
+      },
+      [&](const std::string& host, Time timeout) { return resolver(host, timeout); }, boottime,
+      [&](Log_Level level, const std::string& message) { log(level, message); });
+  node.run([&] { return node.settled(options.question == "real-primary"); });
+
+  Answer answer;
+  int status;
+  std::string word;
+  if (options.question == "state") {
+    answer = get_reported_state(node);
+    status = static_cast<int>(node.get_state());
+    word = to_string(node.get_state());
+  } else {
+    const bool real = options.question == "real-primary";
+    answer = real ? get_reported_real_primary(node) : get_reported_primary(node, {});
+    const auto body = Json::parse(answer.body);
+    if (answer.status == 200) {
+      word = body.at(real ? "realPrimary" : "Primary");
+      status = 0;
+    } else {
+      word = body.value("state", "Unknown");
+      status = word == "Down" ? 3 : 2;
+    }
+  }
+  std::cout << (options.json ? answer.body : printable(word)) << std::endl;
+  return std::cout ? status : exit_unavailable;
+}
+
+constexpr const char* usage =
+    R"(usage: primgr [--config FILE] [--listen ADDR:PORT] [--log-level LEVEL]
+       primgr --once [state|primary|real-primary] [--json]
+       primgr --check-config
+       primgr --version | --help
+
+Says what this node of a repmgr cluster is right now: Primary, Standby, Unknown or Down.
+Without --once it serves that over HTTP: /state, /primary, /realPrimary.
+
+  -c, --config FILE       read FILE instead of /etc/primgr.conf
+  -l, --listen ADDR:PORT  serve there instead of where the configuration says
+  -L, --log-level LEVEL   error, warning, info or debug
+  -1, --once [WHAT]       look, print one word, exit; no daemon is needed
+                            state         0 Primary, 1 Standby, 2 Unknown, 3 Down
+                            primary       whom this node's database names: 0 printed, 2 none, 3 Down
+                            real-primary  the cluster's one Primary: 0 printed, 2 none or several, 3 Down
+  -j, --json              with --once: print what the HTTP endpoint would answer
+  -C, --check-config      print the configuration in force, exit
+  -V, --version           print the versions of primgr and of what is inside, exit
+  -h, --help              print this, exit
+)";
+
+// Reads the command line. Throws Config_Error on wrong usage.
+Options parse_options(int argc, char** argv) {
+  static const option long_options[] = {{"config", required_argument, nullptr, 'c'},
+                                        {"listen", required_argument, nullptr, 'l'},
+                                        {"log-level", required_argument, nullptr, 'L'},
+                                        {"once", no_argument, nullptr, '1'},
+                                        {"json", no_argument, nullptr, 'j'},
+                                        {"check-config", no_argument, nullptr, 'C'},
+                                        {"version", no_argument, nullptr, 'V'},
+                                        {"help", no_argument, nullptr, 'h'},
+                                        {nullptr, 0, nullptr, 0}};
+  Options options;
+  optind = 0;
+  opterr = 0;
+  for (int c; (c = getopt_long(argc, argv, ":c:l:L:1jCVh", long_options, nullptr)) != -1;) {
+    switch (c) {
+      case 'c':
+        if (!*optarg) throw Config_Error("--config needs the name of a file");
+        options.config_file = optarg;
+        break;
+      case 'l':
+        options.listen = optarg;
+        break;
+      case 'L':
+        options.log_level = optarg;
+        break;
+      case '1':
+        options.what = Options::What::once;
+        break;
+      case 'j':
+        options.json = true;
+        break;
+      case 'C':
+        options.what = Options::What::check_config;
+        break;
+      case 'V':
+        options.what = Options::What::version;
+        break;
+      case 'h':
+        options.what = Options::What::help;
+        break;
+      case ':':
+        throw Config_Error(std::string(argv[optind - 1]) + " needs a value");
+      default:
+        throw Config_Error(std::string("unknown option ") + argv[optind - 1]);
+    }
+  }
+  const bool once = options.what == Options::What::once;
+  if (once && optind < argc) {
+    options.question = argv[optind++];
+    if (options.question != "state" && options.question != "primary" &&
+        options.question != "real-primary") {
+      throw Config_Error("--once " + options.question + ": ask for state, primary or real-primary");
+    }
+  }
+  if (optind < argc) throw Config_Error(std::string("unexpected argument ") + argv[optind]);
+  if (options.json && !once) throw Config_Error("--json goes with --once");
+  return options;
+}
+
+int run(int argc, char** argv) {
+  Options options;
+  try {
+    options = parse_options(argc, argv);
+    if (!options.listen.empty()) parse_address(options.listen, true);
+    if (!options.log_level.empty()) parse_log_level(options.log_level);
+  } catch (const Config_Error& error) {
+    std::cerr << "primgr: " << printable(error.what()) << "\nTry primgr --help\n";
+    return exit_usage;
+  }
+  if (options.what == Options::What::help) {
+    std::cout << usage;
+    return 0;
+  }
+  if (options.what == Options::What::version) {
+    const int libpq = PQlibVersion();
+    std::cout << "primgr " PRIMGR_VERSION " (cpp-httplib " CPPHTTPLIB_VERSION ", libpq "
+              << libpq / 10000 << '.' << libpq % 10000 << ", " << OpenSSL_version(OPENSSL_VERSION)
+              << ")\n";
+    return 0;
+  }
+  Config config;
+  try {
+    config = load_config(options.config_file);
+  } catch (const Config_Error& error) {
+    std::cerr << "primgr: " << printable(error.what()) << '\n';
+    return exit_config;
+  }
+  if (!options.listen.empty()) config.listen = parse_address(options.listen, true);
+  // A script wants its word; why it is that word is told on request.
+  if (options.what == Options::What::once) config.log_level = Log_Level::error;
+  if (!options.log_level.empty()) config.log_level = parse_log_level(options.log_level);
+  const Stderr_Log log(config.log_level);
+  if (options.what == Options::What::check_config) {
+    std::cout << print_config(config);
+    return 0;
+  }
+  if (options.what == Options::What::once) return run_once(config, options, log);
+
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const int signal : {SIGTERM, SIGINT, SIGUSR1}) sigaddset(&signals, signal);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  return run_daemon(config, log, signals);
+}
+
+}  // namespace primgr
+
+#ifndef PRIMGR_NO_MAIN
+int main(int argc, char** argv) {
+  // A static glibc would load the host's NSS modules, which may be another glibc's: these are
+  // inside.
+  __nss_configure_lookup("hosts", "files dns");
+  __nss_configure_lookup("passwd", "files");
+  signal(SIGPIPE, SIG_IGN);
+  return primgr::run(argc, argv);
+}
+#endif

@@ -1,0 +1,817 @@
+#include "repmgr_node.hpp"
+
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cctype>
+#include <charconv>
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <system_error>
+#include <utility>
+
+namespace primgr {
+
+using namespace std::chrono_literals;
+
+namespace {
+
+// How soon an undecided node looks and asks again, and how often it can be made to look at once.
+constexpr Time undecided_interval = 200ms;
+constexpr Time look_gap = 100ms;
+
+char folded(char c) {
+  if (c >= 'A' && c <= 'Z') return static_cast<char>(c - 'A' + 'a');
+  return c == '_' ? '-' : c;
+}
+
+// libpq's messages end in a newline and may have several lines.
+std::string one_line(std::string_view message) {
+  std::string line;
+  for (const char c : message) line += c == '\n' || c == '\t' ? ' ' : c;
+  while (!line.empty() && line.back() == ' ') line.pop_back();
+  return line;
+}
+
+struct Conninfo_Deleter {
+  void operator()(PQconninfoOption* options) const { PQconninfoFree(options); }
+};
+using Conninfo = std::unique_ptr<PQconninfoOption, Conninfo_Deleter>;
+
+std::string option(const Conninfo& options, std::string_view keyword) {
+  for (auto* o = options.get(); o && o->keyword; ++o) {
+    if (o->keyword == keyword) return o->val ? o->val : "";
+  }
+  return {};
+}
+
+bool names_a_host(std::string_view host) {
+  return !host.empty() && host.front() != '/' && host.front() != '@';  // else a socket folder
+}
+
+struct Result_Deleter {
+  void operator()(PGresult* result) const { PQclear(result); }
+};
+using Result = std::unique_ptr<PGresult, Result_Deleter>;
+
+// Two statements in one message: one round trip, and the first is answered also when the second
+// fails, for want of the schema or of the right to read it.
+constexpr const char* look_query =
+    "SELECT pg_catalog.pg_is_in_recovery();"
+    "SELECT node_id, node_name, location, type, active, conninfo"
+    " FROM repmgr.nodes ORDER BY node_id";
+
+std::vector<Node> read_nodes(const PGresult* rows) {
+  std::vector<Node> nodes;
+  for (int r = 0; r < PQntuples(rows); ++r) {
+    const auto text = [&](int column) { return std::string(PQgetvalue(rows, r, column)); };
+    Node node;
+    const std::string id = text(0);
+    std::from_chars(id.data(), id.data() + id.size(), node.id);
+    node.name = text(1);
+    node.site = text(2);
+    node.type = text(3);
+    node.active = text(4) == "t";
+    node.host = conninfo_host(text(5));
+    nodes.push_back(std::move(node));
+  }
+  return nodes;
+}
+
+}  // namespace
+
+Time boottime() {
+  timespec now{};
+  clock_gettime(CLOCK_BOOTTIME, &now);
+  return std::chrono::seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec);
+}
+
+const char* to_string(State state) {
+  switch (state) {
+    case State::primary:
+      return "Primary";
+    case State::standby:
+      return "Standby";
+    case State::unknown:
+      return "Unknown";
+    case State::down:
+      break;
+  }
+  return "Down";
+}
+
+// ---- the rules ----------------------------------------------------------------------------------
+
+bool names_equal(std::string_view a, std::string_view b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [](char x, char y) { return folded(x) == folded(y); });
+}
+
+std::string conninfo_host(const std::string& conninfo) {
+  const Conninfo options(PQconninfoParse(conninfo.c_str(), nullptr));
+  std::string host = option(options, "hostaddr");
+  if (host.empty()) host = option(options, "host");
+  host = host.substr(0, host.find(','));
+  return names_a_host(host) ? host : std::string();
+}
+
+const Node* named_primary(const std::vector<Node>& nodes) {
+  const Node* primary = nullptr;
+  for (const Node& node : nodes) {
+    if (node.type != "primary" || !node.active) continue;
+    if (primary) return nullptr;
+    primary = &node;
+  }
+  return primary;
+}
+
+const Node* find_node(const std::vector<Node>& nodes, std::string_view name) {
+  const Node* found = nullptr;
+  for (const Node& node : nodes) {
+    if (!names_equal(node.name, name)) continue;
+    if (found) return nullptr;
+    found = &node;
+  }
+  return found;
+}
+
+std::vector<Node> electorate(const std::vector<Node>& nodes, const Node& self, bool whole_cluster) {
+  std::vector<Node> voters;
+  for (const Node& node : nodes) {
+    if (whole_cluster || node.site == self.site) voters.push_back(node);
+  }
+  return voters;
+}
+
+std::size_t votes_needed(std::size_t voters) {
+  return voters / 2 + 1;
+}
+
+bool check_consensus(std::size_t votes_counted, std::size_t votes_needed) {
+  return votes_counted >= votes_needed;
+}
+
+Tally count_votes(const Facts& facts, const std::vector<Node>& voters, const Node& self,
+                  const Votes& votes, Time vote_lifetime, Time now) {
+  Tally tally;
+  const auto tell = [&](const std::string& words) {
+    tally.told += (tally.told.empty() ? "" : ", ") + words;
+  };
+  for (const Node& voter : voters) {
+    if (voter.id == self.id) {
+      const Node* named = named_primary(facts.nodes);
+      tell(voter.name + " (this node) names " + (named ? named->name : "none"));
+      if (named && named->id == self.id) tally.expiries.push_back(Time::max());
+      continue;
+    }
+    const auto found = votes.find(voter.name);
+    if (found == votes.end()) {
+      tell(voter.name + " not asked yet");
+      continue;
+    }
+    const Vote& vote = found->second;
+    const Time expiry = vote.sent_at + vote_lifetime;
+    if (vote.names.empty() || expiry <= now) {
+      tell(voter.name + ": " + (vote.why.empty() ? "vote expired" : vote.why));
+      continue;
+    }
+    tell(voter.name + " names " + vote.names);
+    if (names_equal(vote.names, self.name)) tally.expiries.push_back(expiry);
+  }
+  return tally;
+}
+
+Decision decide(const Facts& facts, const std::string& self_name, bool whole_cluster,
+                const Votes& votes, Time vote_lifetime, Time now) {
+  if (!facts.reachable) return {State::down, Time::max(), facts.problem, {}};
+  if (facts.in_recovery) return {State::standby, Time::max(), "in recovery", {}};
+  if (!facts.nodes_known) {
+    return {State::unknown, Time::max(), "repmgr.nodes cannot be read: " + facts.problem, {}};
+  }
+  const Node* self = find_node(facts.nodes, self_name);
+  if (!self) {
+    return {State::unknown,
+            Time::max(),
+            "repmgr.nodes does not list exactly one node named \"" + self_name +
+                "\": register it, or set node_name",
+            {}};
+  }
+  if (self->type == "witness") {
+    return {State::unknown, Time::max(), "a witness is never primary", {}};
+  }
+
+  const std::vector<Node> voters = electorate(facts.nodes, *self, whole_cluster);
+  Tally tally = count_votes(facts, voters, *self, votes, vote_lifetime, now);
+  std::vector<Time>& expiries = tally.expiries;
+  const std::size_t needed = votes_needed(voters.size());
+  Decision decision;
+  decision.votes = std::to_string(expiries.size()) + " of " + std::to_string(voters.size()) +
+                   " votes, " + std::to_string(needed) + " needed: " + tally.told;
+  if (check_consensus(expiries.size(), needed)) {
+    // It holds until so many have expired that the rest is no majority.
+    std::nth_element(expiries.begin(), expiries.begin() + static_cast<std::ptrdiff_t>(needed) - 1,
+                     expiries.end(), std::greater<>());
+    decision.state = State::primary;
+    decision.until = expiries[needed - 1];
+    decision.reason = "a majority votes for it";
+  } else {
+    decision.state = State::unknown;
+    decision.reason = "no majority votes for it";
+  }
+  return decision;
+}
+
+// ---- peers --------------------------------------------------------------------------------------
+
+namespace {
+
+std::string url_encoded(std::string_view text) {
+  static constexpr char digits[] = "0123456789ABCDEF";
+  std::string encoded;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (std::isalnum(byte) || c == '-' || c == '_' || c == '.' || c == '~') {
+      encoded += c;
+    } else {
+      encoded += {'%', digits[byte >> 4], digits[byte & 15]};
+    }
+  }
+  return encoded;
+}
+
+// The string at a key of a JSON object; none if the body is not that.
+std::optional<std::string> json_string(const std::string& body,
+                                       std::initializer_list<const char*> keys) {
+  const auto json = nlohmann::json::parse(body, nullptr, false);
+  if (!json.is_object()) return std::nullopt;
+  for (const char* key : keys) {
+    const auto value = json.find(key);
+    if (value != json.end() && value->is_string()) return value->get<std::string>();
+  }
+  return std::nullopt;
+}
+
+std::optional<std::string> reported_state(const Http_Reply& reply) {
+  return json_string(reply.body, {"state", "State"});
+}
+
+}  // namespace
+
+std::optional<std::string> http_node_reports_primary(const Http_Reply& reply, std::string& why) {
+  why.clear();
+  if (reply.status == 0) {
+    why = reply.error;
+  } else if (reply.body.size() > max_reply_size) {
+    why = "reply too long";
+  } else if (reply.status == 200) {
+    auto name = json_string(reply.body, {"Primary"});
+    if (name && !name->empty()) return name;
+    why = "200 without the name of a primary";
+  } else if (reply.status == 503) {
+    why = "names none, its state is " + reported_state(reply).value_or("not told");
+  } else {
+    why = "HTTP status " + std::to_string(reply.status);
+  }
+  return std::nullopt;
+}
+
+State http_node_reports_state(const Http_Reply& reply) {
+  if (reply.status == 0 || reply.body.size() > max_reply_size) return State::unknown;
+  const auto word = reported_state(reply);
+  if (reply.status == 200 && word == "Primary") return State::primary;
+  if (reply.status == 202 && word == "Standby") return State::standby;
+  if (reply.status == 503 && word == "Down") return State::down;
+  return State::unknown;
+}
+
+// ---- Connection_Pool ----------------------------------------------------------------------------
+
+Connection_Pool::~Connection_Pool() {
+  for (PGconn* connection : idle_) PQfinish(connection);
+}
+
+PGconn* Connection_Pool::take() {
+  const std::lock_guard lock(mutex_);
+  if (idle_.empty()) return nullptr;
+  PGconn* connection = idle_.front();
+  idle_.pop_front();
+  return connection;
+}
+
+bool Connection_Pool::reserve() {
+  const std::lock_guard lock(mutex_);
+  if (open_ >= max_) return false;
+  ++open_;
+  return true;
+}
+
+void Connection_Pool::put(PGconn* connection) {
+  const std::lock_guard lock(mutex_);
+  idle_.push_back(connection);
+}
+
+void Connection_Pool::discard(PGconn* connection) {
+  PQfinish(connection);
+  const std::lock_guard lock(mutex_);
+  --open_;
+}
+
+std::size_t Connection_Pool::open() const {
+  const std::lock_guard lock(mutex_);
+  return open_;
+}
+
+// ---- Database -----------------------------------------------------------------------------------
+
+Database::Database(std::string conninfo, Time timeout, std::size_t max_connections, Resolve resolve)
+    : conninfo_(std::move(conninfo)),
+      timeout_(timeout),
+      resolve_(std::move(resolve)),
+      pool_(max_connections) {}
+
+Database::~Database() {
+  if (connection_) pool_.discard(connection_);
+}
+
+int Database::socket() const {
+  return connection_ ? PQsocket(connection_) : watched_;
+}
+
+void Database::begin(Time now) {
+  facts_ = Facts{};
+  facts_.asked_at = now;
+  deadline_ = now + timeout_;
+  results_ = 0;
+  watched_ = -1;
+  connection_ = pool_.take();
+  reused_ = connection_ != nullptr;
+  phase_ = reused_ ? Phase::asking : Phase::connecting;
+  // A failure shows in the connection's status, which advance() reads.
+  if (reused_) {
+    ask();
+  } else {
+    connect(timeout_);
+  }
+}
+
+// Starts to connect. libpq would look a host name up with a getaddrinfo() that blocks for as long
+// as name service pleases, so the name is looked up here and libpq is given the addresses.
+bool Database::connect(Time budget) {
+  if (!pool_.reserve()) return false;
+  std::string host, hostaddr;
+  const Conninfo options(PQconninfoParse(conninfo_.c_str(), nullptr));
+  const std::string name = option(options, "host");
+  if (resolve_ && names_a_host(name) && name.find(',') == std::string::npos &&
+      option(options, "hostaddr").empty()) {
+    for (const std::string& address : resolve_(name, budget)) {
+      host += (host.empty() ? "" : ",") + name;
+      hostaddr += (hostaddr.empty() ? "" : ",") + address;
+    }
+  }
+  std::vector<const char*> keys = {"dbname", "fallback_application_name", "client_encoding"};
+  std::vector<const char*> values = {conninfo_.c_str(), "primgr", "UTF8"};
+  if (!hostaddr.empty()) {
+    keys.insert(keys.end(), {"host", "hostaddr"});
+    values.insert(values.end(), {host.c_str(), hostaddr.c_str()});
+  }
+  keys.push_back(nullptr);
+  values.push_back(nullptr);
+  connection_ = PQconnectStartParams(keys.data(), values.data(), 1);
+  if (!connection_) {
+    pool_.discard(nullptr);
+    return false;
+  }
+  PQsetNoticeProcessor(
+      connection_, [](void*, const char*) {}, nullptr);
+  phase_ = Phase::connecting;
+  events_ = POLLOUT;  // libpq: as if PQconnectPoll() had returned PGRES_POLLING_WRITING
+  return true;
+}
+
+bool Database::ask() {
+  phase_ = Phase::asking;
+  events_ = POLLIN | POLLOUT;
+  return PQsetnonblocking(connection_, 1) == 0 && PQsendQuery(connection_, look_query) == 1;
+}
+
+std::optional<Facts> Database::fail(const std::string& problem) {
+  if (connection_) pool_.discard(std::exchange(connection_, nullptr));
+  phase_ = Phase::idle;
+  facts_.reachable = false;
+  facts_.problem = problem;
+  return std::move(facts_);
+}
+
+std::optional<Facts> Database::advance(Time now) {
+  while (phase_ != Phase::idle) {
+    if (!connection_) return fail("out of memory or connections");
+    if (PQstatus(connection_) == CONNECTION_BAD) {
+      if (!reused_) return fail(one_line(PQerrorMessage(connection_)));
+      // A connection that had been idle is gone: the server may be there all the same.
+      reused_ = false;
+      results_ = 0;
+      pool_.discard(std::exchange(connection_, nullptr));
+      connect(deadline_ - now);
+      continue;
+    }
+    if (now >= deadline_) {
+      return fail(
+          std::string(phase_ == Phase::connecting ? "no connection" : "no answer") +
+          " within db_timeout (" +
+          std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(timeout_).count()) +
+          " ms)");
+    }
+    pollfd ready{PQsocket(connection_), events_, 0};
+    if (::poll(&ready, 1, 0) <= 0) return std::nullopt;
+
+    if (phase_ == Phase::connecting) {
+      switch (PQconnectPoll(connection_)) {
+        case PGRES_POLLING_OK:
+          ask();
+          break;
+        case PGRES_POLLING_READING:
+          events_ = POLLIN;
+          break;
+        case PGRES_POLLING_WRITING:
+          events_ = POLLOUT;
+          break;
+        default:
+          break;  // its status is CONNECTION_BAD now
+      }
+      continue;
+    }
+
+    events_ = static_cast<short>(PQflush(connection_) > 0 ? POLLIN | POLLOUT : POLLIN);
+    if ((ready.revents & ~POLLOUT) && PQconsumeInput(connection_) == 0) continue;
+    while (!PQisBusy(connection_)) {
+      const Result result(PQgetResult(connection_));
+      if (!result) {
+        if (PQstatus(connection_) == CONNECTION_BAD) break;
+        if (!facts_.reachable) return fail(facts_.problem);
+        watched_ = PQsocket(connection_);
+        events_ = POLLIN;
+        pool_.put(std::exchange(connection_, nullptr));
+        phase_ = Phase::idle;
+        return std::move(facts_);
+      }
+      if (PQresultStatus(result.get()) != PGRES_TUPLES_OK) {
+        const char* message = PQresultErrorField(result.get(), PG_DIAG_MESSAGE_PRIMARY);
+        facts_.problem = one_line(message ? message : PQresultErrorMessage(result.get()));
+      } else if (results_++ == 0) {
+        facts_.reachable = PQntuples(result.get()) == 1;
+        facts_.in_recovery = facts_.reachable && *PQgetvalue(result.get(), 0, 0) == 't';
+      } else {
+        facts_.nodes = read_nodes(result.get());
+        facts_.nodes_known = true;
+      }
+    }
+  }
+  return std::nullopt;
+}
+
+bool Database::lost() {
+  PGconn* connection = pool_.take();
+  if (!connection) return false;
+  // Asynchronous messages (a changed parameter, a farewell) are read and forgotten.
+  const bool alive = PQconsumeInput(connection) == 1 && !PQisBusy(connection) &&
+                     PQstatus(connection) == CONNECTION_OK;
+  if (alive) {
+    pool_.put(connection);
+    return false;
+  }
+  watched_ = -1;
+  pool_.discard(connection);
+  return true;
+}
+
+// ---- Repmgr_Node --------------------------------------------------------------------------------
+
+Repmgr_Node::Repmgr_Node(Node_Settings settings, Http_Get http_get, Resolve resolve, Clock clock,
+                         Logger log)
+    : settings_(std::move(settings)),
+      http_get_(std::move(http_get)),
+      clock_(std::move(clock)),
+      log_(std::move(log)),
+      database_(settings_.conninfo, settings_.db_timeout, settings_.max_connections_in_pool,
+                std::move(resolve)),
+      wake_fd_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
+  if (wake_fd_ < 0) throw std::system_error(errno, std::generic_category(), "eventfd");
+}
+
+Repmgr_Node::~Repmgr_Node() {
+  std::unique_lock lock(mutex_);
+  none_under_way_.wait(lock, [this] { return under_way_ == 0; });
+  lock.unlock();
+  close(wake_fd_);
+}
+
+void Repmgr_Node::wake() {
+  const std::uint64_t one = 1;
+  // Fails only if a wake-up is pending already, which is just as good.
+  [[maybe_unused]] const auto written = write(wake_fd_, &one, sizeof one);
+}
+
+void Repmgr_Node::stop() {
+  stopping_ = true;
+  wake();
+}
+
+void Repmgr_Node::look_now() {
+  look_wanted_ = true;
+  wake();
+}
+
+void Repmgr_Node::run(const std::function<bool()>& done) {
+  Time began = clock_() - settings_.refresh_interval;
+  while (!stopping_ && !(done && done())) {
+    Time now = clock_();
+    Time look_due = Time::max();
+    if (!database_.looking()) {
+      {
+        const std::lock_guard lock(mutex_);
+        look_due = began + pause();
+      }
+      if (look_wanted_) look_due = std::min(look_due, began + look_gap);
+      if (now >= look_due) {
+        look_wanted_ = false;
+        began = now;
+        database_.begin(now);
+      }
+    }
+    if (auto facts = database_.advance(now)) {
+      learn(std::move(*facts));
+      look_due = now;  // decided anew in refresh(): the next turn knows when the next look is due
+    }
+    const Time due = std::min({refresh(), database_.looking() ? database_.deadline() : Time::max(),
+                               database_.looking() ? Time::max() : look_due});
+
+    now = clock_();
+    const Time nap = std::clamp(due - now, Time::zero(), Time(1h));
+    const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(nap);
+    const timespec timeout{seconds.count(), (nap - seconds).count()};
+    pollfd ready[] = {{wake_fd_, POLLIN, 0}, {database_.socket(), database_.events(), 0}};
+    if (ppoll(ready, 2, &timeout, nullptr) <= 0) continue;
+    if (ready[0].revents) {
+      std::uint64_t count = 0;
+      [[maybe_unused]] const auto taken = read(wake_fd_, &count, sizeof count);
+    }
+    if (ready[1].revents && !database_.looking() && database_.lost()) look_wanted_ = true;
+  }
+}
+
+const Node* Repmgr_Node::candidate() const {
+  if (!facts_.reachable || facts_.in_recovery || !facts_.nodes_known) return nullptr;
+  const Node* self = find_node(facts_.nodes, settings_.node_name);
+  return self && self->type != "witness" ? self : nullptr;
+}
+
+// A question is repeated every refresh_interval and may then take peer_timeout; a vote outlives one
+// that is lost on the way.
+Time Repmgr_Node::lifetime() const {
+  return 2 * settings_.refresh_interval + settings_.peer_timeout;
+}
+
+// The time from one look, and one question for a vote, to the next: short while the node is
+// undecided or its votes run out. A witness has nothing to decide.
+Time Repmgr_Node::pause() const {
+  const bool short_of_votes =
+      cache_.decision.until != Time::max() && cache_.decision.until < clock_() + lifetime() / 2;
+  const bool witness = facts_.reachable && facts_.nodes_known && !facts_.in_recovery &&
+                       !candidate() && find_node(facts_.nodes, settings_.node_name);
+  const bool undecided = cache_.decision.state == State::unknown && !witness;
+  return undecided || short_of_votes ? std::min(undecided_interval, settings_.refresh_interval)
+                                     : settings_.refresh_interval;
+}
+
+State Repmgr_Node::state_at(Time now) const {
+  if (now - cache_.looked_at > settings_.cache_ttl) return State::down;
+  if (now >= cache_.decision.until) return State::unknown;
+  return cache_.decision.state;
+}
+
+Decision Repmgr_Node::decision_at(Time now) const {
+  const State state = state_at(now);
+  if (!looked_ || state == cache_.decision.state) return cache_.decision;
+  return {state, Time::max(),
+          state == State::down ? "nothing was learnt for longer than cache_ttl"
+                               : "no majority votes for it: the votes expired",
+          cache_.decision.votes};
+}
+
+void Repmgr_Node::learn(Facts facts) {
+  const std::lock_guard lock(mutex_);
+  looked_ = true;
+  facts_ = std::move(facts);
+  if (!facts_.nodes_known) return;
+  nodes_ = facts_.nodes;
+  const auto listed = [&](const auto& entry) {
+    return std::any_of(nodes_.begin(), nodes_.end(),
+                       [&](const Node& node) { return node.name == entry.first; });
+  };
+  std::erase_if(peers_, [&](const auto& peer) { return !listed(peer); });
+  std::erase_if(votes_, [&](const auto& vote) { return !listed(vote); });
+}
+
+Time Repmgr_Node::refresh() {
+  std::vector<Node> others, voters;
+  std::optional<Node> self;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const Node& node : nodes_) {
+      if (!names_equal(node.name, settings_.node_name)) others.push_back(node);
+    }
+    if (const Node* node = candidate()) {
+      self = *node;
+      voters = electorate(nodes_, *node, settings_.consensus_cluster);
+    }
+  }
+  for (const Node& peer : others) {
+    ask(peer, &Peer::state, "/state", settings_.refresh_interval,
+        [](Peer& to, Time, const Http_Reply& reply) {
+          to.reported = http_node_reports_state(reply);
+        });
+  }
+  if (self) {
+    const std::size_t all = voters.size();
+    std::erase_if(voters, [&](const Node& node) { return node.id == self->id; });
+    poll_other_nodes(voters, self->name, all);
+  }
+  write_cache();
+
+  const std::lock_guard lock(mutex_);
+  const Time now = clock_();
+  // Once an interval at least, so that a stalled look is noticed and told.
+  Time due = std::min(now + settings_.refresh_interval, cache_.decision.until);
+  const auto when = [&](const Question& question, Time interval) {
+    return question.under_way ? Time::max() : question.asked_at.value_or(now) + interval;
+  };
+  for (const Node& node : others)
+    due = std::min(due, when(peers_[node.name].state, settings_.refresh_interval));
+  for (const Node& node : voters) due = std::min(due, when(peers_[node.name].vote, pause()));
+  return due;
+}
+
+bool Repmgr_Node::poll_other_nodes(const std::vector<Node>& nodes_to_poll,
+                                   const std::string& candidate_node,
+                                   std::size_t num_in_consensus) {
+  const std::string target =
+      settings_.candidate ? "/primary?candidate=" + url_encoded(candidate_node) : "/primary";
+  Time interval;
+  {
+    const std::lock_guard lock(mutex_);
+    interval = pause();
+  }
+  for (const Node& voter : nodes_to_poll) {
+    ask(voter, &Peer::vote, target, interval,
+        [this, name = voter.name](Peer&, Time sent_at, const Http_Reply& reply) {
+          std::string why;
+          const auto named = http_node_reports_primary(reply, why);
+          Vote& vote = votes_[name];
+          // No reply takes nothing back: the vote that was given before lasts out its time.
+          if (reply.status != 0) vote = {sent_at, named.value_or(""), ""};
+          vote.why = why;
+        });
+  }
+  const std::lock_guard lock(mutex_);
+  const Node* self = find_node(facts_.nodes, candidate_node);
+  if (!self) return false;
+  std::vector<Node> voters = nodes_to_poll;
+  voters.push_back(*self);
+  const Tally tally = count_votes(facts_, voters, *self, votes_, lifetime(), clock_());
+  return check_consensus(tally.expiries.size(), votes_needed(num_in_consensus));
+}
+
+// Asks a peer, unless such a question is under way or was sent less than `interval` ago. `take`
+// stores what the reply says; it is called with the mutex held.
+void Repmgr_Node::ask(const Node& peer, Question Peer::*kind, const std::string& target,
+                      Time interval,
+                      std::function<void(Peer&, Time sent_at, const Http_Reply&)> take) {
+  Time now;
+  {
+    const std::lock_guard lock(mutex_);
+    now = clock_();
+    Question& question = peers_[peer.name].*kind;
+    if (question.under_way || (question.asked_at && now < *question.asked_at + interval)) return;
+    question.under_way = true;
+    question.asked_at = now;
+    ++under_way_;
+  }
+  http_get_(peer, target, settings_.peer_timeout,
+            [this, kind, now, name = peer.name, take = std::move(take)](const Http_Reply& reply) {
+              const std::lock_guard lock(mutex_);
+              const auto found = peers_.find(name);
+              if (found != peers_.end()) {  // else it was unregistered meanwhile
+                (found->second.*kind).under_way = false;
+                (found->second.*kind).answered = true;
+                take(found->second, now, reply);
+              }
+              wake();
+              if (--under_way_ == 0) none_under_way_.notify_all();
+            });
+}
+
+// Decides anew, and logs the decision if it or its reason changed.
+void Repmgr_Node::write_cache() {
+  Decision told;
+  {
+    const std::lock_guard lock(mutex_);
+    if (!looked_) return;
+    const Time now = clock_();
+    cache_.looked_at = facts_.asked_at;
+    cache_.decision =
+        decide(facts_, settings_.node_name, settings_.consensus_cluster, votes_, lifetime(), now);
+    told = decision_at(now);
+    // While the first votes are on their way, there is nothing to tell yet.
+    if (told.state == State::unknown && !all_answered(&Peer::vote)) return;
+    const std::string words = std::string(to_string(told.state)) + ": " + told.reason;
+    if (words == logged_) return;
+    logged_ = words;
+  }
+  const bool well = told.state == State::primary || told.state == State::standby;
+  log_(well ? Log_Level::info : Log_Level::warning,
+       "state " + logged_ + (told.votes.empty() ? "" : " (" + told.votes + ")"));
+}
+
+// Whether each peer that this node would ask has answered or failed at least once.
+bool Repmgr_Node::all_answered(Question Peer::*kind) const {
+  const Node* self = candidate();
+  if (kind == &Peer::vote && !self) return true;
+  for (const Node& node : nodes_) {
+    if (names_equal(node.name, settings_.node_name)) continue;
+    if (kind == &Peer::vote && !settings_.consensus_cluster && node.site != self->site) continue;
+    const auto peer = peers_.find(node.name);
+    if (peer == peers_.end() || !(peer->second.*kind).answered) return false;
+  }
+  return true;
+}
+
+// ---- what the handlers read ---------------------------------------------------------------------
+
+State Repmgr_Node::get_state() const {
+  const std::lock_guard lock(mutex_);
+  return state_at(clock_());
+}
+
+Decision Repmgr_Node::get_decision() const {
+  const std::lock_guard lock(mutex_);
+  return decision_at(clock_());
+}
+
+std::optional<std::string> Repmgr_Node::get_primary(std::string_view candidate) {
+  const std::lock_guard lock(mutex_);
+  if (state_at(clock_()) == State::down) return std::nullopt;
+  const Node* named = named_primary(facts_.nodes);
+  if (!candidate.empty() && !(named && names_equal(named->name, candidate))) look_now();
+  return named ? std::optional(named->name) : std::nullopt;
+}
+
+bool Repmgr_Node::get_is_in_recovery_mode() const {
+  const std::lock_guard lock(mutex_);
+  return facts_.reachable && facts_.in_recovery;
+}
+
+std::optional<std::string> Repmgr_Node::get_node_site() const {
+  const std::lock_guard lock(mutex_);
+  const Node* self = find_node(nodes_, settings_.node_name);
+  return self ? std::optional(self->site) : std::nullopt;
+}
+
+std::vector<Node> Repmgr_Node::get_all_other_nodes_in_site() const {
+  const std::lock_guard lock(mutex_);
+  const Node* self = find_node(nodes_, settings_.node_name);
+  if (!self) return {};
+  std::vector<Node> others = electorate(nodes_, *self, false);
+  std::erase_if(others, [&](const Node& node) { return node.id == self->id; });
+  return others;
+}
+
+std::vector<Node> Repmgr_Node::get_all_nodes() const {
+  const std::lock_guard lock(mutex_);
+  return nodes_;
+}
+
+Real_Primary Repmgr_Node::get_real_primary() const {
+  const std::lock_guard lock(mutex_);
+  Real_Primary real;
+  real.nodes_known = !nodes_.empty();
+  for (const Node& node : nodes_) {
+    const auto peer = peers_.find(node.name);
+    const State state = names_equal(node.name, settings_.node_name) ? state_at(clock_())
+                        : peer != peers_.end()                      ? peer->second.reported
+                                                                    : State::unknown;
+    if (state == State::primary) real.claimants.push_back(node.name);
+  }
+  return real;
+}
+
+bool Repmgr_Node::settled(bool cluster) const {
+  const std::lock_guard lock(mutex_);
+  if (!looked_) return false;
+  if (cluster && !all_answered(&Peer::state)) return false;
+  return state_at(clock_()) == State::primary || all_answered(&Peer::vote);
+}
+
+}  // namespace primgr

@@ -1,0 +1,350 @@
+// What this node of a repmgr cluster knows and decides.
+//
+// Repmgr_Node keeps a cache true: it looks at the local database, asks the other nodes whom their
+// databases name as primary, and decides from both what this node is. Everything that others see
+// (HTTP, --once) is read from that cache, without waiting for a database or a peer.
+//
+// It speaks to its own database through libpq; it reaches its peers through a function handed to it
+// and reads time through a clock handed to it, so that tests run this very code in simulated time.
+
+#pragma once
+
+#include <libpq-fe.h>
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstddef>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace primgr {
+
+// A point on, or a stretch of, the clock that CLOCK_BOOTTIME is: it does not jump and it counts
+// time spent suspended. Readings of different hosts are never compared.
+using Time = std::chrono::nanoseconds;
+using Clock = std::function<Time()>;
+
+// Reads CLOCK_BOOTTIME. Thread-safe.
+Time boottime();
+
+// What a node is right now. The numbers are the exit statuses of `primgr --once state`.
+enum class State { primary = 0, standby = 1, unknown = 2, down = 3 };
+
+// "Primary", "Standby", "Unknown" or "Down": the words of the HTTP contract.
+const char* to_string(State state);
+
+enum class Log_Level { error, warning, info, debug };
+using Logger = std::function<void(Log_Level, const std::string&)>;
+
+// One row of repmgr.nodes.
+struct Node {
+  int id = 0;
+  std::string name;
+  std::string site;  // column "location"
+  std::string type;  // "primary", "standby" or "witness"
+  bool active = false;
+  std::string
+      host;  // where conninfo says the node is: hostaddr, else host; empty: nowhere TCP goes
+};
+
+// What one look at the local database told.
+struct Facts {
+  Time asked_at{};           // when the look began
+  bool reachable = false;    // it answered; if not, only `problem` below means anything
+  bool in_recovery = false;  // pg_is_in_recovery()
+  bool nodes_known = false;  // repmgr.nodes could be read
+  std::vector<Node> nodes;   // its rows, by node_id
+  std::string problem;       // why it was not reachable, or why repmgr.nodes could not be read
+};
+
+// A peer's last answer to "whom does your database name as primary?".
+struct Vote {
+  Time sent_at{};     // when the question was sent: the answer cannot be older
+  std::string names;  // the node it named; empty: no answer counts
+  std::string why;    // why there is no answer
+};
+using Votes = std::map<std::string, Vote>;  // by the voter's name as in repmgr.nodes
+
+// A decision, and how long it may be told to others.
+struct Decision {
+  State state = State::down;
+  Time until = Time::max();  // from here on, a Primary is Unknown: too few votes are unexpired
+  std::string reason;        // in words; the same words for the same cause
+  std::string votes;         // who votes for whom, where votes were counted
+};
+
+// ---- the rules: pure functions, without I/O -----------------------------------------------------
+
+// Names are compared without case, and '_' equals '-'.
+bool names_equal(std::string_view a, std::string_view b);
+
+// The host of a libpq connection string (the first, if it lists several): hostaddr, else host.
+// Empty if there is none, if it is a socket folder, or if the string cannot be parsed.
+std::string conninfo_host(const std::string& conninfo);
+
+// The one row that is the active primary; null if there is none or more than one.
+const Node* named_primary(const std::vector<Node>& nodes);
+
+// The one row with that name; null if there is none, or if several names are equal to it.
+const Node* find_node(const std::vector<Node>& nodes, std::string_view name);
+
+// Those that vote on `self`, itself included: the nodes of its site, or of the whole cluster.
+// Every registered node counts, active or not, witnesses too: a majority of the living is none.
+std::vector<Node> electorate(const std::vector<Node>& nodes, const Node& self, bool whole_cluster);
+
+// How many votes are a majority of `voters`: floor(n/2)+1.
+std::size_t votes_needed(std::size_t voters);
+
+// Whether the votes counted are enough.
+bool check_consensus(std::size_t votes_counted, std::size_t votes_needed);
+
+// The votes that count for a candidate.
+struct Tally {
+  std::vector<Time> expiries;  // one a vote
+  std::string told;            // what each voter says, in words
+};
+
+// Counts the votes of `voters` for `self`, one of them, at `now`. A vote counts for `vote_lifetime`
+// from the moment its question was sent. The node's own vote is what its own database names, and
+// lasts as long as that is known.
+Tally count_votes(const Facts& facts, const std::vector<Node>& voters, const Node& self,
+                  const Votes& votes, Time vote_lifetime, Time now);
+
+// What the node `self_name` is, from what is known at `now` (section "States" of the README).
+Decision decide(const Facts& facts, const std::string& self_name, bool whole_cluster,
+                const Votes& votes, Time vote_lifetime, Time now);
+
+// ---- peers --------------------------------------------------------------------------------------
+
+// What a peer answered over HTTP.
+struct Http_Reply {
+  int status = 0;     // 0: no reply that counts (late, oversized, unreachable, …)
+  std::string body;   // at most max_reply_size bytes
+  std::string error;  // why there is no reply
+};
+
+// A longer body from a peer is no reply.
+inline constexpr std::size_t max_reply_size = 1024;
+
+// Sends `GET target` to a peer and hands over its reply, once, within `timeout`, from any thread;
+// returns at once. Must not throw.
+using Http_Get = std::function<void(const Node& peer, const std::string& target, Time timeout,
+                                    std::function<void(Http_Reply)> done)>;
+
+// The node that a peer's reply to /primary names, or none with `why` set. Never throws.
+std::optional<std::string> http_node_reports_primary(const Http_Reply& reply, std::string& why);
+
+// The state that a peer's reply to /state reports; Unknown for any reply that is not the
+// contract's. Understands the key "State" of the original implementation. Never throws.
+State http_node_reports_state(const Http_Reply& reply);
+
+// Addresses of a host name, best first, within `timeout`; empty: unknown. An address is itself.
+using Resolve = std::function<std::vector<std::string>(const std::string& host, Time timeout)>;
+
+// ---- the local database -------------------------------------------------------------------------
+
+// The connections to the local database, `max` at most, open or being opened.
+//
+// Thread-safe: the mutex guards the deque of idle connections and the count of all. A connection is
+// used by the one who took it; nothing blocks while the mutex is held.
+class Connection_Pool {
+ public:
+  explicit Connection_Pool(std::size_t max) : max_(max) {}
+  ~Connection_Pool();
+  Connection_Pool(const Connection_Pool&) = delete;
+  Connection_Pool& operator=(const Connection_Pool&) = delete;
+
+  // An idle connection, or null. Give it back with put() or discard().
+  PGconn* take();
+  // Leave to open one more connection; false at the limit. Follow with put() or discard().
+  bool reserve();
+  void put(PGconn* connection);
+  // Closes the connection (null: gives a reservation back).
+  void discard(PGconn* connection);
+  std::size_t open() const;
+
+ private:
+  const std::size_t max_;
+  mutable std::mutex mutex_;
+  std::deque<PGconn*> idle_;
+  std::size_t open_ = 0;
+};
+
+// Looks at the local database without ever blocking on it: libpq's asynchronous calls, driven by
+// the caller's poll(2) loop, with a deadline over connecting and answering together.
+//
+// Not thread-safe: the refresher's alone.
+class Database {
+ public:
+  Database(std::string conninfo, Time timeout, std::size_t max_connections, Resolve resolve);
+  ~Database();
+
+  // Starts a look. REQUIRES: !looking().
+  void begin(Time now);
+  bool looking() const { return phase_ != Phase::idle; }
+  // Goes as far as it can; the facts, once the look is over: answered, failed or out of time.
+  std::optional<Facts> advance(Time now);
+  // Between looks: whether the connection is gone, and so something happened to the server.
+  bool lost();
+
+  // What to poll(2) for; -1: nothing. And until when, while looking.
+  int socket() const;
+  short events() const { return events_; }
+  Time deadline() const { return deadline_; }
+
+  std::size_t connections() const { return pool_.open(); }
+
+ private:
+  enum class Phase { idle, connecting, asking };
+  std::optional<Facts> fail(const std::string& problem);
+  bool connect(Time budget);
+  bool ask();
+
+  const std::string conninfo_;
+  const Time timeout_;
+  const Resolve resolve_;
+  Connection_Pool pool_;
+  Phase phase_ = Phase::idle;
+  PGconn* connection_ = nullptr;  // while looking
+  int watched_ = -1;              // the idle connection's socket, between looks
+  bool reused_ = false;           // the connection was idle before this look
+  short events_ = 0;
+  Time deadline_{};
+  Facts facts_;
+  std::size_t results_ = 0;
+};
+
+// ---- the node -----------------------------------------------------------------------------------
+
+struct Node_Settings {
+  std::string node_name;  // who this node is
+  std::string conninfo = "host=/var/run/postgresql dbname=repmgr user=repmgr";
+  std::size_t max_connections_in_pool = 3;
+  Time db_timeout = std::chrono::seconds(5);
+  Time peer_timeout = std::chrono::seconds(1);
+  Time refresh_interval = std::chrono::seconds(1);
+  Time cache_ttl = std::chrono::seconds(20);
+  bool consensus_cluster = false;  // count the votes of the whole cluster, not of the site
+  bool candidate = true;           // tell voters who asks; --once asks anonymously
+};
+
+// Who is Primary in the whole cluster, as far as this node was told.
+struct Real_Primary {
+  bool nodes_known = false;            // the node list was read at least once
+  std::vector<std::string> claimants;  // the nodes whose /state is Primary, by node_id
+};
+
+// Thread-safe, but for run(), learn() and refresh(), which are the refresher's (one thread). One
+// mutex guards all that is known (facts, votes, reports, cache) and is held for short, bounded work
+// only: never while the database, a peer or the log is waited for. Replies of peers arrive in
+// threads of the Http_Get; they store what they bring and wake the refresher.
+class Repmgr_Node {
+ public:
+  Repmgr_Node(Node_Settings settings, Http_Get http_get, Resolve resolve, Clock clock, Logger log);
+  ~Repmgr_Node();
+  Repmgr_Node(const Repmgr_Node&) = delete;
+  Repmgr_Node& operator=(const Repmgr_Node&) = delete;
+
+  // The refresher: keeps the cache true until stop(), or until `done` (asked once a turn) is true.
+  // Blocks; call it in one thread.
+  void run(const std::function<bool()>& done = nullptr);
+  // Ends run(). Also from signal-handling code: it only writes to an eventfd.
+  void stop();
+  // Looks now instead of at the next tick; at most every 100 ms.
+  void look_now();
+
+  // The state, as of now: never a Primary whose votes have expired, never anything older than
+  // cache_ttl (then: Down).
+  State get_state() const;
+  // The node that this node's own database names as primary; none if it names none or is down.
+  // `candidate`: who asks, if that is known; if it is not whom the cache names, the node looks
+  // again.
+  std::optional<std::string> get_primary(std::string_view candidate = {});
+  // Whether the local database answered pg_is_in_recovery() with true when last asked.
+  bool get_is_in_recovery_mode() const;
+  // This node's location in repmgr.nodes as last read; none if it is not listed.
+  std::optional<std::string> get_node_site() const;
+  // The registered nodes that vote on this one besides itself, as last read.
+  std::vector<Node> get_all_other_nodes_in_site() const;
+  // Every registered node, as last read: it outlives the database.
+  std::vector<Node> get_all_nodes() const;
+  // Which nodes of the cluster report to be Primary; this node speaks for itself.
+  Real_Primary get_real_primary() const;
+  // The decision behind get_state(), with its reason.
+  Decision get_decision() const;
+
+  // Whether the state is as good as it gets: the first look is over and, if votes matter, they
+  // suffice or every voter has answered or failed. `cluster`: the same for get_real_primary().
+  bool settled(bool cluster = false) const;
+
+  // -- the refresher's steps, apart from run() so that a simulation can take them one by one
+  // Takes in what a look at the database told.
+  void learn(Facts facts);
+  // Asks the peers that are due, decides anew, writes the cache. Returns when it is due again.
+  Time refresh();
+  // Asks each of nodes_to_poll that is due, in parallel and without waiting, whom it names. Returns
+  // whether candidate_node has, now, a majority of the votes of num_in_consensus nodes.
+  bool poll_other_nodes(const std::vector<Node>& nodes_to_poll, const std::string& candidate_node,
+                        std::size_t num_in_consensus);
+
+ private:
+  // One kind of question to one peer: one under way at most.
+  struct Question {
+    std::optional<Time> asked_at;
+    bool under_way = false;
+    bool answered = false;  // once, or failed once
+  };
+  struct Peer {
+    Question vote, state;
+    State reported = State::unknown;  // its last answer to /state
+  };
+  // What the handlers read: the decision, and when the look it rests on began.
+  struct Cache {
+    Time looked_at{};
+    Decision decision{State::down, Time::max(), "the database was not asked yet", {}};
+  };
+
+  // These REQUIRE that mutex_ is held.
+  const Node* candidate() const;
+  State state_at(Time now) const;
+  Decision decision_at(Time now) const;
+  Time lifetime() const;
+  Time pause() const;
+
+  bool all_answered(Question Peer::*kind) const;
+
+  void ask(const Node& peer, Question Peer::*kind, const std::string& target, Time interval,
+           std::function<void(Peer&, Time sent_at, const Http_Reply&)> take);
+  void write_cache();
+  void wake();
+
+  const Node_Settings settings_;
+  const Http_Get http_get_;
+  const Clock clock_;
+  const Logger log_;
+  Database database_;
+  const int wake_fd_;
+  std::atomic<bool> stopping_{false};
+  std::atomic<bool> look_wanted_{false};
+
+  mutable std::mutex mutex_;
+  Facts facts_;              // of the last look
+  bool looked_ = false;      // there was one
+  std::vector<Node> nodes_;  // the node list as last read, also when the database is gone
+  Votes votes_;
+  std::map<std::string, Peer> peers_;  // by name: every registered node but this one
+  Cache cache_;
+  std::string logged_;         // state and reason last logged, so that each change is told once
+  std::size_t under_way_ = 0;  // questions to peers; the destructor waits for their end
+  std::condition_variable none_under_way_;
+};
+
+}  // namespace primgr
