@@ -22,8 +22,8 @@ PACKAGES       = g++ pkg-config libssl-dev nlohmann-json3-dev doctest-dev \
 
 CXX      = g++
 WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror
-CXXFLAGS = -O2 -g -fstack-protector-strong -D_FORTIFY_SOURCE=2
-LDFLAGS  = -static
+CXXFLAGS = -O2 -g -ffunction-sections -fdata-sections -fstack-protector-strong -D_FORTIFY_SOURCE=2
+LDFLAGS  = -static -Wl,--gc-sections
 
 B        = build
 STD      = -std=c++20 -pthread -DPRIMGR_VERSION='"$(VERSION)"'
@@ -33,25 +33,28 @@ OPENSSL  = $$(pkg-config --static --libs openssl)
 FETCHED  = $(B)/httplib/httplib.h $(B)/libpq/.built
 
 .DELETE_ON_ERROR:
-.PHONY: all help packages check demo format clean distclean
+.PHONY: all help packages check sanitize sanitize-lab demo lab-deps format clean distclean
 
 all: primgr ## build ./primgr, statically linked, with all it needs fetched on the way
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
+# ld warns that a static glibc would load NSS modules; primgr.cpp sees to it that it does not.
 primgr: $(B)/primgr.o $(B)/repmgr_node.o
-	$(CXX) $(CXXFLAGS) -pthread $(LDFLAGS) -o $(B)/$@ $^ $(LIBPQ) $(OPENSSL)
-	strip -o $@ $(B)/$@
+	@echo '  LINK    $@'
+	@$(CXX) $(CXXFLAGS) -pthread $(LDFLAGS) -o $(B)/$@ $^ $(LIBPQ) $(OPENSSL) 2>$(B)/link.log || { cat $(B)/link.log >&2; exit 1; }
+	@strip -o $@ $(B)/$@
 
 $(B)/%.o: %.cpp repmgr_node.hpp Makefile $(FETCHED)
-	$(CXX) $(STD) $(WARNINGS) $(CXXFLAGS) $(INCLUDES) -c -o $@ $<
+	@echo '  CXX     $<'
+	@$(CXX) $(STD) $(WARNINGS) $(CXXFLAGS) $(INCLUDES) -c -o $@ $<
 
 # ---- what the build stands on -------------------------------------------------------------------
 
 # $(call install,packages): installs those that are missing, through sudo when not root.
 define install
-missing=; for p in $(1); do \
+missing=''; for p in $(1); do \
   case "$$(dpkg-query -W -f='$${db:Status-Status}' $$p 2>/dev/null)" in installed) ;; *) missing="$$missing $$p";; esac; \
 done; \
 [ -z "$$missing" ] || { \
@@ -116,3 +119,54 @@ endif
 	  cp "$$src"/src/interfaces/libpq/libpq-fe.h "$$src"/src/include/postgres_ext.h ../include/; \
 	  } >../build.log 2>&1 || { tail -n 5 ../build.log >&2; echo "primgr: cannot build libpq (whole output in $(B)/libpq/build.log)" >&2; exit 1; }
 	@touch $@
+
+# ---- tests --------------------------------------------------------------------------------------
+
+# The tests compile the shipped sources in. They are not linked statically, so that the sanitizers
+# can work; TESTS=… picks some: make check TESTS="-ts=rules".
+TESTS      =
+SOURCES    = primgr.cpp repmgr_node.cpp repmgr_node.hpp
+ASAN       = -fsanitize=address,undefined -fno-sanitize-recover=all -Wno-maybe-uninitialized
+TSAN       = -fsanitize=thread -Wno-maybe-uninitialized
+# $(call link,flags,main source): an unstripped program, dynamically linked.
+define link
+@echo '  CXX     $@'
+@$(CXX) $(STD) $(WARNINGS) -O1 -g $(1) $(INCLUDES) -o $@ $(2) repmgr_node.cpp $(LIBPQ) -lssl -lcrypto
+endef
+
+$(B)/tests: tests.cpp $(SOURCES) Makefile $(FETCHED)
+	$(call link,,tests.cpp)
+$(B)/tests-asan: tests.cpp $(SOURCES) Makefile $(FETCHED)
+	$(call link,$(ASAN),tests.cpp)
+$(B)/tests-tsan: tests.cpp $(SOURCES) Makefile $(FETCHED)
+	$(call link,$(TSAN),tests.cpp)
+$(B)/primgr-asan: $(SOURCES) Makefile $(FETCHED)
+	$(call link,$(ASAN),primgr.cpp)
+$(B)/primgr-tsan: $(SOURCES) Makefile $(FETCHED)
+	$(call link,$(TSAN),primgr.cpp)
+
+lab-deps:
+	@lab/lab deps
+
+check: primgr $(B)/tests lab-deps ## run every test: units, endpoints, and a real cluster
+	$(B)/tests $(TESTS)
+
+sanitize: $(B)/tests-asan $(B)/tests-tsan ## run the tests that need no cluster under the sanitizers
+	$(B)/tests-asan --test-suite-exclude=lab
+	$(B)/tests-tsan --test-suite-exclude=lab
+
+sanitize-lab: $(B)/tests $(B)/primgr-asan $(B)/primgr-tsan lab-deps ## run the cluster tests against a sanitized primgr
+	PRIMGR=$(B)/primgr-asan $(B)/tests --test-suite=lab
+	PRIMGR=$(B)/primgr-tsan $(B)/tests --test-suite=lab
+
+demo: primgr lab-deps ## show a failover on a real cluster; KEEP=1 leaves it up
+	@KEEP='$(KEEP)' lab/demo
+
+format: ## reformat the sources
+	clang-format -i primgr.cpp repmgr_node.hpp repmgr_node.cpp tests.cpp
+
+clean: ## remove what was built, but for the libraries
+	rm -f primgr $(B)/*.o $(B)/primgr* $(B)/tests*
+
+distclean: ## remove everything that was built or fetched
+	rm -rf primgr $(B)

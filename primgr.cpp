@@ -557,7 +557,13 @@ class Resolver {
 class Http_Client {
  public:
   Http_Client(const Config& config, Resolver& resolver)
-      : config_(config), resolver_(resolver), watchdog_([this] { watch(); }) {}
+      : config_(config), resolver_(resolver), watchdog_([this] { watch(); }) {
+    // cpp-httplib compiles a std::regex in each thread, and libstdc++ fills the cache of the
+    // locale's narrow() without a lock: fill it before there are such threads.
+    for (int c = 0; c < 256; ++c) {
+      std::use_facet<std::ctype<char>>(std::locale()).narrow(static_cast<char>(c), '\0');
+    }
+  }
 
   ~Http_Client() {
     {
@@ -923,8 +929,8 @@ int run_daemon(const Config& config, const Stderr_Log& log, const sigset_t& sign
   return 0;
 }
 
-// Looks, prints, and returns the exit status.
-int run_once(Config config, const Options& options, const Stderr_Log& log) {
+// Looks, prints, and ends the process with the exit status.
+[[noreturn]] void run_once(Config config, const Options& options, const Stderr_Log& log) {
   config.node.candidate = false;
   Resolver resolver;
   Http_Client client(config, resolver);
@@ -958,7 +964,8 @@ int run_once(Config config, const Options& options, const Stderr_Log& log) {
     }
   }
   std::cout << (options.json ? answer.body : printable(word)) << std::endl;
-  return std::cout ? status : exit_unavailable;
+  // The answer is certain: the peers that have not spoken yet are not worth waiting for.
+  std::_Exit(std::cout ? status : exit_unavailable);
 }
 
 constexpr const char* usage =
@@ -1080,7 +1087,7 @@ int run(int argc, char** argv) {
     std::cout << print_config(config);
     return 0;
   }
-  if (options.what == Options::What::once) return run_once(config, options, log);
+  if (options.what == Options::What::once) run_once(config, options, log);
 
   sigset_t signals;
   sigemptyset(&signals);

@@ -333,7 +333,14 @@ Database::Database(std::string conninfo, Time timeout, std::size_t max_connectio
       pool_(max_connections) {}
 
 Database::~Database() {
-  if (connection_) pool_.discard(connection_);
+  close();
+}
+
+void Database::close() {
+  if (connection_) pool_.discard(std::exchange(connection_, nullptr));
+  while (PGconn* idle = pool_.take()) pool_.discard(idle);
+  watched_ = -1;
+  phase_ = Phase::idle;
 }
 
 int Database::socket() const {
@@ -526,7 +533,7 @@ void Repmgr_Node::look_now() {
 
 void Repmgr_Node::run(const std::function<bool()>& done) {
   Time began = clock_() - settings_.refresh_interval;
-  while (!stopping_ && !(done && done())) {
+  for (;;) {
     Time now = clock_();
     Time look_due = Time::max();
     if (!database_.looking()) {
@@ -545,8 +552,8 @@ void Repmgr_Node::run(const std::function<bool()>& done) {
       learn(std::move(*facts));
       look_due = now;  // decided anew in refresh(): the next turn knows when the next look is due
     }
-    const Time due = std::min({refresh(), database_.looking() ? database_.deadline() : Time::max(),
-                               database_.looking() ? Time::max() : look_due});
+    const Time due = std::min(refresh(), database_.looking() ? database_.deadline() : look_due);
+    if (stopping_ || (done && done())) break;
 
     now = clock_();
     const Time nap = std::clamp(due - now, Time::zero(), Time(1h));
@@ -560,6 +567,7 @@ void Repmgr_Node::run(const std::function<bool()>& done) {
     }
     if (ready[1].revents && !database_.looking() && database_.lost()) look_wanted_ = true;
   }
+  database_.close();
 }
 
 const Node* Repmgr_Node::candidate() const {
@@ -634,7 +642,10 @@ Time Repmgr_Node::refresh() {
           to.reported = http_node_reports_state(reply);
         });
   }
-  if (self) {
+  if (!self) {
+    const std::lock_guard lock(mutex_);
+    for (auto& [name, peer] : peers_) peer.vote.answered = false;
+  } else {
     const std::size_t all = voters.size();
     std::erase_if(voters, [&](const Node& node) { return node.id == self->id; });
     poll_other_nodes(voters, self->name, all);
@@ -724,7 +735,7 @@ void Repmgr_Node::write_cache() {
     cache_.decision =
         decide(facts_, settings_.node_name, settings_.consensus_cluster, votes_, lifetime(), now);
     told = decision_at(now);
-    // While the first votes are on their way, there is nothing to tell yet.
+    // While the first answers are on their way, there is nothing to tell yet.
     if (told.state == State::unknown && !all_answered(&Peer::vote)) return;
     const std::string words = std::string(to_string(told.state)) + ": " + told.reason;
     if (words == logged_) return;

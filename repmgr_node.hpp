@@ -194,6 +194,8 @@ class Database {
   std::optional<Facts> advance(Time now);
   // Between looks: whether the connection is gone, and so something happened to the server.
   bool lost();
+  // Gives up a look and closes every connection.
+  void close();
 
   // What to poll(2) for; -1: nothing. And until when, while looking.
   int socket() const;
@@ -300,7 +302,7 @@ class Repmgr_Node {
   struct Question {
     std::optional<Time> asked_at;
     bool under_way = false;
-    bool answered = false;  // once, or failed once
+    bool answered = false;  // or failed, at least once since the node became a candidate
   };
   struct Peer {
     Question vote, state;

@@ -1,0 +1,1882 @@
+// The tests: the rules, the configuration, the endpoints, peers that misbehave, and, on a real
+// cluster that lab/ brings up, what all of it is for.
+//
+// `build/tests` runs everything; `build/tests -tse=lab` all that needs no cluster. The shipped
+// sources are compiled in, so that what is tested is what is shipped.
+
+#define PRIMGR_NO_MAIN
+#include "primgr.cpp"
+
+#define DOCTEST_CONFIG_IMPLEMENT
+#include <doctest/doctest.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include <filesystem>
+
+using namespace primgr;
+
+namespace {
+
+using Steady = std::chrono::steady_clock;
+
+// Waits for a condition; whether it came true in time.
+bool eventually(double seconds, const std::function<bool()>& condition) {
+  const auto deadline = Steady::now() + std::chrono::duration<double>(seconds);
+  while (!condition()) {
+    if (Steady::now() >= deadline) return false;
+    std::this_thread::sleep_for(10ms);
+  }
+  return true;
+}
+
+double seconds_since(Steady::time_point start) {
+  return std::chrono::duration<double>(Steady::now() - start).count();
+}
+
+Node make_node(int id, const std::string& name, const std::string& type = "standby",
+               const std::string& site = "default") {
+  Node node;
+  node.id = id;
+  node.name = name;
+  node.site = site;
+  node.type = type;
+  node.active = true;
+  node.host = "127.0.0.1";
+  return node;
+}
+
+// A site of `size` nodes n1, n2, …, of which n1 is the primary.
+std::vector<Node> make_site(int size) {
+  std::vector<Node> nodes;
+  for (int i = 1; i <= size; ++i) {
+    nodes.push_back(make_node(i, "n" + std::to_string(i), i == 1 ? "primary" : "standby"));
+  }
+  return nodes;
+}
+
+Facts make_facts(std::vector<Node> nodes, bool in_recovery = false, Time asked_at = 0s) {
+  Facts facts;
+  facts.asked_at = asked_at;
+  facts.reachable = facts.nodes_known = true;
+  facts.in_recovery = in_recovery;
+  facts.nodes = std::move(nodes);
+  return facts;
+}
+
+// A node in a made-up world: its clock stands until it is moved, its database says what the test
+// says, its peers answer what the test lays down, at once or when the test lets them.
+struct World {
+  explicit World(Node_Settings settings = named("n1"))
+      : node(
+            std::move(settings),
+            [this](const Node& peer, const std::string& target, Time,
+                   std::function<void(Http_Reply)> done) {
+              asked.emplace_back(peer.name, target);
+              if (hold) {
+                held.emplace_back(peer.name, target, std::move(done));
+              } else {
+                done(reply(peer.name, target));
+              }
+            },
+            nullptr, [this] { return now; },
+            [this](Log_Level, const std::string& line) { log.push_back(line); }) {}
+  ~World() { release(); }
+
+  static Node_Settings named(const std::string& name) {
+    Node_Settings settings;
+    settings.node_name = name;
+    return settings;
+  }
+
+  Http_Reply reply(const std::string& peer, const std::string& target) const {
+    const auto& replies = target.starts_with("/state") ? states : primaries;
+    const auto found = replies.find(peer);
+    return found == replies.end() ? Http_Reply{0, {}, "connection refused"} : found->second;
+  }
+  void names(const std::string& voter, const std::string& primary) {
+    primaries[voter] = {200, dump({{"Primary", primary}}), {}};
+  }
+  void release() {
+    for (auto& [peer, target, done] : std::exchange(held, {})) done(reply(peer, target));
+  }
+  // Takes in facts as of now, asks, and takes in the answers.
+  void look(Facts facts) {
+    facts.asked_at = now;
+    node.learn(std::move(facts));
+    node.refresh();
+    node.refresh();
+  }
+  void pass(Time time) {
+    now += time;
+    node.refresh();
+    node.refresh();
+  }
+
+  Time now = 1000s;
+  bool hold = false;
+  std::map<std::string, Http_Reply> primaries, states;
+  std::vector<std::pair<std::string, std::string>> asked;
+  std::vector<std::tuple<std::string, std::string, std::function<void(Http_Reply)>>> held;
+  std::vector<std::string> log;
+  Repmgr_Node node;
+};
+
+std::string error_of(const std::function<void()>& work) {
+  try {
+    work();
+  } catch (const Config_Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+}  // namespace
+
+// ---- the rules ----------------------------------------------------------------------------------
+
+TEST_SUITE_BEGIN("rules");
+
+TEST_CASE("names are compared without case, and _ equals -") {
+  CHECK(names_equal("DB_Node-1", "db-node_1"));
+  CHECK_FALSE(names_equal("n1", "n10"));
+  CHECK_FALSE(names_equal("n10", "n1"));
+  CHECK_FALSE(names_equal("n1", "n2"));
+  CHECK_FALSE(names_equal("n1", ""));
+}
+
+TEST_CASE("a majority is floor(n/2)+1") {
+  CHECK(votes_needed(1) == 1);
+  CHECK(votes_needed(2) == 2);
+  CHECK(votes_needed(3) == 2);
+  CHECK(votes_needed(4) == 3);
+  CHECK(votes_needed(5) == 3);
+  CHECK(check_consensus(2, 2));
+  CHECK_FALSE(check_consensus(1, 2));
+}
+
+TEST_CASE("the host of a conninfo is hostaddr, else host, and never a socket folder") {
+  CHECK(conninfo_host("host=db1 port=5432") == "db1");
+  CHECK(conninfo_host("host=db1 hostaddr=10.0.0.1") == "10.0.0.1");
+  CHECK(conninfo_host("postgresql://u@db2:6432/repmgr") == "db2");
+  CHECK(conninfo_host("host=db1,db2") == "db1");
+  CHECK(conninfo_host("host=/run/postgresql") == "");
+  CHECK(conninfo_host("host=@abstract") == "");
+  CHECK(conninfo_host("dbname=repmgr") == "");
+  CHECK(conninfo_host("this is = no ' conninfo") == "");
+}
+
+TEST_CASE("the named primary is the one active primary row") {
+  auto nodes = make_site(3);
+  REQUIRE(named_primary(nodes));
+  CHECK(named_primary(nodes)->name == "n1");
+  nodes[0].active = false;
+  CHECK_FALSE(named_primary(nodes));
+  nodes[1].type = "primary";
+  CHECK(named_primary(nodes)->name == "n2");
+  nodes[0].active = true;
+  CHECK_FALSE(named_primary(nodes));  // two: it names none
+}
+
+TEST_CASE("a name that two rows share after folding is nobody's") {
+  const std::vector<Node> nodes = {make_node(1, "db_1"), make_node(2, "DB-1"),
+                                   make_node(3, "db_2")};
+  CHECK_FALSE(find_node(nodes, "db_1"));
+  CHECK(find_node(nodes, "DB-2")->id == 3);
+}
+
+TEST_CASE("every registered node of the site votes: inactive ones and witnesses too") {
+  std::vector<Node> nodes = {make_node(1, "n1", "primary", "a"), make_node(2, "n2", "standby", "a"),
+                             make_node(3, "w", "witness", "a"), make_node(4, "n4", "standby", "b")};
+  nodes[1].active = false;
+  CHECK(electorate(nodes, nodes[0], false).size() == 3);
+  CHECK(electorate(nodes, nodes[3], false).size() == 1);
+  CHECK(electorate(nodes, nodes[0], true).size() == 4);
+}
+
+TEST_CASE("decide: down, standby and the reasons for unknown") {
+  const Votes none;
+  Facts down;
+  down.problem = "refused";
+  Decision decision = decide(down, "n1", false, none, 3s, 0s);
+  CHECK(decision.state == State::down);
+  CHECK(decision.reason == "refused");
+
+  CHECK(decide(make_facts(make_site(3), true), "n2", false, none, 3s, 0s).state == State::standby);
+  // A standby is one whatever repmgr.nodes says: reads need no vote.
+  CHECK(decide(make_facts({}, true), "n2", false, none, 3s, 0s).state == State::standby);
+
+  Facts unreadable = make_facts({});
+  unreadable.nodes_known = false;
+  unreadable.problem = "relation \"repmgr.nodes\" does not exist";
+  decision = decide(unreadable, "n1", false, none, 3s, 0s);
+  CHECK(decision.state == State::unknown);
+  CHECK(decision.reason.find("does not exist") != std::string::npos);
+
+  decision = decide(make_facts(make_site(3)), "n9", false, none, 3s, 0s);
+  CHECK(decision.state == State::unknown);
+  CHECK(decision.reason.find("\"n9\"") != std::string::npos);
+
+  const std::vector<Node> witnessed = {make_node(1, "w", "witness")};
+  CHECK(decide(make_facts(witnessed), "w", false, none, 3s, 0s).state == State::unknown);
+}
+
+TEST_CASE("decide: a site of one needs nobody") {
+  const Decision decision = decide(make_facts(make_site(1)), "n1", false, {}, 3s, 0s);
+  CHECK(decision.state == State::primary);
+  CHECK(decision.until == Time::max());
+}
+
+TEST_CASE("decide: a majority of all registered nodes, not of those that answer") {
+  const Facts facts = make_facts(make_site(5));
+  Votes votes;
+  CHECK(decide(facts, "n1", false, votes, 3s, 10s).state == State::unknown);
+  votes["n2"] = {10s, "N1", ""};
+  CHECK(decide(facts, "n1", false, votes, 3s, 10s).state == State::unknown);
+  votes["n3"] = {9s, "n1", ""};
+  const Decision decision = decide(facts, "n1", false, votes, 3s, 10s);
+  CHECK(decision.state == State::primary);
+  CHECK(decision.until == 12s);  // the third vote is the first to expire
+  CHECK(decision.votes.starts_with("3 of 5 votes, 3 needed"));
+  CHECK(decide(facts, "n1", false, votes, 3s, 12s).state == State::unknown);
+}
+
+TEST_CASE("decide: votes for others, and votes of other sites, do not count") {
+  std::vector<Node> nodes = make_site(3);
+  nodes.push_back(make_node(4, "n4", "standby", "b"));
+  nodes.push_back(make_node(5, "n5", "standby", "b"));
+  const Votes votes = {{"n2", {10s, "n3", ""}}, {"n4", {10s, "n1", ""}}, {"n5", {10s, "n1", ""}}};
+  CHECK(decide(make_facts(nodes), "n1", false, votes, 3s, 10s).state == State::unknown);
+  CHECK(decide(make_facts(nodes), "n1", true, votes, 3s, 10s).state == State::primary);
+}
+
+TEST_CASE("decide: the own vote is what the own database names") {
+  auto nodes = make_site(3);
+  nodes[0].active = false;
+  nodes[1].type = "primary";
+  Votes votes = {{"n2", {10s, "n1", ""}}};
+  CHECK(decide(make_facts(nodes), "n1", false, votes, 3s, 10s).state == State::unknown);
+  votes["n3"] = {10s, "n1", ""};
+  CHECK(decide(make_facts(nodes), "n1", false, votes, 3s, 10s).state == State::primary);
+}
+
+TEST_CASE("what a peer's reply to /primary names") {
+  std::string why;
+  const auto named = [&](int status, const std::string& body) {
+    return http_node_reports_primary({status, body, "silence"}, why).value_or("-");
+  };
+  CHECK(named(200, R"({"Primary":"n1"})") == "n1");
+  CHECK(named(503, R"({"Primary":"n1"})") == "-");
+  CHECK(named(503, R"({"State":"Down"})") == "-");
+  CHECK(why == "names none, its state is Down");
+  CHECK(named(0, "") == "-");
+  CHECK(why == "silence");
+  for (const char* body : {"", "n1", "[]", "null", "{", R"({"Primary":42})", R"({"Primary":null})",
+                           R"({"Primary":""})", R"({"Primary":["n1"]})", R"({"primary":"n1"})",
+                           R"(["Primary","n1"])", "{\"Primary\":\"\xff\"}"}) {
+    CAPTURE(body);
+    CHECK(named(200, body) == "-");
+  }
+  CHECK(named(302, R"({"Primary":"n1"})") == "-");
+  CHECK(named(200, R"({"Primary":"n1"})" + std::string(1010, ' ')) == "-");
+  CHECK(named(200, std::string(1024, '[')) == "-");
+}
+
+TEST_CASE("what a peer's reply to /state reports") {
+  const auto state = [](int status, const std::string& body) {
+    return http_node_reports_state({status, body, ""});
+  };
+  CHECK(state(200, R"({"state":"Primary"})") == State::primary);
+  CHECK(state(200, R"({"State":"Primary"})") == State::primary);  // the original implementation
+  CHECK(state(202, R"({"State":"Standby"})") == State::standby);
+  CHECK(state(503, R"({"state":"Down"})") == State::down);
+  CHECK(state(509, R"({"state":"Unknown"})") == State::unknown);
+  CHECK(state(509, R"({"state":"Primary"})") == State::unknown);
+  CHECK(state(200, R"({"state":"Standby"})") == State::unknown);
+  CHECK(state(200, R"({"state":7})") == State::unknown);
+  CHECK(state(200, "OK") == State::unknown);
+  CHECK(state(0, "") == State::unknown);
+}
+
+TEST_SUITE_END();
+
+// ---- the node -----------------------------------------------------------------------------------
+
+TEST_SUITE_BEGIN("node");
+
+TEST_CASE("before the first look the state is Down, and nothing is named") {
+  World world;
+  CHECK(world.node.get_state() == State::down);
+  CHECK_FALSE(world.node.get_primary());
+  CHECK_FALSE(world.node.get_real_primary().nodes_known);
+  CHECK_FALSE(world.node.settled());
+}
+
+TEST_CASE("a primary asks its site and is Primary by majority") {
+  World world;
+  world.names("n2", "n1");
+  world.look(make_facts(make_site(3)));
+  CHECK(world.node.get_state() == State::primary);
+  CHECK(world.node.get_primary() == "n1");
+  CHECK(world.node.get_node_site() == "default");
+  CHECK(world.node.get_all_other_nodes_in_site().size() == 2);
+  CHECK(world.node.get_all_nodes().size() == 3);
+  CHECK_FALSE(world.node.get_is_in_recovery_mode());
+  CHECK(std::find(world.asked.begin(), world.asked.end(),
+                  std::pair<std::string, std::string>("n2", "/primary?candidate=n1")) !=
+        world.asked.end());
+  CHECK(world.node.poll_other_nodes(world.node.get_all_other_nodes_in_site(), "n1", 3));
+  CHECK_FALSE(world.node.poll_other_nodes(world.node.get_all_other_nodes_in_site(), "n1", 5));
+}
+
+TEST_CASE("a standby asks nobody for a vote") {
+  World world(World::named("n2"));
+  world.look(make_facts(make_site(3), true));
+  CHECK(world.node.get_state() == State::standby);
+  CHECK(world.node.get_is_in_recovery_mode());
+  for (const auto& [peer, target] : world.asked) CHECK(target == "/state");
+}
+
+TEST_CASE("the candidate's name is escaped in the question") {
+  World world(World::named("n &?1"));
+  auto nodes = make_site(2);
+  nodes[0].name = "n &?1";
+  world.look(make_facts(nodes));
+  CHECK(std::find(world.asked.begin(), world.asked.end(),
+                  std::pair<std::string, std::string>("n2", "/primary?candidate=n%20%26%3F1")) !=
+        world.asked.end());
+}
+
+TEST_CASE("a vote expires by itself, also when no peer answers any more") {
+  World world;
+  world.names("n2", "n1");
+  world.look(make_facts(make_site(3)));
+  world.primaries.clear();  // both peers are gone
+  REQUIRE(world.node.get_state() == State::primary);
+  world.now += 2900ms;
+  CHECK(world.node.get_state() == State::primary);  // one lost reply takes nothing back
+  world.now += 200ms;
+  CHECK(world.node.get_state() == State::unknown);  // no refresh was needed for that
+}
+
+TEST_CASE("a vote for somebody else counts at once") {
+  World world;
+  world.names("n2", "n1");
+  world.look(make_facts(make_site(3)));
+  world.names("n2", "n3");
+  world.pass(1s);
+  CHECK(world.node.get_state() == State::unknown);
+  CHECK(world.log.back().find("n2 names n3") != std::string::npos);
+}
+
+TEST_CASE("one question of a kind to a peer is under way at most") {
+  World world;
+  world.hold = true;
+  world.look(make_facts(make_site(3)));
+  const std::size_t first = world.asked.size();
+  CHECK(first == 4);  // /state and /primary to n2 and n3
+  for (int i = 0; i < 10; ++i) world.pass(1s);
+  CHECK(world.asked.size() == first);
+  world.release();
+  world.pass(1s);
+  CHECK(world.asked.size() == 2 * first);
+}
+
+TEST_CASE("an undecided node asks again after 200 ms, a decided one after refresh_interval") {
+  World world;
+  world.look(make_facts(make_site(3)));
+  const auto votes_asked = [&] {
+    return std::count_if(world.asked.begin(), world.asked.end(),
+                         [](const auto& a) { return a.second.starts_with("/primary"); });
+  };
+  CHECK(votes_asked() == 2);
+  world.pass(150ms);
+  CHECK(votes_asked() == 2);
+  world.names("n2", "n1");
+  world.names("n3", "n1");
+  world.pass(50ms);
+  CHECK(votes_asked() == 4);
+  REQUIRE(world.node.get_state() == State::primary);
+  world.pass(900ms);
+  CHECK(votes_asked() == 4);
+  world.pass(100ms);
+  CHECK(votes_asked() == 6);
+}
+
+TEST_CASE("an answer older than cache_ttl is not given") {
+  World world(World::named("n2"));
+  world.look(make_facts(make_site(3), true));
+  world.now += 20s;
+  CHECK(world.node.get_state() == State::standby);
+  world.now += 1ms;
+  CHECK(world.node.get_state() == State::down);
+  CHECK_FALSE(world.node.get_primary());
+}
+
+TEST_CASE("the real primary is asked of every node, and outlives the database") {
+  World world(World::named("n2"));
+  world.states["n1"] = {200, R"({"state":"Primary"})", ""};
+  world.states["n3"] = {202, R"({"state":"Standby"})", ""};
+  world.look(make_facts(make_site(3), true));
+  CHECK(world.node.get_real_primary().claimants == std::vector<std::string>{"n1"});
+  world.states["n3"] = {200, R"({"State":"Primary"})", ""};
+  Facts down;
+  down.problem = "gone";
+  world.pass(1s);
+  world.look(down);
+  CHECK(world.node.get_state() == State::down);
+  CHECK(world.node.get_real_primary().claimants == std::vector<std::string>{"n1", "n3"});
+  CHECK(get_reported_real_primary(world.node).body ==
+        R"({"realPrimary":null,"claimants":["n1","n3"]})");
+  world.states.clear();
+  world.pass(1s);
+  CHECK(world.node.get_real_primary().nodes_known);
+  CHECK(world.node.get_real_primary().claimants.empty());
+}
+
+TEST_CASE("a node that is unregistered is forgotten") {
+  World world;
+  world.names("n2", "n1");
+  world.names("n3", "n1");
+  world.look(make_facts(make_site(3)));
+  REQUIRE(world.node.get_state() == State::primary);
+  world.look(make_facts(make_site(1)));
+  CHECK(world.node.get_state() == State::primary);
+  CHECK(world.node.get_decision().votes.starts_with("1 of 1"));
+}
+
+TEST_CASE("each change is logged once") {
+  World world;
+  world.names("n2", "n1");
+  for (int i = 0; i < 5; ++i) world.look(make_facts(make_site(3)));
+  CHECK(world.log.size() == 1);
+  Facts down;
+  down.problem = "refused";
+  for (int i = 0; i < 5; ++i) world.look(down);
+  CHECK(world.log.size() == 2);
+  CHECK(world.log.back() == "state Down: refused");
+}
+
+TEST_SUITE_END();
+
+// ---- configuration and command line -------------------------------------------------------------
+
+TEST_SUITE_BEGIN("config");
+
+TEST_CASE("values, quotes, comments") {
+  const Config config = parse_config(
+      "# a comment\n\n  listen=[::]:6000   # trailing\n"
+      "conninfo = 'host=/tmp password=''a#b'' dbname=x'\r\n"
+      "db_timeout = 1.5s\npeer_timeout = 200ms\nrefresh_interval = '500 ms'\ncache_ttl=20\n"
+      "node_name = DB#1\npeer.N_2 = 10.0.0.2\npeer.n3 = [fe80::1]:7000\nconsensus = cluster\n"
+      "http_threads = 4\nmax_connections_in_pool = 1\nlog_level = debug\npeer_port = 1",
+      "f");
+  CHECK(config.listen.host == "::");
+  CHECK(config.listen.port == 6000);
+  CHECK(config.node.conninfo == "host=/tmp password='a#b' dbname=x");
+  CHECK(config.node.db_timeout == 1500ms);
+  CHECK(config.node.peer_timeout == 200ms);
+  CHECK(config.node.refresh_interval == 500ms);
+  CHECK(config.node.cache_ttl == 20s);
+  CHECK(config.node.node_name == "DB#1");
+  CHECK(config.peers.at("N_2").host == "10.0.0.2");
+  CHECK(config.peers.at("n3").port == 7000);
+  CHECK(config.node.consensus_cluster);
+  CHECK(config.log_level == Log_Level::debug);
+}
+
+TEST_CASE("what is wrong is told with file and line") {
+  const auto error = [](const std::string& text) {
+    return error_of([&] { parse_config(text, "f"); });
+  };
+  CHECK(error("listen = 1:1\n\nfoo = 1") ==
+        "f:3: unknown key \"foo\"; primgr.conf.example shows every key");
+  CHECK(error("db_timeout = 1s\ndb_timeout = 2s") == "f:2: \"db_timeout\" was set before, at f:1");
+  CHECK(error("peer.n_1 = a\npeer.N-1 = b") == "f:2: \"peer.N-1\" was set before, at f:1");
+  CHECK(error("listen") == "f:1: not of the form key = value");
+  CHECK(error("= 3") == "f:1: not of the form key = value");
+  CHECK(error("db_timeout 3s").starts_with("f:1: not of the form"));
+  CHECK(error("node_name = 'a").ends_with("the closing quote is missing"));
+  CHECK(error("node_name = 'a' b").ends_with("there is more after the closing quote"));
+  CHECK(error("node_name =").ends_with("the value is empty"));
+  CHECK(error("peer. = x").ends_with("the value is empty"));
+  CHECK(error("cache_ttl = 1s\nrefresh_interval = 1s")
+            .starts_with("f:1: cache_ttl (1s) must be longer than refresh_interval (1s)"));
+  CHECK(error("conninfo = 'hots=x'").starts_with("f:1: conninfo: not a libpq connection string: "));
+  for (const char* line : {"listen = 5999",
+                           "listen = :5999",
+                           "listen = a:",
+                           "listen = a:0",
+                           "listen = a:65536",
+                           "listen = ::1:5999",
+                           "listen = [::1",
+                           "listen = [::1]5999",
+                           "peer.a = b c",
+                           "peer.a =",
+                           "db_timeout = 5 parsecs",
+                           "db_timeout = s",
+                           "db_timeout = -1s",
+                           "db_timeout = 0",
+                           "db_timeout = nan",
+                           "db_timeout = inf",
+                           "db_timeout = 1e99s",
+                           "db_timeout = 9h",
+                           "cache_ttl = 21s",
+                           "peer_timeout = 2min",
+                           "max_connections_in_pool = 4",
+                           "max_connections_in_pool = 0",
+                           "http_threads = 1x",
+                           "http_threads = 99999999999",
+                           "consensus = Site",
+                           "log_level = loud",
+                           "peer_port = -1"}) {
+    CAPTURE(line);
+    CHECK(error(line).starts_with("f:1: "));
+  }
+}
+
+TEST_CASE("durations are those of postgresql.conf") {
+  const auto read = [](const char* text) { return parse_duration(text, 0s, 1000h); };
+  CHECK(read("3") == 3s);
+  CHECK(read("3s") == 3s);
+  CHECK(read("3 s") == 3s);
+  CHECK(read("200ms") == 200ms);
+  CHECK(read("1500us") == 1500us);
+  CHECK(read("2min") == 120s);
+  CHECK(read("1h") == 1h);
+  CHECK(read("1d") == 24h);
+  CHECK(read("0.5s") == 500ms);
+  CHECK(print_duration(1500ms) == "1500ms");
+  CHECK(print_duration(60s) == "1min");
+}
+
+TEST_CASE("what --check-config prints reads back as the same, and shows no password") {
+  const Config config = parse_config(
+      "conninfo = 'host=/tmp password=hu''sh user=''a b'''\npeer.n2 = [::1]:7\nnode_name = '#o''x'",
+      "f");
+  const std::string text = print_config(config);
+  CHECK(text.find("hush") == std::string::npos);
+  CHECK(text.find("hu'sh") == std::string::npos);
+  const Config again = parse_config(text, "printed");
+  CHECK(again.node.node_name == "#o'x");
+  CHECK(print_config(again) == text);
+}
+
+TEST_CASE("primgr.conf.example shows every key with its default") {
+  const std::string example = read_file("primgr.conf.example");
+  const Config defaults = parse_config(example, "primgr.conf.example");
+  std::string uncommented;
+  for_each_line(example, "", [&](const std::string& line, const std::string&) {
+    if (line.starts_with("#") && line.size() > 1 && line[1] != ' ')
+      uncommented += line.substr(1) + "\n";
+  });
+  const Config shown = parse_config(uncommented, "example");
+  for (const Config_Key& key : config_keys) {
+    CAPTURE(key.name);
+    CHECK(uncommented.find(std::string(key.name) + " = ") != std::string::npos);
+    const std::string name = key.name;
+    if (name != "node_name" && name != "repmgr_conf")
+      CHECK(key.print(shown) == key.print(defaults));
+    CHECK(key.print(defaults) == key.print(Config()));
+  }
+  CHECK(shown.peers.size() == 2);
+}
+
+TEST_CASE("files that are no configuration are told apart") {
+  CHECK(error_of([] {
+          read_file("/nonexistent/x");
+        }).starts_with("/nonexistent/x: cannot read it: "));
+  CHECK(error_of([] { read_file("/"); }).starts_with("/: cannot read it: "));
+  CHECK(error_of([] { read_file("/dev/zero"); }).starts_with("/dev/zero: larger than 1 MB"));
+  CHECK(error_of([] { read_file("build/tests"); }).starts_with("build/tests: "));
+}
+
+TEST_CASE("node_name from a repmgr.conf") {
+  const std::string path = "build/test-repmgr.conf";
+  const auto name_in = [&](const std::string& text) {
+    std::ofstream(path) << text;
+    return read_repmgr_conf(path);
+  };
+  CHECK(name_in("node_id=1\nnode_name='Node_1' # x\nconninfo='host=a'") == "Node_1");
+  CHECK(name_in("node_name=n2\n#node_name=n3") == "n2");
+  CHECK(name_in("  node_name   n4\ninclude 'x'\nwhat ever") == "n4");
+  CHECK(error_of([&] { name_in("node_names = x"); }).ends_with("has no node_name"));
+  CHECK(error_of([&] { name_in("node_name = 'x"); }).starts_with(path + ":1: "));
+  std::filesystem::remove(path);
+}
+
+TEST_CASE("the command line") {
+  const auto parse = [](std::vector<std::string> words) {
+    words.insert(words.begin(), "primgr");
+    std::vector<char*> argv;
+    for (auto& word : words) argv.push_back(word.data());
+    argv.push_back(nullptr);
+    return parse_options(static_cast<int>(words.size()), argv.data());
+  };
+  CHECK(parse({}).what == Options::What::daemon);
+  CHECK(parse({"--once"}).question == "state");
+  CHECK(parse({"--once", "primary", "--json"}).json);
+  CHECK(parse({"--json", "--once", "real-primary"}).question == "real-primary");
+  CHECK(parse({"--config", "a", "--check-config"}).config_file == "a");
+  for (const auto& words : std::vector<std::vector<std::string>>{{"x"},
+                                                                 {"--once", "x"},
+                                                                 {"--json"},
+                                                                 {"--config"},
+                                                                 {"--frob"},
+                                                                 {"-x"},
+                                                                 {"--once", "state", "primary"},
+                                                                 {"--config", ""}}) {
+    CAPTURE(words[0]);
+    CHECK(error_of([&] { parse(words); }) != "no error");
+  }
+}
+
+TEST_CASE("control characters do not reach the terminal") {
+  CHECK(printable("a\nb\x1b[31m\x7f") == "a\\x0ab\\x1b[31m\\x7f");
+  CHECK(printable("Grün") == "Grün");
+}
+
+TEST_SUITE_END();
+
+// ---- the endpoints ------------------------------------------------------------------------------
+
+TEST_SUITE_BEGIN("http");
+
+namespace {
+
+// The shipped server on a free port of 127.0.0.1, over a made-up world.
+struct Served {
+  explicit Served(World& world) : server(config, world.node, log) {
+    port = server.bind_to_any_port("127.0.0.1");
+    REQUIRE(port > 0);
+    thread = std::thread([this] { server.run(); });
+    server.wait_until_ready();
+  }
+  ~Served() {
+    server.stop();
+    thread.join();
+  }
+  httplib::Response ask(const std::string& method, const std::string& path,
+                        const httplib::Headers& headers = {}) const {
+    httplib::Client client("127.0.0.1", port);
+    httplib::Request request;
+    request.method = method;
+    request.path = path;
+    request.headers = headers;
+    const auto result = client.send(request);
+    REQUIRE(result);
+    return *result;
+  }
+  // Sends bytes as they are; everything that comes back until the server closes.
+  std::string raw(const std::string& bytes) const {
+    const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
+    sockaddr_in to{};
+    to.sin_family = AF_INET;
+    to.sin_port = htons(static_cast<uint16_t>(port));
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    REQUIRE(::connect(fd, reinterpret_cast<sockaddr*>(&to), sizeof to) == 0);
+    REQUIRE(::send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL) > 0);
+    ::shutdown(fd, SHUT_WR);
+    std::string all;
+    char buffer[4096];
+    for (ssize_t n; (n = ::recv(fd, buffer, sizeof buffer, 0)) > 0;) {
+      all.append(buffer, static_cast<std::size_t>(n));
+    }
+    ::close(fd);
+    return all;
+  }
+
+  Config config;
+  Stderr_Log log{Log_Level::error};
+  Http_Server server;
+  int port = 0;
+  std::thread thread;
+};
+
+}  // namespace
+
+TEST_CASE("the four states, on /state and /, by GET, HEAD and OPTIONS") {
+  World world;
+  const Served served(world);
+  const auto check = [&](int status, const std::string& body) {
+    for (const char* path : {"/state", "/"}) {
+      for (const char* method : {"GET", "HEAD", "OPTIONS"}) {
+        CAPTURE(path);
+        CAPTURE(method);
+        const auto response = served.ask(method, path);
+        CHECK(response.status == status);
+        CHECK(response.body == (std::string(method) == "HEAD" ? "" : body));
+        CHECK(response.get_header_value("Content-Type") == "application/json");
+        CHECK(response.get_header_value("Cache-Control") == "no-store");
+        CHECK(response.get_header_value("Content-Length") == std::to_string(body.size()));
+      }
+    }
+  };
+  check(503, R"({"state":"Down"})");
+  world.look(make_facts(make_site(3), true));
+  check(202, R"({"state":"Standby"})");
+  world.look(make_facts(make_site(3)));
+  check(509, R"({"state":"Unknown"})");
+  world.names("n2", "N1");
+  world.pass(1s);
+  check(200, R"({"state":"Primary"})");
+}
+
+TEST_CASE("/primary") {
+  World world(World::named("n2"));
+  const Served served(world);
+  CHECK(served.ask("GET", "/primary").status == 503);
+  CHECK(served.ask("GET", "/primary").body == R"({"state":"Down"})");
+  auto nodes = make_site(3);
+  world.look(make_facts(nodes, true));
+  CHECK(served.ask("GET", "/primary").status == 200);
+  CHECK(served.ask("GET", "/primary?candidate=n3").body == R"({"Primary":"n1"})");
+  nodes[0].active = false;
+  world.look(make_facts(nodes, true));
+  CHECK(served.ask("GET", "/primary").status == 503);
+  CHECK(served.ask("GET", "/primary").body == R"({"state":"Unknown"})");
+}
+
+TEST_CASE("/realPrimary") {
+  World world(World::named("n2"));
+  const Served served(world);
+  CHECK(served.ask("GET", "/realPrimary").status == 503);
+  CHECK(served.ask("GET", "/realPrimary").body == R"({"realPrimary":null,"state":"Down"})");
+  world.look(make_facts(make_site(3), true));
+  CHECK(served.ask("GET", "/realPrimary").status == 503);
+  CHECK(served.ask("GET", "/realPrimary").body == R"({"realPrimary":null,"state":"Unknown"})");
+  world.states["n1"] = {200, R"({"state":"Primary"})", ""};
+  world.pass(1s);
+  CHECK(served.ask("GET", "/realPrimary").status == 200);
+  CHECK(served.ask("GET", "/realPrimary").body == R"({"realPrimary":"n1"})");
+  world.states["n3"] = {200, R"({"state":"Primary"})", ""};
+  world.pass(1s);
+  CHECK(served.ask("GET", "/realPrimary").status == 509);
+  CHECK(served.ask("GET", "/realPrimary").body ==
+        R"({"realPrimary":null,"claimants":["n1","n3"]})");
+}
+
+TEST_CASE("an answer is 1,024 bytes at most, whatever the nodes are called") {
+  World world(World::named("n1"));
+  auto nodes = make_site(100);
+  nodes[0].name = "n1";
+  for (auto& node : nodes) {
+    if (node.id != 1) node.name = "claimant-with-quite-a-long-name-" + std::to_string(node.id);
+    world.states[node.name] = {200, R"({"state":"Primary"})", ""};
+  }
+  world.look(make_facts(nodes, true));
+  const Answer answer = get_reported_real_primary(world.node);
+  CHECK(answer.status == 509);
+  CHECK(answer.body.size() <= max_reply_size);
+  CHECK(Json::parse(answer.body)["claimants"].size() > 10);
+
+  World strange(World::named("n2"));
+  nodes = make_site(2);
+  nodes[0].name = std::string(2000, 'x');
+  strange.look(make_facts(nodes, true));
+  CHECK(get_reported_primary(strange.node, "").status == 503);
+  nodes[0].name = "\xff\"\\\n";
+  strange.look(make_facts(nodes, true));
+  CHECK(get_reported_primary(strange.node, "").status == 200);
+  CHECK(Json::accept(get_reported_primary(strange.node, "").body));
+}
+
+TEST_CASE("other methods are 405, other paths 404, both in JSON") {
+  World world;
+  const Served served(world);
+  for (const char* method : {"POST", "PUT", "DELETE", "PATCH", "TRACE"}) {
+    CAPTURE(method);
+    const auto response = served.ask(method, "/state");
+    CHECK(response.status == 405);
+    CHECK(response.get_header_value("Allow") == "GET, HEAD, OPTIONS");
+    CHECK(Json::accept(response.body));
+  }
+  CHECK(served.raw("FROB /state HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 405 "));
+  for (const char* path : {"/nope", "/state/", "/State", "//state", "/state%00", "/..", "*"}) {
+    CAPTURE(path);
+    const auto response = served.ask("GET", path);
+    CHECK(response.status == 404);
+    CHECK(Json::accept(response.body));
+  }
+  CHECK(served.ask("GET", "/state?x=y#z").status == 503);
+}
+
+TEST_CASE("HAProxy's bare httpchk: OPTIONS / HTTP/1.0 without a Host header, then the end") {
+  World world(World::named("n2"));
+  world.look(make_facts(make_site(3), true));
+  const Served served(world);
+  const std::string answer = served.raw("OPTIONS / HTTP/1.0\r\n\r\n");
+  CHECK(answer.starts_with("HTTP/1.1 202 "));
+  CHECK(answer.ends_with("\r\n\r\n{\"state\":\"Standby\"}"));
+}
+
+TEST_CASE("a Range or a body changes no answer; bytes that are no HTTP get 400 or nothing") {
+  World world(World::named("n2"));
+  world.look(make_facts(make_site(3), true));
+  const Served served(world);
+  CHECK(served.ask("GET", "/state", {{"Range", "bytes=500-"}}).status == 202);
+  CHECK(served.ask("GET", "/state", {{"Range", "bytes=0-1"}}).body == R"({"state":"Standby"})");
+  CHECK(served.raw("GET /state HTTP/1.0\r\nContent-Length: 3\r\n\r\nabc")
+            .starts_with("HTTP/1.1 202 "));
+  for (const std::string& bytes :
+       {std::string("\r\n\r\n"), std::string("GET\r\n\r\n"), std::string(100, '\0'),
+        std::string("GET /state HTTP/9.9\r\n\r\n"),
+        "GET /" + std::string(20'000, 'a') + " HTTP/1.1\r\n\r\n",
+        "GET /state HTTP/1.1\r\n" + std::string(20'000, 'h') + ": x\r\n\r\n",
+        std::string("\x16\x03\x01\x02\x00\x01\x00")}) {
+    const std::string answer = served.raw(bytes);
+    CHECK((answer.empty() || answer.starts_with("HTTP/1.1 400 ")));
+  }
+  CHECK(served.ask("GET", "/state").status == 202);
+}
+
+TEST_CASE("a second server cannot have the port") {
+  World world;
+  const Served served(world);
+  Http_Server second(served.config, world.node, served.log);
+  CHECK_FALSE(second.bind({"127.0.0.1", served.port}));
+}
+
+TEST_SUITE_END();
+
+// ---- peers that misbehave -----------------------------------------------------------------------
+
+namespace {
+
+// A TCP server that does with each connection what the test says, in a thread a connection.
+class Raw_Server {
+ public:
+  using Behave = std::function<void(int fd)>;
+  explicit Raw_Server(Behave behave, in_addr_t address = INADDR_LOOPBACK, int backlog = 64)
+      : behave_(std::move(behave)), fd_(::socket(AF_INET, SOCK_STREAM, 0)) {
+    sockaddr_in at{};
+    at.sin_family = AF_INET;
+    at.sin_addr.s_addr = htonl(address);
+    socklen_t size = sizeof at;
+    REQUIRE(::bind(fd_, reinterpret_cast<sockaddr*>(&at), size) == 0);
+    REQUIRE(::listen(fd_, backlog) == 0);
+    REQUIRE(::getsockname(fd_, reinterpret_cast<sockaddr*>(&at), &size) == 0);
+    port_ = ntohs(at.sin_port);
+    if (behave_) acceptor_ = std::thread([this] { accept(); });
+  }
+  ~Raw_Server() {
+    ::shutdown(fd_, SHUT_RDWR);
+    if (acceptor_.joinable()) acceptor_.join();
+    for (const int fd : accepted_) ::shutdown(fd, SHUT_RDWR);  // ends what behave_ waits for
+    for (auto& thread : threads_) thread.join();
+    for (const int fd : accepted_) ::close(fd);
+    ::close(fd_);
+  }
+  int port() const { return port_; }
+
+ private:
+  void accept() {
+    for (int fd; (fd = ::accept(fd_, nullptr, nullptr)) >= 0;) {
+      accepted_.push_back(fd);
+      threads_.emplace_back([this, fd] {
+        behave_(fd);
+        ::shutdown(fd, SHUT_RDWR);
+      });
+    }
+  }
+  const Behave behave_;
+  const int fd_;
+  int port_ = 0;
+  std::vector<int> accepted_;  // the acceptor's, then the destructor's
+  std::vector<std::thread> threads_;
+  std::thread acceptor_;
+};
+
+bool send_all(int fd, std::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t n = ::send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+    if (n <= 0) return false;
+    bytes.remove_prefix(static_cast<std::size_t>(n));
+  }
+  return true;
+}
+
+// Reads up to the end of the request's header.
+void read_request(int fd) {
+  std::string request;
+  char byte;
+  while (!request.ends_with("\r\n\r\n") && ::recv(fd, &byte, 1, 0) == 1) request += byte;
+}
+
+// Waits, without a deadline of its own, until the other side closes.
+void wait_for_close(int fd) {
+  char buffer[1024];
+  while (::recv(fd, buffer, sizeof buffer, 0) > 0) {
+  }
+}
+
+Raw_Server::Behave reply_with(std::string bytes) {
+  return [bytes = std::move(bytes)](int fd) {
+    read_request(fd);
+    send_all(fd, bytes);
+    ::shutdown(fd, SHUT_WR);
+    wait_for_close(fd);
+  };
+}
+
+std::string http_ok(const std::string& body) {
+  return "HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
+}
+
+// Sends a byte of `bytes` at a time, `pause` apart.
+Raw_Server::Behave drip(std::string bytes, std::chrono::milliseconds pause) {
+  return [=](int fd) {
+    read_request(fd);
+    for (const char byte : bytes) {
+      if (!send_all(fd, {&byte, 1})) return;
+      pollfd closed{fd, POLLIN, 0};
+      if (::poll(&closed, 1, static_cast<int>(pause.count())) > 0) return;
+    }
+  };
+}
+
+// Sends without an end.
+Raw_Server::Behave flood(std::string start, std::string repeated) {
+  return [=](int fd) {
+    read_request(fd);
+    if (!send_all(fd, start)) return;
+    while (send_all(fd, repeated)) {
+    }
+  };
+}
+
+struct Misbehaviour {
+  const char* name;
+  Raw_Server::Behave behave;
+};
+
+// What a peer may do instead of answering; none of it is a vote.
+std::vector<Misbehaviour> misbehaviours() {
+  const std::string vote = http_ok(R"({"Primary":"n1"})");
+  return {
+      {"silent", [](int fd) { wait_for_close(fd); }},
+      {"closes at once", [](int) {}},
+      {"drips its header", drip(vote, 100ms)},
+      {"drips its body",
+       drip("HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n" + std::string(900, ' '), 20ms)},
+      {"10 MB", flood("HTTP/1.1 200 OK\r\nContent-Length: 10485760\r\n\r\n{\"Primary\":\"n1\"}",
+                      std::string(65536, ' '))},
+      {"10 MB in chunks", flood("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+                                "400\r\n" + std::string(1024, ' ') + "\r\n")},
+      {"an endless body", flood("HTTP/1.1 200 OK\r\n\r\n", std::string(4096, ' '))},
+      {"a header without end",
+       flood("HTTP/1.1 200 OK\r\n", "X-Y: " + std::string(1000, 'z') + "\r\n")},
+      {"a line without end", flood("HTTP/1.1 200 ", std::string(4096, 'z'))},
+      {"interim replies without end", flood("", "HTTP/1.1 100 Continue\r\n\r\n")},
+      {"huge Content-Length",
+       reply_with("HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551615\r\n\r\n{}")},
+      {"negative Content-Length", reply_with("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n{}")},
+      {"bad chunk", reply_with("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")},
+      {"a redirect", reply_with("HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\n"
+                                "Content-Length: 16\r\n\r\n{\"Primary\":\"n1\"}")},
+      {"invalid JSON", reply_with(http_ok("{\"Primary\":\"n1\""))},
+      {"a number", reply_with(http_ok(R"({"Primary":42})"))},
+      {"deep JSON", reply_with(http_ok(std::string(1000, '[')))},
+      {"too long by one", reply_with(http_ok(R"({"Primary":"n1"})" + std::string(1009, ' ')))},
+      {"no HTTP", reply_with("220 mail.example.com ESMTP\r\n")},
+      {"NUL bytes", reply_with(std::string(500, '\0'))},
+      {"503", reply_with("HTTP/1.1 503 X\r\nContent-Length: 16\r\n\r\n{\"Primary\":\"n1\"}")},
+  };
+}
+
+}  // namespace
+
+TEST_SUITE_BEGIN("client");
+
+namespace {
+
+// Asks one peer, through the shipped client.
+struct Asker {
+  Http_Reply ask(const Address& address, Time timeout, const std::string& host = "") {
+    Config asking = config;
+    asking.peers["peer"] = address;
+    Http_Client client(asking, resolver);
+    std::atomic<bool> done = false;
+    Http_Reply reply;
+    Node peer = make_node(1, "peer");
+    if (!host.empty()) {
+      asking.peers.clear();
+      asking.peer_port = address.port;
+      peer.host = host;
+    }
+    const auto start = Steady::now();
+    client.get(peer, "/primary", timeout, [&](Http_Reply r) {
+      reply = std::move(r);
+      done = true;
+    });
+    CHECK(eventually(60, [&] { return done.load(); }));
+    took = seconds_since(start);
+    return reply;
+  }
+  Config config;
+  Resolver resolver;
+  double took = 0;
+};
+
+}  // namespace
+
+TEST_CASE("a peer that answers") {
+  Asker asker;
+  std::string why;
+  for (const std::string& good :
+       {http_ok(R"({"Primary":"n1"})"), std::string("HTTP/1.0 200 OK\r\n\r\n{\"Primary\":\"n1\"}"),
+        std::string("HTTP/1.1 200 OK\r\nTransfer-Encoding: "
+                    "chunked\r\n\r\n10\r\n{\"Primary\":\"n1\"}\r\n0\r\n\r\n"),
+        http_ok(R"({"Primary":"n1"})" + std::string(1008, ' ')),
+        "HTTP/1.1 100 Continue\r\n\r\n" + http_ok(R"({"Primary":"n1"})")}) {
+    CAPTURE(good);
+    const Raw_Server server(reply_with(good));
+    CHECK(http_node_reports_primary(asker.ask({"127.0.0.1", server.port()}, 5s), why) == "n1");
+    CHECK(http_node_reports_primary(asker.ask({"x", server.port()}, 5s, "127.0.0.1"), why) == "n1");
+  }
+}
+
+TEST_CASE("a peer that misbehaves is no vote, in time and without harm") {
+  Asker asker;
+  for (const Misbehaviour& peer : misbehaviours()) {
+    CAPTURE(peer.name);
+    const Raw_Server server(peer.behave);
+    std::string why;
+    const Http_Reply reply = asker.ask({"127.0.0.1", server.port()}, 400ms);
+    CHECK_FALSE(http_node_reports_primary(reply, why));
+    CHECK_FALSE(why.empty());
+    CHECK(asker.took < 0.4 + 0.2);
+  }
+}
+
+TEST_CASE("a peer that is not there") {
+  Asker asker;
+  int port;
+  {
+    const Raw_Server closed(nullptr);
+    port = closed.port();
+  }
+  CHECK(asker.ask({"127.0.0.1", port}, 5s).error == "connection refused or host unreachable");
+  // A full backlog drops SYNs, as a blackhole does.
+  const Raw_Server full(nullptr, INADDR_LOOPBACK, 0);
+  std::vector<int> fds;
+  sockaddr_in to{};
+  to.sin_family = AF_INET;
+  to.sin_port = htons(static_cast<uint16_t>(full.port()));
+  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  for (int i = 0; i < 4; ++i) {
+    fds.push_back(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0));
+    ::connect(fds.back(), reinterpret_cast<sockaddr*>(&to), sizeof to);
+  }
+  CHECK(asker.ask({"127.0.0.1", full.port()}, 300ms).error == "timed out");
+  CHECK(asker.took < 0.3 + 0.2);
+  for (const int fd : fds) ::close(fd);
+  CHECK(asker.ask({"", 1}, 1s).error.find("set peer.peer") != std::string::npos);
+  CHECK(asker.ask({"no-such-host.invalid", 1}, 300ms).error ==
+        "no address found for no-such-host.invalid");
+  CHECK(asker.took < 0.3 + 0.2);
+}
+
+TEST_CASE("every address of a host name is tried") {
+  // localhost is ::1 first where IPv6 is there; the peer listens on 127.0.0.1 alone.
+  const Raw_Server server(reply_with(http_ok("{}")));
+  Asker asker;
+  CHECK(asker.ask({"localhost", server.port()}, 5s).status == 200);
+}
+
+TEST_SUITE_END();
+
+// ---- a real cluster -----------------------------------------------------------------------------
+
+namespace {
+
+std::vector<std::string> skipped;  // why, for each
+
+// A shell command's output and exit status.
+struct Ran {
+  std::string output;
+  int status;
+};
+
+Ran shell(const std::string& command) {
+  Ran ran{{}, -1};
+  FILE* pipe = popen(command.c_str(), "r");
+  REQUIRE(pipe);
+  char buffer[4096];
+  while (const std::size_t n = fread(buffer, 1, sizeof buffer, pipe)) ran.output.append(buffer, n);
+  const int status = pclose(pipe);
+  ran.status = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  while (ran.output.ends_with('\n')) ran.output.pop_back();
+  return ran;
+}
+
+std::string quoted(const std::string& text) {
+  std::string safe = "'";
+  for (const char c : text) safe += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return safe + "'";
+}
+
+// The program under test, as a word for the shell.
+std::string program() {
+  const char* path = getenv("PRIMGR");
+  return quoted(std::filesystem::absolute(path ? path : "primgr").string());
+}
+
+// Whether that is the shipped program, whose memory and time mean something, not a sanitizer's.
+bool is_shipped() {
+  return !getenv("PRIMGR");
+}
+
+// While it lives, its thread opens its sockets in a network namespace.
+class In_Namespace {
+ public:
+  explicit In_Namespace(const std::string& name)
+      : home_(::open("/proc/thread-self/ns/net", O_RDONLY)) {
+    const int there = ::open(("/run/netns/" + name).c_str(), O_RDONLY);
+    if (there < 0 || setns(there, CLONE_NEWNET) != 0)
+      throw std::runtime_error("no namespace " + name);
+    ::close(there);
+  }
+  ~In_Namespace() {
+    setns(home_, CLONE_NEWNET);
+    ::close(home_);
+  }
+  In_Namespace(const In_Namespace&) = delete;
+  In_Namespace& operator=(const In_Namespace&) = delete;
+
+ private:
+  const int home_;
+};
+
+// A cluster of lab/lab, up while this lives. Verbs are run as a user would.
+class Lab {
+ public:
+  explicit Lab(const std::string& options = "") {
+    const Ran up = attempt("up " + options);
+    INFO(up.output);
+    REQUIRE(up.status == 0);
+    hub_ = run("env | sed -n 's/^HUB_NS=//p'");
+  }
+  ~Lab() { attempt("down"); }
+
+  Ran attempt(const std::string& verb) const {
+    const auto start = Steady::now();
+    Ran ran = shell("export LAB=check-" + std::to_string(getpid()) + "; { lab/lab " + verb +
+                    "; } 2>&1 </dev/null");
+    if (seconds_since(start) > 5) MESSAGE("lab/lab ", verb, " took ", seconds_since(start), " s");
+    return ran;
+  }
+  std::string run(const std::string& verb) const {
+    const Ran ran = attempt(verb);
+    INFO("lab/lab " << verb << "\n" << ran.output);
+    REQUIRE(ran.status == 0);
+    return ran.output;
+  }
+  // SQL on a node, as superuser.
+  std::string sql(const std::string& node, const std::string& statement) const {
+    return run("psql " + node + " -qAtc " + quoted(statement));
+  }
+  // A line of `lab conf`.
+  std::string conf(const std::string& node, const std::string& key) const {
+    return run("conf " + node + " | sed -n 's/^" + key + "=//p'");
+  }
+  std::string log(const std::string& node) const { return read_file(conf(node, "primgr_log")); }
+
+  // What a node's primgr answers; status 0: nothing.
+  Answer ask(const std::string& node, const std::string& path = "/state") const {
+    return ask_at(address(node), path);
+  }
+  Answer ask_at(const std::string& address, const std::string& path) const {
+    const In_Namespace there(hub_);
+    httplib::Client client(address, 5999);
+    client.set_connection_timeout(1s);
+    client.set_read_timeout(1s);
+    client.set_keep_alive(false);
+    const auto result = client.Get(path);
+    return result ? Answer{result->status, result->body} : Answer{0, {}};
+  }
+  bool answers(const std::string& node, int status, double seconds = 10,
+               const std::string& path = "/state") const {
+    const std::string at = address(node);
+    return eventually(seconds, [&] { return ask_at(at, path).status == status; });
+  }
+  std::string address(const std::string& node) const {
+    if (const auto known = addresses_.find(node); known != addresses_.end()) return known->second;
+    return addresses_[node] = conf(node, "address");
+  }
+  const std::string& hub() const { return hub_; }
+
+  // Which node HAProxy's port leads to; empty: none.
+  std::string server(const std::string& port) const {
+    const Ran ran = attempt(port + " 'SELECT inet_server_addr()' | tail -n 1");
+    for (const std::string& node : nodes()) {
+      if (ran.output.find(address(node)) != std::string::npos) return node;
+    }
+    return {};
+  }
+  std::vector<std::string> nodes() const {
+    if (nodes_.empty()) {
+      std::istringstream names(run("nodes"));
+      for (std::string name; names >> name;) nodes_.push_back(name);
+    }
+    return nodes_;
+  }
+
+ private:
+  std::string hub_;
+  mutable std::map<std::string, std::string> addresses_;
+  mutable std::vector<std::string> nodes_;
+};
+
+// Asks a node's /state all the time, and remembers each change of its status.
+class Watcher {
+ public:
+  Watcher(const Lab& lab, const std::string& node)
+      : address_(lab.address(node)), thread_([this, &lab] {
+          while (!ending_) {
+            const int status = lab.ask_at(address_, "/state").status;
+            {
+              const std::lock_guard lock(mutex_);
+              if (changes_.empty() || changes_.back().second != status) {
+                changes_.emplace_back(Steady::now(), status);
+              }
+            }
+            std::this_thread::sleep_for(5ms);
+          }
+        }) {}
+  ~Watcher() {
+    ending_ = true;
+    thread_.join();
+  }
+  // Waits for a status; how many seconds after `start` it was first seen, -1: not in time.
+  double seen(int status, Steady::time_point start, double seconds) const {
+    double after = -1;
+    eventually(seconds, [&] {
+      const std::lock_guard lock(mutex_);
+      for (const auto& [when, what] : changes_) {
+        if (what == status && when >= start) {
+          after = std::chrono::duration<double>(when - start).count();
+          return true;
+        }
+      }
+      return false;
+    });
+    return after;
+  }
+  bool ever(int status) const {
+    const std::lock_guard lock(mutex_);
+    return std::any_of(changes_.begin(), changes_.end(),
+                       [&](const auto& change) { return change.second == status; });
+  }
+
+ private:
+  const std::string address_;
+  mutable std::mutex mutex_;
+  std::vector<std::pair<Steady::time_point, int>> changes_;
+  std::atomic<bool> ending_{false};
+  std::thread thread_;
+};
+
+// Whether tests on the lab can run; if not, says why, once a test.
+bool lab_possible(const char* test) {
+  if (geteuid() == 0) return true;
+  skipped.push_back(std::string(test) + ": network namespaces need root");
+  return false;
+}
+
+std::size_t count(const std::string& text, const std::string& what) {
+  std::size_t n = 0;
+  for (auto at = text.find(what); at != text.npos; at = text.find(what, at + what.size())) ++n;
+  return n;
+}
+
+}  // namespace
+
+TEST_SUITE_BEGIN("lab");
+
+TEST_CASE("lab: three nodes, one 200, two 202, and HAProxy follows") {
+  if (!lab_possible("three nodes")) return;
+  const Lab lab;
+  CHECK(lab.answers("n1", 200));
+  CHECK(lab.answers("n2", 202));
+  CHECK(lab.answers("n3", 202));
+  CHECK(lab.ask("n1").body == R"({"state":"Primary"})");
+  for (const char* node : {"n1", "n2", "n3"}) {
+    CHECK(lab.answers(node, 200, 5, "/realPrimary"));
+    CHECK(lab.ask(node, "/primary").body == R"({"Primary":"n1"})");
+    CHECK(lab.ask(node, "/realPrimary").body == R"({"realPrimary":"n1"})");
+  }
+  CHECK(eventually(10, [&] { return lab.server("write") == "n1"; }));
+  CHECK(eventually(10, [&] { return lab.server("read") == "n2"; }));
+  CHECK(eventually(10, [&] { return lab.server("read") == "n3"; }));
+
+  // The role has CONNECT, USAGE on the schema and SELECT on repmgr.nodes, and nothing else of it.
+  CHECK(lab.sql("n1",
+                "SELECT rolsuper OR rolreplication OR rolcreatedb FROM pg_roles"
+                " WHERE rolname = 'primgr'") == "f");
+  CHECK(lab.sql("n1", "SELECT usename FROM pg_stat_activity WHERE application_name = 'primgr'") ==
+        "primgr");
+  CHECK(lab.sql("n1",
+                "SELECT string_agg(table_name || ' ' || privilege_type, ',')"
+                " FROM information_schema.role_table_grants WHERE grantee = 'primgr'") ==
+        "nodes SELECT");
+}
+
+TEST_CASE("lab: the primary is killed: 503 at once, failover, and it comes back as 509") {
+  if (!lab_possible("kill")) return;
+  const Lab lab;
+  REQUIRE(lab.answers("n1", 200));
+  REQUIRE(eventually(10, [&] { return lab.server("write") == "n1"; }));
+  lab.run("write 'CREATE TABLE t (i int); INSERT INTO t VALUES (1)'");
+  {
+    const Watcher n1(lab, "n1");
+    REQUIRE(n1.seen(200, {}, 5) >= 0);
+    const auto start = Steady::now();
+    lab.run("kill n1");
+    const double verb = seconds_since(start);
+    const double down = n1.seen(503, start, 5);
+    CHECK(down >= 0);
+    CHECK(down <= verb + 0.5);
+    MESSAGE("killed server answered 503 after ", down, " s, the kill itself took ", verb, " s");
+    std::string leader;
+    CHECK(eventually(30, [&] {
+      for (const char* node : {"n2", "n3"}) {
+        if (lab.ask(node).status == 200) leader = node;
+      }
+      return !leader.empty();
+    }));
+    REQUIRE_FALSE(leader.empty());
+    CHECK(eventually(10,
+                     [&] { return lab.attempt("write 'INSERT INTO t VALUES (2)'").status == 0; }));
+    CHECK(lab.server("write") == leader);
+  }
+  {
+    // It starts as it was: a primary that nobody follows any more.
+    const Watcher n1(lab, "n1");
+    lab.run("start n1");
+    CHECK(lab.answers("n1", 509));
+    for (int i = 0; i < 10; ++i) CHECK(lab.server("write") != "n1");
+    CHECK_FALSE(n1.ever(200));
+    CHECK(lab.log("n1").find("no majority votes for it") != std::string::npos);
+  }
+  lab.run("rejoin n1");
+  CHECK(lab.answers("n1", 202, 20));
+  CHECK(eventually(10, [&] { return lab.run("psql n1 -d postgres -qAtc 'TABLE t'") == "1\n2"; }));
+}
+
+TEST_CASE("lab: a primary without a network is 509, and 200 again if nobody took over") {
+  if (!lab_possible("cut")) return;
+  const Lab lab("--no-repmgrd");
+  REQUIRE(lab.answers("n1", 200));
+  const auto inside = [&] { return lab.run("exec-node n1 curl -s http://127.0.0.1:5999/state"); };
+  lab.run("cut n1");
+  CHECK(eventually(5, [&] { return inside() == R"({"state":"Unknown"})"; }));
+  CHECK(lab.sql("n1", "SELECT 1") == "1");
+  lab.run("heal n1");
+  CHECK(lab.answers("n1", 200));
+  lab.run("cut n1 n2");
+  lab.run("cut n1 n3 --oneway");
+  CHECK(lab.answers("n1", 509, 5));
+  lab.run("heal n1 n3");
+  CHECK(lab.answers("n1", 200));  // two of three are enough
+  lab.run("heal");
+}
+
+TEST_CASE("lab: a server that hangs is 503 within db_timeout, and nothing leaks") {
+  if (!lab_possible("pause")) return;
+  {
+    const Lab lab("--no-repmgrd --no-haproxy");
+    REQUIRE(lab.answers("n1", 200));
+    const Watcher n1(lab, "n1");
+    const auto start = Steady::now();
+    lab.run("pause n1");
+    const double verb = seconds_since(start);
+    const double down = n1.seen(503, start, 10);
+    CHECK(down >= 0);
+    CHECK(down <= verb + 5 + 1);
+    lab.run("resume n1");
+    CHECK(n1.seen(200, Steady::now(), 10) >= 0);
+  }
+  const Lab lab(
+      "--no-repmgrd --no-haproxy --set 'db_timeout = 300ms' --set 'refresh_interval = 100ms'");
+  REQUIRE(lab.answers("n1", 200));
+  const std::string proc = "/proc/" + lab.conf("n1", "primgr_pid");
+  const auto entries = [&](const char* what) {
+    std::size_t n = 0;
+    for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(proc + what)) ++n;
+    return n;
+  };
+  const auto resident_pages = [&] {
+    std::ifstream statm(proc + "/statm");
+    long all = 0, resident = 0;
+    statm >> all >> resident;
+    return resident;
+  };
+  const auto round = [&] {
+    lab.run("pause n1");
+    CHECK(lab.answers("n1", 503, 5));
+    lab.run("resume n1");
+    CHECK(lab.answers("n1", 200, 5));
+  };
+  for (int i = 0; i < 5; ++i) round();
+  // At rest there is one question to each peer now and then: the least that is seen counts.
+  const auto least = [&](const char* what) {
+    std::size_t n = entries(what);
+    for (int i = 0; i < 50; ++i, std::this_thread::sleep_for(2ms)) n = std::min(n, entries(what));
+    return n;
+  };
+  const std::size_t threads = least("/task"), sockets = least("/fd");
+  const long pages = resident_pages();
+  for (int i = 0; i < 50; ++i) round();
+  CHECK(eventually(5, [&] { return least("/task") <= threads; }));
+  CHECK(eventually(5, [&] { return least("/fd") <= sockets; }));
+  if (is_shipped()) CHECK(resident_pages() <= pages + 128);  // half a megabyte
+}
+
+TEST_CASE("lab: what can be wrong with a database: the right state, one log line, recovery") {
+  if (!lab_possible("faults of the database")) return;
+  const Lab lab("--no-repmgrd --no-haproxy");
+  REQUIRE(lab.answers("n1", 200));
+  // What the log of n1 gained while `work` was done.
+  const auto logged = [&](const std::function<void()>& work) {
+    const std::size_t before = lab.log("n1").size();
+    work();
+    return lab.log("n1").substr(before);
+  };
+  const auto drop_connection = [&] {
+    lab.sql(
+        "n1",
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'primgr'");
+  };
+
+  SUBCASE("pg_terminate_backend on the pooled connection") {
+    const Watcher n1(lab, "n1");
+    REQUIRE(n1.seen(200, {}, 5) >= 0);
+    const std::string pid = "SELECT pid FROM pg_stat_activity WHERE application_name = 'primgr'";
+    const std::string before = lab.sql("n1", pid);
+    const std::string lines = logged([&] {
+      drop_connection();
+      CHECK(eventually(5, [&] {
+        const std::string now = lab.sql("n1", pid);
+        return !now.empty() && now != before;
+      }));
+    });
+    CHECK_FALSE(n1.ever(503));
+    CHECK(lines.empty());
+  }
+  SUBCASE("a restart of the server") {
+    const std::string lines = logged([&] {
+      lab.run("stop n1");
+      CHECK(lab.answers("n1", 503, 1));
+      lab.run("start n1");
+      CHECK(lab.answers("n1", 200));
+    });
+    // Refused by a dying server and by its missing socket are two reasons at most.
+    CHECK(count(lines, "state Down") >= 1);
+    CHECK(count(lines, "state Down") <= 3);
+    CHECK(count(lines, "state Primary") == 1);
+  }
+  SUBCASE("a server that is still starting up") {
+    const std::string data = lab.conf("n2", "data");
+    lab.run("stop n2");
+    CHECK(lab.answers("n2", 503, 1));
+    // With hot_standby off it replays for ever and lets nobody in.
+    lab.run("exec-node n2 sh -c " +
+            quoted("echo 'hot_standby = off' >> " + data + "/postgresql.auto.conf"));
+    lab.attempt("start n2");
+    CHECK(eventually(
+        5, [&] { return lab.log("n2").find("the database system is") != std::string::npos; }));
+    CHECK(lab.ask("n2").status == 503);
+    lab.attempt("stop n2");
+    lab.run("exec-node n2 sed -i '/hot_standby/d' " + data + "/postgresql.auto.conf");
+    lab.run("start n2");
+    CHECK(lab.answers("n2", 202));
+  }
+  SUBCASE("too many connections") {
+    const std::string lines = logged([&] {
+      lab.sql("n1", "ALTER ROLE primgr CONNECTION LIMIT 0");
+      drop_connection();
+      CHECK(lab.answers("n1", 503, 5));
+      lab.sql("n1", "ALTER ROLE primgr CONNECTION LIMIT -1");
+      CHECK(lab.answers("n1", 200, 5));
+    });
+    CHECK(count(lines, "state Down") == 1);
+    CHECK(count(lines, "too many connections") == 1);
+  }
+  SUBCASE("a wrong password") {
+    const std::string hba = lab.conf("n1", "data") + "/pg_hba.conf";
+    const std::string lines = logged([&] {
+      lab.run("exec-node n1 sed -i '1i local repmgr primgr scram-sha-256' " + hba);
+      lab.sql("n1", "ALTER ROLE primgr PASSWORD 'right'; SELECT pg_reload_conf()");
+      drop_connection();
+      CHECK(lab.answers("n1", 503, 5));
+      lab.run("exec-node n1 sed -i '1d' " + hba);
+      lab.sql("n1", "SELECT pg_reload_conf()");
+      CHECK(lab.answers("n1", 200, 5));
+    });
+    CHECK(count(lines, "state Down") == 1);
+    CHECK(count(lines, "password") >= 1);
+  }
+  SUBCASE("no repmgr schema") {
+    const std::string lines = logged([&] {
+      lab.sql("n1", "ALTER SCHEMA repmgr RENAME TO gone");
+      CHECK(lab.answers("n1", 509, 5));
+      CHECK(lab.ask("n1", "/primary").body == R"({"state":"Unknown"})");
+      CHECK(lab.ask("n2").status == 202);  // still a standby
+      lab.sql("n1", "ALTER SCHEMA gone RENAME TO repmgr");
+      CHECK(lab.answers("n1", 200, 5));
+    });
+    // The voters lost the schema too, and may be a moment later in finding it again.
+    CHECK(count(lines, "state Unknown") <= 2);
+    CHECK(count(lines, "repmgr.nodes cannot be read") == 1);
+  }
+  SUBCASE("no right to read repmgr.nodes") {
+    lab.sql("n1", "REVOKE SELECT ON repmgr.nodes FROM primgr");
+    CHECK(lab.answers("n1", 509, 5));
+    lab.sql("n1", "GRANT SELECT ON repmgr.nodes TO primgr");
+    CHECK(lab.answers("n1", 200, 5));
+  }
+  SUBCASE("no row for this node") {
+    const std::string lines = logged([&] {
+      lab.sql("n1", "UPDATE repmgr.nodes SET node_name = 'other' WHERE node_name = 'n1'");
+      CHECK(lab.answers("n1", 509, 5));
+      lab.sql("n1", "UPDATE repmgr.nodes SET node_name = 'n1' WHERE node_name = 'other'");
+      CHECK(lab.answers("n1", 200, 5));
+    });
+    CHECK(count(lines, "state Unknown") == 1);
+    CHECK(count(lines, "does not list exactly one node named \"n1\"") == 1);
+  }
+}
+
+TEST_CASE("lab: two sites: only the primary's votes, a witness votes, two claimants are told") {
+  if (!lab_possible("two sites")) return;
+  const Lab lab("--site a:2 --site b:2 --witness a --no-repmgrd --no-haproxy");
+  std::string witness;
+  for (const std::string& node : lab.nodes()) {
+    if (lab.conf(node, "kind") == "witness") witness = node;
+  }
+  REQUIRE_FALSE(witness.empty());
+  REQUIRE(lab.answers("n1", 200));
+  CHECK(lab.answers(witness, 509));
+  CHECK(lab.ask(witness, "/primary").body == R"({"Primary":"n1"})");
+
+  // n1, n2 and the witness vote: two of them are enough, whichever.
+  lab.run("primgr n2 stop");
+  std::this_thread::sleep_for(3500ms);  // as long as a vote lasts: nothing may change
+  CHECK(lab.ask("n1").status == 200);
+  lab.run("primgr " + witness + " stop");
+  CHECK(lab.answers("n1", 509, 6));  // although the other site is whole
+  CHECK(lab.ask("n3").status == 202);
+  CHECK(lab.ask("n4").status == 202);
+  lab.run("primgr " + witness + " start");
+  CHECK(lab.answers("n1", 200));
+  lab.run("primgr n2 start");
+
+  // Apart, the other site goes its own way; then the sites see each other again.
+  lab.run("partition n1,n2," + witness + " / n3,n4");
+  lab.run("promote n3");
+  lab.run("follow n4");
+  lab.run("heal");
+  CHECK(lab.answers("n3", 200));
+  CHECK(lab.answers("n1", 200));
+  for (const char* node : {"n1", "n2", "n3", "n4"}) {
+    CAPTURE(node);
+    CHECK(lab.answers(node, 509, 5, "/realPrimary"));
+    CHECK(lab.ask(node, "/realPrimary").body == R"({"realPrimary":null,"claimants":["n1","n3"]})");
+  }
+}
+
+TEST_CASE("lab: node names with capitals, - and _, and host names from repmgr.conf") {
+  if (!lab_possible("names")) return;
+  const Lab lab("--names DB-One,db_Two,N3 --no-repmgrd --no-haproxy");
+  CHECK(lab.answers("DB-One", 200));
+  CHECK(lab.answers("db_Two", 202));
+  CHECK(lab.ask("N3", "/primary").body == R"({"Primary":"DB-One"})");
+  lab.run("exec-node DB-One sh -c " + quoted("sed -i 's/^repmgr_conf.*/node_name = db_one/' " +
+                                             lab.conf("DB-One", "primgr_conf")));
+  lab.run("primgr DB-One restart");
+  CHECK(lab.answers("DB-One", 200));
+}
+
+TEST_CASE(
+    "lab: peers that misbehave take no vote and no time; overrides and the original are "
+    "understood") {
+  if (!lab_possible("misbehaving peers")) return;
+  const Lab lab("--no-repmgrd --no-haproxy");
+  REQUIRE(lab.answers("n1", 200));
+  const std::string conf = lab.conf("n1", "primgr_conf");
+  const auto registered = [&](int id, const std::string& name, const std::string& host) {
+    lab.sql("n1",
+            "INSERT INTO repmgr.nodes (node_id, node_name, type, location, conninfo, repluser,"
+            " config_file) VALUES (" +
+                std::to_string(id) + ", '" + name + "', 'standby', 'default', 'host=" + host +
+                " dbname=repmgr', 'repmgr', '')");
+  };
+  const auto add_lines = [&](const std::string& lines) {
+    lab.run("exec-node n1 sh -c " + quoted("printf '" + lines + "' >> " + conf));
+  };
+
+  const auto peers = misbehaviours();
+  std::vector<std::unique_ptr<Raw_Server>> servers;
+  std::string overrides;
+  {
+    const In_Namespace hub(lab.hub());
+    for (const Misbehaviour& peer : peers) {
+      servers.push_back(std::make_unique<Raw_Server>(peer.behave, INADDR_ANY));
+    }
+  }
+  for (std::size_t i = 0; i < servers.size(); ++i) {
+    const std::string name = "bad" + std::to_string(i);
+    registered(100 + static_cast<int>(i), name, "10.99.0.254");
+    overrides += "peer." + name + " = 10.99.0.254:" + std::to_string(servers[i]->port()) + "\\n";
+  }
+  registered(201, "refuses", "10.99.0.254");
+  registered(202, "blackhole", "10.99.0.77");
+  registered(203, "nowhere", "no-such-host.invalid");
+  registered(204, "folder", "/tmp");
+  add_lines(overrides);
+
+  // What --once needs is what one poll of the whole site takes, and a little for its own start.
+  const auto start = Steady::now();
+  const Ran once =
+      lab.attempt("exec-node n1 " + program() + " --once --log-level info --config " + conf);
+  const double took = seconds_since(start);
+  INFO(once.output);
+  CHECK(once.status == 2);
+  CHECK(once.output.find("3 of 28 votes, 15 needed") != std::string::npos);
+  if (is_shipped()) CHECK(took <= 1 + 0.2 + 0.15);
+  MESSAGE("a poll of 27 peers, 25 of them bad, took ", took, " s");
+
+  lab.run("primgr n1 restart");
+  CHECK(lab.answers("n1", 509));
+  const std::string pid = lab.conf("n1", "primgr_pid");
+  std::this_thread::sleep_for(2s);  // a few polls more
+  CHECK(lab.ask("n1").status == 509);
+  CHECK(lab.conf("n1", "primgr_pid") == pid);
+
+  // Peers that run the original implementation, at an address that only the override knows.
+  lab.sql("n1", "DELETE FROM repmgr.nodes WHERE node_id >= 100");
+  CHECK(lab.answers("n1", 200));
+  std::vector<std::unique_ptr<Raw_Server>> originals;
+  {
+    const In_Namespace hub(lab.hub());
+    const auto original = [](int fd) {
+      std::string request;
+      char byte;
+      while (!request.ends_with("\r\n\r\n") && ::recv(fd, &byte, 1, 0) == 1) request += byte;
+      send_all(fd, request.starts_with("GET /primary") ? http_ok(R"({"Primary": "N1"})")
+                                                       : http_ok(R"({"State": "Primary"})"));
+    };
+    for (int i = 0; i < 3; ++i)
+      originals.push_back(std::make_unique<Raw_Server>(original, INADDR_ANY));
+  }
+  for (int i = 0; i < 3; ++i) {
+    const std::string name = "original" + std::to_string(i);
+    registered(301 + i, name, "10.99.0.77");
+    add_lines("peer." + name + " = 10.99.0.254:" +
+              std::to_string(originals[static_cast<std::size_t>(i)]->port()) + "\\n");
+  }
+  lab.run("primgr n2 stop");
+  lab.run("primgr n3 stop");
+  lab.run("primgr n1 restart");
+  CHECK(lab.answers("n1", 200));  // 4 of 6: itself and the originals
+  CHECK(lab.answers("n1", 509, 5, "/realPrimary"));
+  CHECK(lab.ask("n1", "/realPrimary").body ==
+        R"({"realPrimary":null,"claimants":["n1","original0","original1","original2"]})");
+}
+
+TEST_CASE("lab: 200 clients at full speed cost the database nothing") {
+  if (!lab_possible("200 clients")) return;
+  const Lab lab("--no-repmgrd --no-haproxy");
+  REQUIRE(lab.answers("n1", 200));
+  lab.sql("n1", "ALTER ROLE primgr SET log_statement = 'all'");
+  lab.sql(
+      "n1",
+      "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'primgr'");
+  const std::string log = lab.conf("n1", "log");
+  const auto rounds = [&] {
+    return std::stoi(
+        shell("grep -c 'statement: SELECT pg_catalog.pg_is_in_recovery' " + log).output);
+  };
+  REQUIRE(eventually(5, [&] { return rounds() > 0; }));
+  const std::string address = lab.address("n1");
+  std::atomic<bool> ending = false;
+  std::atomic<long> answered = 0, wrong = 0;
+  std::vector<std::thread> clients;
+  const int before = rounds();
+  const auto start = Steady::now();
+  for (int i = 0; i < 200; ++i) {
+    clients.emplace_back([&, i] {
+      const In_Namespace there(lab.hub());
+      const char* paths[] = {"/state", "/primary", "/realPrimary", "/"};
+      httplib::Client client(address, 5999);
+      client.set_keep_alive(i % 2 == 0);
+      for (int n = i; !ending; ++n) {
+        const auto result = client.Get(paths[n % 4]);
+        ++(result && result->status == 200 ? answered : wrong);
+      }
+    });
+  }
+  int most = 0;
+  while (seconds_since(start) < 10) {
+    most = std::max(most, std::stoi(lab.sql("n1",
+                                            "SELECT count(*) FROM pg_stat_activity"
+                                            " WHERE usename = 'primgr'")));
+  }
+  const double took = seconds_since(start);
+  const int asked = rounds() - before;
+  ending = true;
+  for (auto& client : clients) client.join();
+  MESSAGE(answered.load(), " answers, ", asked, " rounds of queries in ", took,
+          " s, connections: ", most);
+  CHECK(wrong == 0);
+  CHECK(answered > 1000);
+  CHECK(most >= 1);
+  CHECK(most <= 3);
+  CHECK(asked <= took + 2);  // one round an interval
+
+  // A voter asked for somebody whom its cache does not name looks at once, every 100 ms at most.
+  const int unasked = rounds();
+  const auto second = Steady::now();
+  while (seconds_since(second) < 2) lab.ask_at(address, "/primary?candidate=n2");
+  CHECK(rounds() - unasked > 4);
+  CHECK(rounds() - unasked <= seconds_since(second) * 10 + 2);
+  CHECK(eventually(5, [&] {  // SIGUSR1: now
+    const int seen = rounds();
+    const auto start_of_look = Steady::now();
+    lab.run("primgr n1 usr1");
+    return eventually(0.3, [&] { return rounds() > seen; }) && seconds_since(start_of_look) < 0.5;
+  }));
+}
+
+TEST_CASE("lab: --once in a shell script, with and without a daemon; signals") {
+  if (!lab_possible("--once")) return;
+  const Lab lab("--no-repmgrd --no-haproxy");
+  REQUIRE(lab.answers("n1", 200));
+  const std::string primgr = program();
+  const auto once = [&](const std::string& node, const std::string& what) {
+    const Ran ran = lab.attempt("exec-node " + node + " " + primgr + " --config " +
+                                lab.conf(node, "primgr_conf") + " --once " + what);
+    return ran.output + " " + std::to_string(ran.status);
+  };
+  CHECK(once("n1", "") == "Primary 0");
+  CHECK(once("n2", "state") == "Standby 1");
+  CHECK(once("n2", "primary") == "n1 0");
+  CHECK(once("n2", "real-primary") == "n1 0");
+  CHECK(once("n1", "state --json") == R"({"state":"Primary"} 0)");
+  CHECK(once("n2", "primary --json") == R"({"Primary":"n1"} 0)");
+  CHECK(once("n3", "real-primary --json") == R"({"realPrimary":"n1"} 0)");
+  CHECK(once("n1", "frob").ends_with(" 64"));
+
+  // SIGTERM and SIGINT end it within a second, also with a request that is never finished.
+  for (const char* name : {"TERM", "INT"}) {
+    const int fd = [&] {
+      const In_Namespace there(lab.hub());
+      const int made = ::socket(AF_INET, SOCK_STREAM, 0);
+      sockaddr_in to{};
+      to.sin_family = AF_INET;
+      to.sin_port = htons(5999);
+      inet_pton(AF_INET, lab.address("n3").c_str(), &to.sin_addr);
+      REQUIRE(::connect(made, reinterpret_cast<sockaddr*>(&to), sizeof to) == 0);
+      return made;
+    }();
+    REQUIRE(send_all(fd, "GET /st"));
+    const std::string stat = "/proc/" + lab.conf("n3", "primgr_pid") + "/stat";
+    const auto ended = [&] {  // it may stay a zombie until somebody reaps it
+      std::string text;
+      return !std::getline(std::ifstream(stat), text) || text.find(") Z ") != text.npos;
+    };
+    CHECK_FALSE(ended());
+    const auto start = Steady::now();
+    shell("kill -" + std::string(name) + " $(basename $(dirname " + stat + "))");
+    CHECK(eventually(5, ended));
+    if (is_shipped()) CHECK(seconds_since(start) <= 1);
+    ::close(fd);
+    lab.attempt("primgr n3 start");
+    CHECK(lab.answers("n3", 202));
+  }
+
+  // Without a daemon on the host: the other nodes' votes are still there to read.
+  lab.run("primgr n1 stop");
+  CHECK(once("n1", "") == "Primary 0");
+  CHECK(once("n1", "real-primary") == "n1 0");
+  // Nobody votes: not Primary; no daemon calls itself Primary but this one's own look.
+  lab.run("primgr n2 stop");
+  lab.run("primgr n3 stop");
+  CHECK(once("n1", "") == "Unknown 2");
+  CHECK(once("n1", "state --json") == R"({"state":"Unknown"} 2)");
+  CHECK(once("n1", "real-primary") == "Unknown 2");
+  CHECK(once("n2", "real-primary --json") == R"({"realPrimary":null,"state":"Unknown"} 2)");
+  lab.sql("n1", "UPDATE repmgr.nodes SET active = false WHERE node_name = 'n1'");
+  CHECK(once("n1", "primary") == "Unknown 2");
+  CHECK(once("n1", "primary --json") == R"({"state":"Unknown"} 2)");
+  lab.run("stop n1");
+  CHECK(once("n1", "") == "Down 3");
+  CHECK(once("n1", "primary") == "Down 3");
+  CHECK(once("n1", "real-primary") == "Down 3");
+  CHECK(once("n1", "primary --json") == R"({"state":"Down"} 3)");
+  lab.run("exec-node n2 sh -c " + quoted("echo frob = 1 >> " + lab.conf("n2", "primgr_conf")));
+  const std::string bad = once("n2", "");
+  CHECK(bad.find("unknown key \"frob\"") != std::string::npos);
+  CHECK(bad.ends_with(" 78"));
+}
+
+TEST_CASE("lab: two claimants: --once real-primary exits with 2 and names both in JSON") {
+  if (!lab_possible("claimants")) return;
+  const Lab lab("--site a:1 --site b:1 --no-repmgrd --no-haproxy");
+  REQUIRE(lab.answers("n1", 200));
+  lab.run("cut n1 n2");
+  lab.run("promote n2");
+  lab.run("heal");
+  CHECK(lab.answers("n2", 200));
+  const Ran ran = lab.attempt("exec-node n1 " + program() + " --config " +
+                              lab.conf("n1", "primgr_conf") + " --once real-primary --json");
+  CHECK(ran.output == R"({"realPrimary":null,"claimants":["n1","n2"]})");
+  CHECK(ran.status == 2);
+}
+
+TEST_SUITE_END();
+
+// ---- main ---------------------------------------------------------------------------------------
+
+namespace {
+
+// Counts, for the line that main() ends with.
+struct Summary : doctest::IReporter {
+  static inline std::size_t run = 0, failed = 0;
+  explicit Summary(const doctest::ContextOptions&) {}
+  void test_run_end(const doctest::TestRunStats& stats) override {
+    run = stats.numTestCasesPassingFilters;
+    failed = stats.numTestCasesFailed;
+  }
+  void report_query(const doctest::QueryData&) override {}
+  void test_run_start() override {}
+  void test_case_start(const doctest::TestCaseData&) override {}
+  void test_case_reenter(const doctest::TestCaseData&) override {}
+  void test_case_end(const doctest::CurrentTestCaseStats&) override {}
+  void test_case_exception(const doctest::TestCaseException&) override {}
+  void subcase_start(const doctest::SubcaseSignature&) override {}
+  void subcase_end() override {}
+  void log_assert(const doctest::AssertData&) override {}
+  void log_message(const doctest::MessageData&) override {}
+  void test_case_skipped(const doctest::TestCaseData&) override {}
+};
+REGISTER_LISTENER("summary", 1, Summary);
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  signal(SIGPIPE, SIG_IGN);
+  doctest::Context context(argc, argv);
+  const int status = context.run();
+  if (context.shouldExit()) return status;  // it only listed something
+  for (const std::string& why : skipped) std::cout << "skipped: " << why << '\n';
+  std::cout << Summary::run - Summary::failed - skipped.size() << " passed, " << Summary::failed
+            << " failed";
+  if (!skipped.empty()) std::cout << ", " << skipped.size() << " skipped";
+  std::cout << std::endl;
+  return status;
+}
