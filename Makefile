@@ -17,7 +17,7 @@ POSTGRESQL_PACKAGE = postgresql-18
 HTTPLIB_DIR    =
 POSTGRESQL_DIR =
 
-PACKAGES       = g++ pkg-config libssl-dev nlohmann-json3-dev doctest-dev \
+PACKAGES       = g++ pkg-config libssl-dev zlib1g-dev libzstd-dev nlohmann-json3-dev doctest-dev \
                  bison flex perl dpkg-dev ca-certificates debian-archive-keyring
 
 CXX      = g++

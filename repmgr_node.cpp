@@ -28,11 +28,18 @@ char folded(char c) {
   return c == '_' ? '-' : c;
 }
 
-// libpq's messages end in a newline and may have several lines.
+// libpq's messages end in a newline and may have several lines and tabs.
 std::string one_line(std::string_view message) {
   std::string line;
-  for (const char c : message) line += c == '\n' || c == '\t' ? ' ' : c;
-  while (!line.empty() && line.back() == ' ') line.pop_back();
+  for (const char c : message) {
+    const bool blank = c == '\n' || c == '\t' || c == ' ';
+    if (!blank) {
+      line += c;
+    } else if (!line.empty() && line.back() != ' ') {
+      line += ' ';
+    }
+  }
+  if (line.ends_with(' ')) line.pop_back();
   return line;
 }
 
