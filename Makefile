@@ -43,7 +43,7 @@ help: ## list the targets
 # ld warns that a static glibc would load NSS modules; primgr.cpp sees to it that it does not.
 primgr: $(B)/primgr.o $(B)/repmgr_node.o
 	@echo '  LINK    $@'
-	@$(CXX) $(CXXFLAGS) -pthread $(LDFLAGS) -o $(B)/$@ $^ $(LIBPQ) $(OPENSSL) 2>$(B)/link.log || { cat $(B)/link.log >&2; exit 1; }
+	@$(CXX) $(CXXFLAGS) -pthread $(LDFLAGS) -o $(B)/$@ $^ $(LIBPQ) $(OPENSSL) >$(B)/link.log 2>&1 || { cat $(B)/link.log >&2; exit 1; }
 	@strip -o $@ $(B)/$@
 
 $(B)/%.o: %.cpp repmgr_node.hpp Makefile $(FETCHED)
