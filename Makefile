@@ -33,7 +33,7 @@ OPENSSL  = $$(pkg-config --static --libs openssl)
 FETCHED  = $(B)/httplib/httplib.h $(B)/libpq/.built
 
 .DELETE_ON_ERROR:
-.PHONY: all help packages check sanitize sanitize-lab demo lab-deps format clean distclean
+.PHONY: all help packages check simulate faults sanitize sanitize-lab demo bench lab-deps format clean distclean
 
 all: primgr ## build ./primgr, statically linked, with all it needs fetched on the way
 
@@ -151,9 +151,20 @@ lab-deps:
 check: primgr $(B)/tests lab-deps ## run every test: units, endpoints, and a real cluster
 	$(B)/tests $(TESTS)
 
+SEEDS = 100000
+simulate: $(B)/tests ## simulate many clusters in virtual time: SEEDS=100000
+	SIM_SEEDS=$(SEEDS) $(B)/tests --test-suite=simulation
+
+FAULTS     = 100
+NODES      = 3
+QUIET      = 60
+FAULT_SEED = 1
+faults: primgr $(B)/tests lab-deps ## random faults on a real cluster: FAULTS=100 NODES=3 QUIET=60 FAULT_SEED=1
+	FAULTS=$(FAULTS) NODES=$(NODES) QUIET=$(QUIET) FAULT_SEED=$(FAULT_SEED) $(B)/tests --test-case='faults*'
+
 sanitize: $(B)/tests-asan $(B)/tests-tsan ## run the tests that need no cluster under the sanitizers
-	$(B)/tests-asan --test-suite-exclude=lab
-	$(B)/tests-tsan --test-suite-exclude=lab
+	SIM_SEEDS=200 $(B)/tests-asan --test-suite-exclude=lab --test-case-exclude='each rule*'
+	SIM_SEEDS=200 $(B)/tests-tsan --test-suite-exclude=lab --test-case-exclude='each rule*'
 
 sanitize-lab: $(B)/tests $(B)/primgr-asan $(B)/primgr-tsan lab-deps ## run the cluster tests against a sanitized primgr
 	PRIMGR=$(B)/primgr-asan $(B)/tests --test-suite=lab
@@ -162,11 +173,19 @@ sanitize-lab: $(B)/tests $(B)/primgr-asan $(B)/primgr-tsan lab-deps ## run the c
 demo: primgr lab-deps ## show a failover on a real cluster; KEEP=1 leaves it up
 	@KEEP='$(KEEP)' lab/demo
 
+# Stripped and linked as primgr is: what cpp-httplib alone can do.
+$(B)/bare: bench/bare.cpp Makefile $(FETCHED)
+	@echo '  CXX     $@'
+	@$(CXX) $(STD) $(WARNINGS) $(CXXFLAGS) $(LDFLAGS) $(INCLUDES) -o $@ $< >$(B)/link.log 2>&1 || { cat $(B)/link.log >&2; exit 1; }
+
+bench: primgr $(B)/bare lab-deps ## measure primgr against a bare cpp-httplib handler
+	@PRIMGR='$(CURDIR)/primgr' BARE='$(CURDIR)/$(B)/bare' bench/bench
+
 format: ## reformat the sources
-	clang-format -i primgr.cpp repmgr_node.hpp repmgr_node.cpp tests.cpp
+	clang-format -i *.cpp *.hpp bench/*.cpp
 
 clean: ## remove what was built, but for the libraries
-	rm -f primgr $(B)/*.o $(B)/primgr* $(B)/tests*
+	rm -f primgr $(B)/*.o $(B)/primgr* $(B)/tests* $(B)/bare
 
 distclean: ## remove everything that was built or fetched
 	rm -rf primgr $(B)

@@ -112,6 +112,7 @@ struct Config {
   std::string repmgr_conf;
   int peer_port = 5999;
   std::map<std::string, Address> peers;  // by node name as configured; port 0: peer_port
+  std::string state_file;
   int http_threads = 8;
   Log_Level log_level = Log_Level::info;
 };
@@ -280,6 +281,9 @@ constexpr Config_Key config_keys[] = {
        c.node.refresh_interval = parse_duration(v, 10ms, 20s);
      },
      [](const Config& c) { return print_duration(c.node.refresh_interval); }},
+    {"vote_lease",
+     [](Config& c, const std::string& v) { c.node.vote_lease = parse_duration(v, 20ms, 1min); },
+     [](const Config& c) { return print_duration(c.node.vote_lease); }},
     {"cache_ttl",
      [](Config& c, const std::string& v) { c.node.cache_ttl = parse_duration(v, 10ms, 20s); },
      [](const Config& c) { return print_duration(c.node.cache_ttl); }},
@@ -290,6 +294,8 @@ constexpr Config_Key config_keys[] = {
        c.node.consensus_cluster = v == "cluster";
      },
      [](const Config& c) { return std::string(c.node.consensus_cluster ? "cluster" : "site"); }},
+    {"state_file", [](Config& c, const std::string& v) { c.state_file = parse_name(v); },
+     [](const Config& c) { return c.state_file; }},
     {"http_threads",
      [](Config& c, const std::string& v) { c.http_threads = parse_integer(v, 1, 256); },
      [](const Config& c) { return std::to_string(c.http_threads); }},
@@ -344,9 +350,9 @@ std::pair<std::string, std::string> parse_line(std::string_view line) {
 // The whole of a file. Throws Config_Error if it cannot be read, or is no text of sensible size.
 std::string read_file(const std::string& path) {
   constexpr std::size_t limit = 1 << 20;
+  errno = 0;
   std::ifstream file(path, std::ios::binary);
   std::string text(limit + 1, '\0');
-  errno = 0;
   file.read(text.data(), static_cast<std::streamsize>(text.size()));
   if (!file && !file.eof()) {
     throw Config_Error(path + ": cannot read it: " + std::strerror(errno ? errno : EIO));
@@ -371,6 +377,7 @@ void for_each_line(const std::string& text, const std::string& file, Take take) 
 // Reads the text of a configuration file; `file` is for messages. Throws Config_Error, with
 // "file:line: ", at an unknown key, a bad value or a repeated key.
 Config parse_config(const std::string& text, const std::string& file) {
+  constexpr const char* lease_keys[] = {"vote_lease", "refresh_interval", "peer_timeout"};
   Config config;
   std::map<std::string, std::string> seen;  // key, where
   for_each_line(text, file, [&](const std::string& line, const std::string& where) {
@@ -405,6 +412,14 @@ Config parse_config(const std::string& text, const std::string& file) {
       throw Config_Error(where + error.what());
     }
   });
+  const Time renewal = config.node.refresh_interval + config.node.peer_timeout;
+  if (config.node.vote_lease <= renewal) {
+    const auto key = std::find_if(std::begin(lease_keys), std::end(lease_keys),
+                                  [&](const char* k) { return seen.contains(k); });
+    throw Config_Error(seen[*key] + "vote_lease (" + print_duration(config.node.vote_lease) +
+                       ") must be longer than refresh_interval + peer_timeout (" +
+                       print_duration(renewal) + "), or votes expire before they are renewed");
+  }
   if (config.node.cache_ttl <= config.node.refresh_interval) {
     throw Config_Error(seen[seen.contains("cache_ttl") ? "cache_ttl" : "refresh_interval"] +
                        "cache_ttl (" + print_duration(config.node.cache_ttl) +
@@ -443,6 +458,11 @@ Config load_config(const std::string& file) {
   const bool no_file = file.empty() && access(default_config_file, F_OK) != 0;
   const std::string path = file.empty() ? default_config_file : file;
   Config config = no_file ? Config() : parse_config(read_file(path), path);
+  // systemd names the RuntimeDirectory= of a unit so.
+  const char* runtime = getenv("RUNTIME_DIRECTORY");
+  if (config.state_file.empty() && runtime && *runtime == '/') {
+    config.state_file = std::string(runtime) + "/grants";
+  }
   if (!config.node.node_name.empty()) return config;
   if (!config.repmgr_conf.empty()) {
     config.node.node_name = read_repmgr_conf(config.repmgr_conf);
@@ -469,6 +489,88 @@ std::string print_config(const Config& config) {
   for (const auto& [name, address] : config.peers) line("peer." + name, print_address(address));
   return text;
 }
+
+// ---- the promise that outlives the process ------------------------------------------------------
+
+// Keeps a voter's grant in a file, one line: "primgr 1 <boot id> <until, ns> <name>". Times are
+// those of CLOCK_BOOTTIME, so the kernel's boot id tells whether they still mean anything. A grant
+// of an earlier boot is not known to have ended: the start-up silence covers it.
+//
+// Not thread-safe by itself: Repmgr_Node calls it from its constructor, then under its vote_mutex_.
+class Grant_File {
+ public:
+  Grant_File(std::string path, const Stderr_Log& log) : path_(std::move(path)), log_(log) {
+    std::getline(std::ifstream("/proc/sys/kernel/random/boot_id"), boot_id_);
+  }
+
+  std::optional<Grant> load() const {
+    if (access(path_.c_str(), F_OK) != 0) return std::nullopt;
+    std::string text;
+    try {
+      text = read_file(path_);
+    } catch (const Config_Error& error) {
+      log_(Log_Level::warning, std::string("state_file: ") + error.what());
+      return std::nullopt;
+    }
+    const auto grant = parse(text, boot_id_, boottime());
+    if (!grant) {
+      log_(Log_Level::warning, "state_file: " + path_ + " is not of this boot, or damaged: " +
+                                   "this voter is silent for one vote_lease");
+    }
+    return grant;
+  }
+
+  // Replaces the file whole, so that a crash leaves the old or the new grant. A file that cannot be
+  // replaced is removed: an outdated promise would be worse than none.
+  bool save(const Grant& grant) {
+    const std::string next = path_ + ".new";
+    errno = 0;
+    {
+      std::ofstream file(next, std::ios::trunc);
+      file << print(grant, boot_id_) << std::flush;
+      if (!file) return failed("write " + next);
+    }
+    if (rename(next.c_str(), path_.c_str()) != 0) return failed("replace " + path_);
+    if (std::exchange(failing_, false))
+      log_(Log_Level::info, "state_file: " + path_ + " is written again");
+    return true;
+  }
+
+  static std::string print(const Grant& grant, const std::string& boot_id) {
+    return "primgr 1 " + boot_id + " " + std::to_string(grant.until.count()) + " " + grant.to +
+           "\n";
+  }
+
+  // None if the text is not what print() makes, is of another boot, or promises longer than any
+  // vote_lease can: then nothing is known.
+  static std::optional<Grant> parse(std::string_view text, std::string_view boot_id, Time now) {
+    const std::string head = "primgr 1 " + std::string(boot_id) + " ";
+    if (boot_id.empty() || !text.starts_with(head) || !text.ends_with('\n')) return std::nullopt;
+    text.remove_prefix(head.size());
+    text.remove_suffix(1);
+    std::int64_t until = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), until);
+    if (error != std::errc() || end == text.data() + text.size() || *end != ' ')
+      return std::nullopt;
+    if (until < 0 || Time(until) > now + 2min) return std::nullopt;
+    return Grant{std::string(end + 1, text.data() + text.size()), Time(until)};
+  }
+
+ private:
+  bool failed(const std::string& what) {
+    if (!std::exchange(failing_, true)) {
+      log_(Log_Level::error, "state_file: cannot " + what + ": " + std::strerror(errno) +
+                                 ": this node votes for nobody until it can");
+    }
+    unlink(path_.c_str());
+    return false;
+  }
+
+  const std::string path_;
+  const Stderr_Log& log_;
+  std::string boot_id_;
+  bool failing_ = false;
+};
 
 // ---- names of hosts -----------------------------------------------------------------------------
 
@@ -643,6 +745,7 @@ class Http_Client {
     client.set_tcp_nodelay(true);
     const Watched watched(*this, client, deadline);
     Http_Reply reply;
+    reply.sent_at = boottime();
     bool too_long = false;
     const auto result = client.Get(target, [&](const char* data, std::size_t size) {
       too_long = reply.body.size() + size > max_reply_size;
@@ -739,10 +842,17 @@ Answer get_reported_state(const Repmgr_Node& node) {
   return {503, R"({"state":"Down"})"};
 }
 
-// `/primary`: the node that this node's own database names. `candidate` is who asks, where that is
-// told. Thread-safe; reads the cache only.
-Answer get_reported_primary(Repmgr_Node& node, const std::string& candidate) {
-  if (const auto name = node.get_primary(candidate)) {
+// `/primary`: the node that this node's own database names; to a `candidate`, this node's vote,
+// granted unless the candidate counts it for longer (`lease`, in ms). Thread-safe; reads the cache,
+// and writes state_file for a grant.
+Answer get_reported_primary(Repmgr_Node& node, const std::string& candidate,
+                            const std::string& lease) {
+  // No lease told: that of this node, as it is to be the same on all.
+  long long milliseconds_told = 0;
+  std::from_chars(lease.data(), lease.data() + lease.size(), milliseconds_told);
+  const auto told = milliseconds(std::clamp(milliseconds_told, 0LL, 3'600'000LL));
+  if (const auto name =
+          candidate.empty() ? node.get_primary() : node.get_primary(candidate, told)) {
     if (Answer answer{200, dump({{"Primary", *name}})}; answer.body.size() <= max_reply_size) {
       return answer;
     }
@@ -774,22 +884,69 @@ Answer get_reported_real_primary(const Repmgr_Node& node) {
 
 // ---- the HTTP server ----------------------------------------------------------------------------
 
-// cpp-httplib's thread pool: `threads` always, more under load, `most` at most. When the system has
-// no thread left, the connection waits for one of those that there are.
+// The threads that serve connections: as many as there are connections, `most` at most; those above
+// `kept` end when they were idle for a while. Not cpp-httplib's own pool: it grows only when no
+// thread is idle, so of a burst of connections some wait behind idle threads that others take,
+// until a client leaves. When the system has no thread left, a connection waits for one of those
+// that there are.
+//
+// Thread-safe. The mutex guards what is below it.
 class Http_Threads : public httplib::TaskQueue {
  public:
-  Http_Threads(std::size_t threads, std::size_t most) : pool_(threads, most) {}
+  Http_Threads(std::size_t kept, std::size_t most) : kept_(kept), most_(most) {}
+
   bool enqueue(std::function<void()> job) override {
-    try {
-      return pool_.enqueue(std::move(job));
-    } catch (const std::system_error&) {
-      return true;  // the job had been queued before the pool tried to grow
+    const std::lock_guard lock(mutex_);
+    if (ending_) return false;
+    jobs_.push_back(std::move(job));
+    if (jobs_.size() > idle_ && threads_ < most_) {
+      try {
+        std::thread([this] { serve(); }).detach();
+        ++threads_;
+      } catch (const std::system_error&) {
+      }
     }
+    changed_.notify_one();
+    return true;
   }
-  void shutdown() override { pool_.shutdown(); }
+
+  // Waits for the connections under way.
+  void shutdown() override {
+    std::unique_lock lock(mutex_);
+    ending_ = true;
+    changed_.notify_all();
+    ended_.wait(lock, [this] { return threads_ == 0; });
+  }
 
  private:
-  httplib::ThreadPool pool_;
+  void serve() {
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      ++idle_;
+      changed_.wait_for(lock, 5s, [this] { return ending_ || !jobs_.empty(); });
+      --idle_;
+      if (!jobs_.empty()) {
+        const auto job = std::move(jobs_.front());
+        jobs_.pop_front();
+        lock.unlock();
+        job();
+        lock.lock();
+      } else if (ending_ || threads_ > kept_) {
+        break;
+      }
+    }
+    if (--threads_ == 0) ended_.notify_all();
+  }
+
+  const std::size_t kept_;
+  const std::size_t most_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::condition_variable ended_;
+  std::deque<std::function<void()>> jobs_;
+  std::size_t threads_ = 0;
+  std::size_t idle_ = 0;
+  bool ending_ = false;
 };
 
 // The endpoints on a cpp-httplib server. Handlers run in its threads, and only read the cache.
@@ -835,7 +992,9 @@ class Http_Server {
     } else if (request.path == "/state" || request.path == "/") {
       answer(get_reported_state(node_), to);
     } else if (request.path == "/primary") {
-      answer(get_reported_primary(node_, request.get_param_value("candidate")), to);
+      answer(get_reported_primary(node_, request.get_param_value("candidate"),
+                                  request.get_param_value("lease")),
+             to);
     } else if (request.path == "/realPrimary") {
       answer(get_reported_real_primary(node_), to);
     } else {
@@ -884,6 +1043,11 @@ struct Options {
 // Runs the daemon until SIGTERM or SIGINT, which main() has blocked in every thread. Returns the
 // exit status.
 int run_daemon(const Config& config, const Stderr_Log& log, const sigset_t& signals) {
+  Grant_File file(config.state_file, log);
+  Grant_Store store;
+  if (!config.state_file.empty()) {
+    store = {[&] { return file.load(); }, [&](const Grant& grant) { return file.save(grant); }};
+  }
   Resolver resolver;
   Http_Client client(config, resolver);
   Repmgr_Node node(
@@ -893,7 +1057,7 @@ int run_daemon(const Config& config, const Stderr_Log& log, const sigset_t& sign
         client.get(peer, target, timeout, std::move(done));
       },
       [&](const std::string& host, Time timeout) { return resolver(host, timeout); }, boottime,
-      [&](Log_Level level, const std::string& message) { log(level, message); });
+      [&](Log_Level level, const std::string& message) { log(level, message); }, std::move(store));
   Http_Server server(config, node, log);
   if (!server.bind(config.listen)) {
     log(Log_Level::error, "cannot listen on " + print_address(config.listen) + ": " +
@@ -953,7 +1117,7 @@ int run_daemon(const Config& config, const Stderr_Log& log, const sigset_t& sign
     word = to_string(node.get_state());
   } else {
     const bool real = options.question == "real-primary";
-    answer = real ? get_reported_real_primary(node) : get_reported_primary(node, {});
+    answer = real ? get_reported_real_primary(node) : get_reported_primary(node, {}, {});
     const auto body = Json::parse(answer.body);
     if (answer.status == 200) {
       word = body.at(real ? "realPrimary" : "Primary");

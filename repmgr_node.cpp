@@ -161,38 +161,40 @@ bool check_consensus(std::size_t votes_counted, std::size_t votes_needed) {
   return votes_counted >= votes_needed;
 }
 
-Tally count_votes(const Facts& facts, const std::vector<Node>& voters, const Node& self,
-                  const Votes& votes, Time vote_lifetime, Time now) {
+Ballot cast_vote(const Grant& last, std::string_view named, std::string_view candidate, Time now) {
+  if (now < last.until && !names_equal(last.to, candidate)) return {last.to, false};
+  return {std::string(named), !named.empty() && names_equal(named, candidate)};
+}
+
+Time vote_lifetime(Time vote_lease) {
+  return vote_lease - vote_lease / 100;
+}
+
+Tally count_votes(const std::vector<Node>& voters, const Node& self, const Votes& votes,
+                  Time lifetime, Time now) {
   Tally tally;
-  const auto tell = [&](const std::string& words) {
-    tally.told += (tally.told.empty() ? "" : ", ") + words;
-  };
   for (const Node& voter : voters) {
-    if (voter.id == self.id) {
-      const Node* named = named_primary(facts.nodes);
-      tell(voter.name + " (this node) names " + (named ? named->name : "none"));
-      if (named && named->id == self.id) tally.expiries.push_back(Time::max());
-      continue;
-    }
+    tally.told += (tally.told.empty() ? "" : ", ") + voter.name;
+    if (voter.id == self.id) tally.told += " (this node)";
     const auto found = votes.find(voter.name);
     if (found == votes.end()) {
-      tell(voter.name + " not asked yet");
+      tally.told += ": not asked yet";
       continue;
     }
     const Vote& vote = found->second;
-    const Time expiry = vote.sent_at + vote_lifetime;
+    const Time expiry = vote.sent_at + lifetime;
     if (vote.names.empty() || expiry <= now) {
-      tell(voter.name + ": " + (vote.why.empty() ? "vote expired" : vote.why));
+      tally.told += ": " + (vote.why.empty() ? "vote expired" : vote.why);
       continue;
     }
-    tell(voter.name + " names " + vote.names);
+    tally.told += " names " + vote.names;
     if (names_equal(vote.names, self.name)) tally.expiries.push_back(expiry);
   }
   return tally;
 }
 
 Decision decide(const Facts& facts, const std::string& self_name, bool whole_cluster,
-                const Votes& votes, Time vote_lifetime, Time now) {
+                const Votes& votes, Time lifetime, Time now) {
   if (!facts.reachable) return {State::down, Time::max(), facts.problem, {}};
   if (facts.in_recovery) return {State::standby, Time::max(), "in recovery", {}};
   if (!facts.nodes_known) {
@@ -211,7 +213,7 @@ Decision decide(const Facts& facts, const std::string& self_name, bool whole_clu
   }
 
   const std::vector<Node> voters = electorate(facts.nodes, *self, whole_cluster);
-  Tally tally = count_votes(facts, voters, *self, votes, vote_lifetime, now);
+  Tally tally = count_votes(voters, *self, votes, lifetime, now);
   std::vector<Time>& expiries = tally.expiries;
   const std::size_t needed = votes_needed(voters.size());
   Decision decision;
@@ -362,6 +364,9 @@ void Database::begin(Time now) {
   watched_ = -1;
   connection_ = pool_.take();
   reused_ = connection_ != nullptr;
+  // A server that hung right after its last answer is to be told db_timeout after that, not a whole
+  // interval later; but a look has half of db_timeout for itself.
+  if (reused_) deadline_ = std::max(answered_at_ + timeout_, now + timeout_ / 2);
   phase_ = reused_ ? Phase::asking : Phase::connecting;
   // A failure shows in the connection's status, which advance() reads.
   if (reused_) {
@@ -465,6 +470,7 @@ std::optional<Facts> Database::advance(Time now) {
       if (!result) {
         if (PQstatus(connection_) == CONNECTION_BAD) break;
         if (!facts_.reachable) return fail(facts_.problem);
+        answered_at_ = now;
         watched_ = PQsocket(connection_);
         events_ = POLLIN;
         pool_.put(std::exchange(connection_, nullptr));
@@ -504,15 +510,22 @@ bool Database::lost() {
 // ---- Repmgr_Node --------------------------------------------------------------------------------
 
 Repmgr_Node::Repmgr_Node(Node_Settings settings, Http_Get http_get, Resolve resolve, Clock clock,
-                         Logger log)
+                         Logger log, Grant_Store grants)
     : settings_(std::move(settings)),
       http_get_(std::move(http_get)),
       clock_(std::move(clock)),
       log_(std::move(log)),
+      grants_(std::move(grants)),
       database_(settings_.conninfo, settings_.db_timeout, settings_.max_connections_in_pool,
                 std::move(resolve)),
       wake_fd_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
   if (wake_fd_ < 0) throw std::system_error(errno, std::generic_category(), "eventfd");
+  if (auto known = grants_.load ? grants_.load() : std::nullopt) {
+    grant_ = saved_ = *known;
+  } else {
+    grant_ = {"", clock_() + settings_.vote_lease};
+    if (grants_.save && grants_.save(grant_)) saved_ = grant_;
+  }
 }
 
 Repmgr_Node::~Repmgr_Node() {
@@ -583,10 +596,8 @@ const Node* Repmgr_Node::candidate() const {
   return self && self->type != "witness" ? self : nullptr;
 }
 
-// A question is repeated every refresh_interval and may then take peer_timeout; a vote outlives one
-// that is lost on the way.
 Time Repmgr_Node::lifetime() const {
-  return 2 * settings_.refresh_interval + settings_.peer_timeout;
+  return vote_lifetime(settings_.vote_lease);
 }
 
 // The time from one look, and one question for a vote, to the next: short while the node is
@@ -645,15 +656,14 @@ Time Repmgr_Node::refresh() {
   }
   for (const Node& peer : others) {
     ask(peer, &Peer::state, "/state", settings_.refresh_interval,
-        [](Peer& to, Time, const Http_Reply& reply) {
-          to.reported = http_node_reports_state(reply);
-        });
+        [](Peer& to, const Http_Reply& reply) { to.reported = http_node_reports_state(reply); });
   }
   if (!self) {
     const std::lock_guard lock(mutex_);
     for (auto& [name, peer] : peers_) peer.vote.answered = false;
   } else {
     const std::size_t all = voters.size();
+    vote_for_itself(*self, all == 1);
     std::erase_if(voters, [&](const Node& node) { return node.id == self->id; });
     poll_other_nodes(voters, self->name, all);
   }
@@ -672,11 +682,48 @@ Time Repmgr_Node::refresh() {
   return due;
 }
 
+// Votes, and keeps the promise that this is before anybody hears of it. `alone`: there is no other
+// voter, so nothing can have been promised that this node does not know.
+Ballot Repmgr_Node::vote(std::string_view named, std::string_view candidate, bool alone) {
+  const std::lock_guard lock(vote_mutex_);
+  const Time now = clock_();
+  const bool silent = grant_.to.empty();
+  const Ballot ballot = cast_vote(silent && alone ? Grant{} : grant_, named, candidate, now);
+  if (!ballot.granted) return ballot;
+  const Grant promise{ballot.names, now + settings_.vote_lease};
+  if (grants_.save && (promise.to != saved_.to || promise.until > saved_.until)) {
+    const Grant ahead{promise.to, promise.until + settings_.vote_lease / 4};
+    if (!grants_.save(ahead)) return {};
+    saved_ = ahead;
+  }
+  grant_ = promise;
+  return ballot;
+}
+
+// Every node is its own voter too, by the same rule.
+void Repmgr_Node::vote_for_itself(const Node& self, bool alone) {
+  std::string named;
+  {
+    const std::lock_guard lock(mutex_);
+    const Node* primary = named_primary(facts_.nodes);
+    if (primary) named = primary->name;
+  }
+  const Time now = clock_();
+  Ballot ballot{named, false};
+  if (settings_.candidate) ballot = vote(named, self.name, alone);
+  const std::lock_guard lock(mutex_);
+  votes_[self.name] = {now, ballot.names,
+                       named.empty() ? "names none" : "keeps an earlier promise"};
+}
+
 bool Repmgr_Node::poll_other_nodes(const std::vector<Node>& nodes_to_poll,
                                    const std::string& candidate_node,
                                    std::size_t num_in_consensus) {
-  const std::string target =
-      settings_.candidate ? "/primary?candidate=" + url_encoded(candidate_node) : "/primary";
+  std::string target = "/primary";
+  if (settings_.candidate) {
+    const auto lease = std::chrono::ceil<std::chrono::milliseconds>(settings_.vote_lease).count();
+    target += "?candidate=" + url_encoded(candidate_node) + "&lease=" + std::to_string(lease);
+  }
   Time interval;
   {
     const std::lock_guard lock(mutex_);
@@ -684,12 +731,13 @@ bool Repmgr_Node::poll_other_nodes(const std::vector<Node>& nodes_to_poll,
   }
   for (const Node& voter : nodes_to_poll) {
     ask(voter, &Peer::vote, target, interval,
-        [this, name = voter.name](Peer&, Time sent_at, const Http_Reply& reply) {
+        [this, name = voter.name](Peer&, const Http_Reply& reply) {
           std::string why;
           const auto named = http_node_reports_primary(reply, why);
+          // Only a name is an answer: the vote that was given before lasts out its time, as the
+          // voter keeps its promise also while it or its database is down.
           Vote& vote = votes_[name];
-          // No reply takes nothing back: the vote that was given before lasts out its time.
-          if (reply.status != 0) vote = {sent_at, named.value_or(""), ""};
+          if (named) vote = {reply.sent_at, *named, ""};
           vote.why = why;
         });
   }
@@ -698,19 +746,17 @@ bool Repmgr_Node::poll_other_nodes(const std::vector<Node>& nodes_to_poll,
   if (!self) return false;
   std::vector<Node> voters = nodes_to_poll;
   voters.push_back(*self);
-  const Tally tally = count_votes(facts_, voters, *self, votes_, lifetime(), clock_());
+  const Tally tally = count_votes(voters, *self, votes_, lifetime(), clock_());
   return check_consensus(tally.expiries.size(), votes_needed(num_in_consensus));
 }
 
 // Asks a peer, unless such a question is under way or was sent less than `interval` ago. `take`
 // stores what the reply says; it is called with the mutex held.
 void Repmgr_Node::ask(const Node& peer, Question Peer::*kind, const std::string& target,
-                      Time interval,
-                      std::function<void(Peer&, Time sent_at, const Http_Reply&)> take) {
-  Time now;
+                      Time interval, std::function<void(Peer&, const Http_Reply&)> take) {
   {
     const std::lock_guard lock(mutex_);
-    now = clock_();
+    const Time now = clock_();
     Question& question = peers_[peer.name].*kind;
     if (question.under_way || (question.asked_at && now < *question.asked_at + interval)) return;
     question.under_way = true;
@@ -718,13 +764,13 @@ void Repmgr_Node::ask(const Node& peer, Question Peer::*kind, const std::string&
     ++under_way_;
   }
   http_get_(peer, target, settings_.peer_timeout,
-            [this, kind, now, name = peer.name, take = std::move(take)](const Http_Reply& reply) {
+            [this, kind, name = peer.name, take = std::move(take)](const Http_Reply& reply) {
               const std::lock_guard lock(mutex_);
               const auto found = peers_.find(name);
               if (found != peers_.end()) {  // else it was unregistered meanwhile
                 (found->second.*kind).under_way = false;
                 (found->second.*kind).answered = true;
-                take(found->second, now, reply);
+                take(found->second, reply);
               }
               wake();
               if (--under_way_ == 0) none_under_way_.notify_all();
@@ -778,12 +824,21 @@ Decision Repmgr_Node::get_decision() const {
   return decision_at(clock_());
 }
 
-std::optional<std::string> Repmgr_Node::get_primary(std::string_view candidate) {
+std::optional<std::string> Repmgr_Node::get_primary() const {
   const std::lock_guard lock(mutex_);
   if (state_at(clock_()) == State::down) return std::nullopt;
   const Node* named = named_primary(facts_.nodes);
-  if (!candidate.empty() && !(named && names_equal(named->name, candidate))) look_now();
   return named ? std::optional(named->name) : std::nullopt;
+}
+
+std::optional<std::string> Repmgr_Node::get_primary(std::string_view candidate, Time lease) {
+  const std::optional<std::string> named = get_primary();
+  if (!named || !names_equal(*named, candidate)) look_now();
+  if (!named && get_state() == State::down) return std::nullopt;
+  // A candidate that would count the vote for longer than it is granted gets none.
+  if (lease > settings_.vote_lease) return std::nullopt;
+  const Ballot ballot = vote(named.value_or(""), candidate, false);
+  return ballot.names.empty() ? std::nullopt : std::optional(ballot.names);
 }
 
 bool Repmgr_Node::get_is_in_recovery_mode() const {

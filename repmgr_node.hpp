@@ -65,9 +65,16 @@ struct Facts {
   std::string problem;       // why it was not reachable, or why repmgr.nodes could not be read
 };
 
-// A peer's last answer to "whom does your database name as primary?".
+// A voter's promise to vote for no other node before `until`, on its own clock. A promise to nobody
+// (an empty name) is the silence of a voter that does not know what it promised before it started.
+struct Grant {
+  std::string to;
+  Time until{};
+};
+
+// A voter's last answer to a candidate.
 struct Vote {
-  Time sent_at{};     // when the question was sent: the answer cannot be older
+  Time sent_at{};     // when the question was sent: whatever was granted, was granted later
   std::string names;  // the node it named; empty: no answer counts
   std::string why;    // why there is no answer
 };
@@ -106,21 +113,39 @@ std::size_t votes_needed(std::size_t voters);
 // Whether the votes counted are enough.
 bool check_consensus(std::size_t votes_counted, std::size_t votes_needed);
 
+// The rule of the voter: whom it names to `candidate`, and whether that is a vote, granted for
+// vote_lease from `now`. `named` is whom its own database names, empty for none.
+//
+// Never two primaries: a vote counts for a candidate only while the voter that gave it is bound by
+// a grant (count_votes() below ends the one before the other, whatever the network does); two
+// majorities of one electorate share a voter; and what binds a voter names one node. Clocks are
+// compared with themselves only, so all that is assumed of them is that they tick at nearly one
+// rate.
+struct Ballot {
+  std::string names;     // empty: none
+  bool granted = false;  // `names` is the candidate, and the voter is to keep to it
+};
+Ballot cast_vote(const Grant& last, std::string_view named, std::string_view candidate, Time now);
+
+// For how long a vote counts: vote_lease less a margin for clocks that tick at different rates, 1
+// %.
+Time vote_lifetime(Time vote_lease);
+
 // The votes that count for a candidate.
 struct Tally {
   std::vector<Time> expiries;  // one a vote
   std::string told;            // what each voter says, in words
 };
 
-// Counts the votes of `voters` for `self`, one of them, at `now`. A vote counts for `vote_lifetime`
-// from the moment its question was sent. The node's own vote is what its own database names, and
-// lasts as long as that is known.
-Tally count_votes(const Facts& facts, const std::vector<Node>& voters, const Node& self,
-                  const Votes& votes, Time vote_lifetime, Time now);
+// The rule of the candidate: counts the votes of `voters` for `self`, one of them, at `now`. A vote
+// counts for `lifetime` from the moment its question was sent, never from its arrival: the voter's
+// promise began in between.
+Tally count_votes(const std::vector<Node>& voters, const Node& self, const Votes& votes,
+                  Time lifetime, Time now);
 
 // What the node `self_name` is, from what is known at `now` (section "States" of the README).
 Decision decide(const Facts& facts, const std::string& self_name, bool whole_cluster,
-                const Votes& votes, Time vote_lifetime, Time now);
+                const Votes& votes, Time lifetime, Time now);
 
 // ---- peers --------------------------------------------------------------------------------------
 
@@ -129,6 +154,7 @@ struct Http_Reply {
   int status = 0;     // 0: no reply that counts (late, oversized, unreachable, …)
   std::string body;   // at most max_reply_size bytes
   std::string error;  // why there is no reply
+  Time sent_at{};     // when the request was sent, or earlier, on the asker's clock
 };
 
 // A longer body from a peer is no reply.
@@ -220,6 +246,7 @@ class Database {
   bool reused_ = false;           // the connection was idle before this look
   short events_ = 0;
   Time deadline_{};
+  Time answered_at_{};
   Facts facts_;
   std::size_t results_ = 0;
 };
@@ -234,8 +261,16 @@ struct Node_Settings {
   Time peer_timeout = std::chrono::seconds(1);
   Time refresh_interval = std::chrono::seconds(1);
   Time cache_ttl = std::chrono::seconds(20);
+  Time vote_lease = std::chrono::seconds(3);  // the same on every node
   bool consensus_cluster = false;  // count the votes of the whole cluster, not of the site
-  bool candidate = true;           // tell voters who asks; --once asks anonymously
+  bool candidate = true;           // ask for votes; --once only reads them
+};
+
+// Where a voter's promise outlives the process. Both may be null: then a voter that has just
+// started is silent for one vote_lease.
+struct Grant_Store {
+  std::function<std::optional<Grant>()> load;  // none: it is not known what was promised
+  std::function<bool(const Grant&)> save;      // false: it is not kept, and must not be promised
 };
 
 // Who is Primary in the whole cluster, as far as this node was told.
@@ -250,7 +285,8 @@ struct Real_Primary {
 // threads of the Http_Get; they store what they bring and wake the refresher.
 class Repmgr_Node {
  public:
-  Repmgr_Node(Node_Settings settings, Http_Get http_get, Resolve resolve, Clock clock, Logger log);
+  Repmgr_Node(Node_Settings settings, Http_Get http_get, Resolve resolve, Clock clock, Logger log,
+              Grant_Store grants = {});
   ~Repmgr_Node();
   Repmgr_Node(const Repmgr_Node&) = delete;
   Repmgr_Node& operator=(const Repmgr_Node&) = delete;
@@ -267,9 +303,11 @@ class Repmgr_Node {
   // cache_ttl (then: Down).
   State get_state() const;
   // The node that this node's own database names as primary; none if it names none or is down.
-  // `candidate`: who asks, if that is known; if it is not whom the cache names, the node looks
-  // again.
-  std::optional<std::string> get_primary(std::string_view candidate = {});
+  std::optional<std::string> get_primary() const;
+  // This node's vote: what it answers to a candidate that counts votes for `lease`. It is granted
+  // for vote_lease if the candidate is returned. If the cache does not name the candidate, the node
+  // looks again.
+  std::optional<std::string> get_primary(std::string_view candidate, Time lease);
   // Whether the local database answered pg_is_in_recovery() with true when last asked.
   bool get_is_in_recovery_mode() const;
   // This node's location in repmgr.nodes as last read; none if it is not listed.
@@ -324,7 +362,9 @@ class Repmgr_Node {
   bool all_answered(Question Peer::*kind) const;
 
   void ask(const Node& peer, Question Peer::*kind, const std::string& target, Time interval,
-           std::function<void(Peer&, Time sent_at, const Http_Reply&)> take);
+           std::function<void(Peer&, const Http_Reply&)> take);
+  Ballot vote(std::string_view named, std::string_view candidate, bool alone);
+  void vote_for_itself(const Node& self, bool alone);
   void write_cache();
   void wake();
 
@@ -332,6 +372,7 @@ class Repmgr_Node {
   const Http_Get http_get_;
   const Clock clock_;
   const Logger log_;
+  const Grant_Store grants_;
   Database database_;
   const int wake_fd_;
   std::atomic<bool> stopping_{false};
@@ -347,6 +388,12 @@ class Repmgr_Node {
   std::string logged_;         // state and reason last logged, so that each change is told once
   std::size_t under_way_ = 0;  // questions to peers; the destructor waits for their end
   std::condition_variable none_under_way_;
+
+  // Guards the promise, which must be kept before it is told: it is held while grants_.save()
+  // writes. mutex_ is never taken while it is held, so a slow file stalls votes and nothing else.
+  std::mutex vote_mutex_;
+  Grant grant_;
+  Grant saved_;  // what grants_ holds; its `until` runs ahead, so that not every vote is a write
 };
 
 }  // namespace primgr
