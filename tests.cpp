@@ -2957,16 +2957,11 @@ class Campaign {
             lab_.attempt("rejoin " + name(i) + " " + name(leader()));
           }
         }
-        if (!led && late && now() - start > patience + 10) {  // repmgrd has given up, too
-          ++repmgr_trouble_;
-          patience += 30;
-          for (std::size_t k = 0; k < nodes_.size(); ++k) {
-            if (nodes_[k]->reachable && nodes_[k]->in_recovery) {
-              lab_.attempt("promote " + name(k));
-              break;
-            }
-          }
-        }
+      }
+      if (!led && now() - start > patience + 10) {  // repmgrd has given up, too
+        ++repmgr_trouble_;
+        patience += 40;
+        mend_without_leader();
       }
       std::this_thread::sleep_for(100ms);
     }
@@ -2978,6 +2973,35 @@ class Campaign {
       }
       return true;
     });
+  }
+
+  // repmgr can leave a cluster in pieces that follow different servers, none a majority. What an
+  // operator does: the others follow the server of the newest timeline; there is one, or one is
+  // made.
+  void mend_without_leader() {
+    std::size_t chosen = nodes_.size();
+    int newest = 0;
+    for (std::size_t k = 0; k < nodes_.size(); ++k) {
+      if (!nodes_[k]->reachable || nodes_[k]->in_recovery) continue;
+      const Ran ran = lab_.attempt("psql " + name(k) +
+                                   " -qAtc 'SELECT timeline_id FROM pg_control_checkpoint()'");
+      const int timeline = std::atoi(ran.output.c_str());
+      if (timeline > newest) {
+        newest = timeline;
+        chosen = k;
+      }
+    }
+    if (chosen == nodes_.size()) {
+      for (std::size_t k = 0; k < nodes_.size(); ++k) {
+        if (!nodes_[k]->reachable) continue;
+        lab_.attempt("promote " + name(k));
+        return;
+      }
+      return;
+    }
+    for (std::size_t k = 0; k < nodes_.size(); ++k) {
+      if (k != chosen) lab_.attempt("rejoin " + name(k) + " " + name(chosen));
+    }
   }
 
   std::mt19937_64 random_;
