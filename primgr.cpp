@@ -12,6 +12,7 @@
 // once.
 #define CPPHTTPLIB_KEEPALIVE_TIMEOUT_CHECK_INTERVAL_USECOND 100000
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <httplib.h>
 #include <netdb.h>
@@ -846,13 +847,13 @@ Answer get_reported_state(const Repmgr_Node& node) {
 // granted unless the candidate counts it for longer (`lease`, in ms). Thread-safe; reads the cache,
 // and writes state_file for a grant.
 Answer get_reported_primary(Repmgr_Node& node, const std::string& candidate,
-                            const std::string& lease) {
+                            const std::string& lease, const std::string& voter = {}) {
   // No lease told: that of this node, as it is to be the same on all.
   long long milliseconds_told = 0;
   std::from_chars(lease.data(), lease.data() + lease.size(), milliseconds_told);
   const auto told = milliseconds(std::clamp(milliseconds_told, 0LL, 3'600'000LL));
   if (const auto name =
-          candidate.empty() ? node.get_primary() : node.get_primary(candidate, told)) {
+          candidate.empty() ? node.get_primary() : node.get_primary(candidate, told, voter)) {
     if (Answer answer{200, dump({{"Primary", *name}})}; answer.body.size() <= max_reply_size) {
       return answer;
     }
@@ -992,9 +993,10 @@ class Http_Server {
     } else if (request.path == "/state" || request.path == "/") {
       answer(get_reported_state(node_), to);
     } else if (request.path == "/primary") {
-      answer(get_reported_primary(node_, request.get_param_value("candidate"),
-                                  request.get_param_value("lease")),
-             to);
+      answer(
+          get_reported_primary(node_, request.get_param_value("candidate"),
+                               request.get_param_value("lease"), request.get_param_value("voter")),
+          to);
     } else if (request.path == "/realPrimary") {
       answer(get_reported_real_primary(node_), to);
     } else {
@@ -1264,6 +1266,13 @@ int run(int argc, char** argv) {
 
 #ifndef PRIMGR_NO_MAIN
 int main(int argc, char** argv) {
+  // A closed standard stream would be the next socket's descriptor, and the log would go there.
+  for (int fd = open("/dev/null", O_RDWR); fd >= 0; fd = open("/dev/null", O_RDWR)) {
+    if (fd > STDERR_FILENO) {
+      close(fd);
+      break;
+    }
+  }
   // A static glibc would load the host's NSS modules, which may be another glibc's: these are
   // inside.
   __nss_configure_lookup("hosts", "files dns");

@@ -730,7 +730,10 @@ bool Repmgr_Node::poll_other_nodes(const std::vector<Node>& nodes_to_poll,
     interval = pause();
   }
   for (const Node& voter : nodes_to_poll) {
-    ask(voter, &Peer::vote, target, interval,
+    // Named, so that a primgr that a wrong conninfo leads to is not counted for another.
+    const std::string addressed =
+        settings_.candidate ? target + "&voter=" + url_encoded(voter.name) : target;
+    ask(voter, &Peer::vote, addressed, interval,
         [this, name = voter.name](Peer&, const Http_Reply& reply) {
           std::string why;
           const auto named = http_node_reports_primary(reply, why);
@@ -831,7 +834,9 @@ std::optional<std::string> Repmgr_Node::get_primary() const {
   return named ? std::optional(named->name) : std::nullopt;
 }
 
-std::optional<std::string> Repmgr_Node::get_primary(std::string_view candidate, Time lease) {
+std::optional<std::string> Repmgr_Node::get_primary(std::string_view candidate, Time lease,
+                                                    std::string_view voter) {
+  if (!voter.empty() && !names_equal(voter, settings_.node_name)) return std::nullopt;
   const std::optional<std::string> named = get_primary();
   if (!named || !names_equal(*named, candidate)) look_now();
   if (!named && get_state() == State::down) return std::nullopt;

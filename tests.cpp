@@ -514,6 +514,13 @@ TEST_CASE("a candidate that counts a vote for longer than it is granted gets non
   CHECK(world.node.get_primary("n1", 2s) == "n1");
 }
 
+TEST_CASE("a node gives its own vote only: it is not counted for another, nor for the asker") {
+  World world(World::named("n2"));
+  world.look(make_facts(make_site(3), true));
+  CHECK(world.node.get_primary("n1", 3s, "N2") == "n1");
+  CHECK_FALSE(world.node.get_primary("n1", 3s, "n3"));
+}
+
 TEST_CASE("a node that voted for another does not vote for itself before that has expired") {
   World world(World::named("n2"));
   auto nodes = make_site(3);
@@ -1524,7 +1531,8 @@ class Simulation {
         broken_ == Broken::grants_ignored
             ? get_reported_primary(*voter.node, "", "")
             : get_reported_primary(*voter.node, target.substr(name + 10, lease - name - 10),
-                                   target.substr(lease + 7));
+                                   target.substr(lease + 7, target.find("&voter=") - lease - 7),
+                                   target.substr(target.find("&voter=") + 7));
     if (chance(loss_) || cut_.contains({j, i})) return;
     at(now_ + delay(i), [=, this] { answer(i, id, {said.status, said.body, "", sent_at}); });
   }
