@@ -74,8 +74,10 @@ class Stderr_Log {
  public:
   explicit Stderr_Log(Log_Level level) : level_(level), journal_(getenv("JOURNAL_STREAM")) {}
 
+  bool wants(Log_Level level) const { return level <= level_; }
+
   void operator()(Log_Level level, const std::string& message) const {
-    if (level > level_) return;
+    if (!wants(level)) return;
     char head[64];
     if (journal_) {
       static constexpr int priority[] = {3, 4, 6, 7};
@@ -1004,6 +1006,7 @@ class Http_Server {
     }
     // The answers are too small to be asked for in parts: a Range is not to change their status.
     const_cast<httplib::Request&>(request).ranges.clear();
+    if (!log_.wants(Log_Level::debug)) return;  // at full speed, the line alone costs
     log_(Log_Level::debug, request.method + " " + request.path + " " + std::to_string(to.status) +
                                " to " + request.remote_addr);
   }
@@ -1042,6 +1045,25 @@ struct Options {
   bool json = false;
 };
 
+// A node and what it reaches the world through.
+struct Wired_Node {
+  Wired_Node(const Config& config, const Stderr_Log& log, Grant_Store grants = {})
+      : client(config, resolver),
+        node(
+            config.node,
+            [this](const Node& peer, const std::string& target, Time timeout,
+                   std::function<void(Http_Reply)> done) {
+              client.get(peer, target, timeout, std::move(done));
+            },
+            [this](const std::string& host, Time timeout) { return resolver(host, timeout); },
+            boottime, [&log](Log_Level level, const std::string& message) { log(level, message); },
+            std::move(grants)) {}
+
+  Resolver resolver;
+  Http_Client client;
+  Repmgr_Node node;
+};
+
 // Runs the daemon until SIGTERM or SIGINT, which main() has blocked in every thread. Returns the
 // exit status.
 int run_daemon(const Config& config, const Stderr_Log& log, const sigset_t& signals) {
@@ -1050,16 +1072,8 @@ int run_daemon(const Config& config, const Stderr_Log& log, const sigset_t& sign
   if (!config.state_file.empty()) {
     store = {[&] { return file.load(); }, [&](const Grant& grant) { return file.save(grant); }};
   }
-  Resolver resolver;
-  Http_Client client(config, resolver);
-  Repmgr_Node node(
-      config.node,
-      [&](const Node& peer, const std::string& target, Time timeout,
-          std::function<void(Http_Reply)> done) {
-        client.get(peer, target, timeout, std::move(done));
-      },
-      [&](const std::string& host, Time timeout) { return resolver(host, timeout); }, boottime,
-      [&](Log_Level level, const std::string& message) { log(level, message); }, std::move(store));
+  Wired_Node wired(config, log, std::move(store));
+  Repmgr_Node& node = wired.node;
   Http_Server server(config, node, log);
   if (!server.bind(config.listen)) {
     log(Log_Level::error, "cannot listen on " + print_address(config.listen) + ": " +
@@ -1098,16 +1112,8 @@ int run_daemon(const Config& config, const Stderr_Log& log, const sigset_t& sign
 // Looks, prints, and ends the process with the exit status.
 [[noreturn]] void run_once(Config config, const Options& options, const Stderr_Log& log) {
   config.node.candidate = false;
-  Resolver resolver;
-  Http_Client client(config, resolver);
-  Repmgr_Node node(
-      config.node,
-      [&](const Node& peer, const std::string& target, Time timeout,
-          std::function<void(Http_Reply)> done) {
-        client.get(peer, target, timeout, std::move(done));
-      },
-      [&](const std::string& host, Time timeout) { return resolver(host, timeout); }, boottime,
-      [&](Log_Level level, const std::string& message) { log(level, message); });
+  Wired_Node wired(config, log);
+  Repmgr_Node& node = wired.node;
   node.run([&] { return node.settled(options.question == "real-primary"); });
 
   Answer answer;
@@ -1267,12 +1273,10 @@ int run(int argc, char** argv) {
 #ifndef PRIMGR_NO_MAIN
 int main(int argc, char** argv) {
   // A closed standard stream would be the next socket's descriptor, and the log would go there.
-  for (int fd = open("/dev/null", O_RDWR); fd >= 0; fd = open("/dev/null", O_RDWR)) {
-    if (fd > STDERR_FILENO) {
-      close(fd);
-      break;
-    }
+  int fd;
+  while ((fd = open("/dev/null", O_RDWR)) >= 0 && fd <= STDERR_FILENO) {
   }
+  if (fd > STDERR_FILENO) close(fd);
   // A static glibc would load the host's NSS modules, which may be another glibc's: these are
   // inside.
   __nss_configure_lookup("hosts", "files dns");

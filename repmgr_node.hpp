@@ -127,8 +127,8 @@ struct Ballot {
 };
 Ballot cast_vote(const Grant& last, std::string_view named, std::string_view candidate, Time now);
 
-// For how long a vote counts: vote_lease less a margin for clocks that tick at different rates, 1
-// %.
+// For how long a vote counts: vote_lease less 1 %, a margin for clocks that tick at different
+// rates.
 Time vote_lifetime(Time vote_lease);
 
 // The votes that count for a candidate.

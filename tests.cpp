@@ -1329,7 +1329,6 @@ class Simulation {
       host.offset = uniform() * 1e6;
       host.file = chance(0.5);
       rows_.push_back(make_node(i + 1, "n" + std::to_string(i + 1), "standby", host.site));
-      // A third of the witnesses that a cluster has are its even number's last node.
       if (i == size - 1 && size > 2 && chance(0.1)) rows_.back().type = "witness";
     }
     for (std::size_t i = 0; i < hosts_.size(); ++i) start(i);
@@ -1645,7 +1644,6 @@ class Simulation {
       host.names = leader_;
     }
     // What was on its way when the faults ended must not undo that.
-    at(now_ + 4, [] {});
     for (std::size_t i = 0; i < hosts_.size(); ++i) {
       for (const double t : {1.0, 2.0, 3.0, 4.0})
         at(now_ + t, [this, i] { hosts_[i].names = leader_; });
@@ -2768,14 +2766,6 @@ class Campaign {
           return s.node == node && s.status != 200 && s.sent >= from && s.received <= to;
         }));
   }
-  double last_200(std::size_t node) {
-    const std::lock_guard lock(mutex_);
-    for (auto s = samples_.rbegin(); s != samples_.rend(); ++s) {
-      if (s->node == node && s->status == 200) return s->received;
-    }
-    return 0;
-  }
-
   // Answers of 200 by A, then B, then A again within one lease.
   std::size_t violations() const {
     std::size_t found = 0;
@@ -2808,11 +2798,14 @@ class Campaign {
     const std::size_t p = leader(), other = other_than(p);
     const double start = now();
     std::string kind;
-    std::optional<double> took;
     bool quiet_for_primary = false;
     const auto apply = [&](const std::string& what, const std::string& verb) {
       kind = what;
       lab_.attempt(verb);
+    };
+    // How long the primary goes on answering 200 from now.
+    const auto measure = [&](std::vector<double>& into) {
+      if (const auto took = first_other(p, now(), 10)) into.push_back(*took);
     };
     switch (random_() % 14) {
       case 0:
@@ -2826,23 +2819,19 @@ class Campaign {
         hold(0, 8);
         break;
       case 3:
-      case 4: {
+      case 4:
         apply("pause the primary", "pause " + name(p));
-        const double paused = now();
-        if ((took = first_other(p, paused, 10))) hung_.push_back(*took);
+        measure(hung_);
         hold(0, 6);
         lab_.attempt("resume " + name(p));
         break;
-      }
       case 5:
-      case 6: {
+      case 6:
         apply("cut the primary off", "cut " + name(p));
-        const double cut = now();
-        if ((took = first_other(p, cut, 10))) isolated_.push_back(*took);
+        measure(isolated_);
         hold(0, 8);
         lab_.attempt("heal");
         break;
-      }
       case 7:
         apply("cut one link of the primary", "cut " + name(p) + " " + name(other));
         quiet_for_primary = nodes_.size() > 2;
@@ -2860,9 +2849,7 @@ class Campaign {
           if (i != p && i != other) rest += (rest.empty() ? "" : ",") + name(i);
         }
         apply("partition in two", "partition " + name(p) + "," + name(other) + " / " + rest);
-        if (nodes_.size() > 4) {
-          if ((took = first_other(p, now(), 10))) isolated_.push_back(*took);
-        }
+        if (nodes_.size() > 4) measure(isolated_);
         hold(1, 8);
         lab_.attempt("heal");
         break;
@@ -2917,13 +2904,14 @@ class Campaign {
 
   // The last 200 of a node to its first other answer.
   double first_other_after_200(std::size_t node) {
-    const double last = last_200(node);
+    const double last = last_before(node, now());
     const std::lock_guard lock(mutex_);
     for (const Sample& s : samples_) {
       if (s.node == node && s.status != 200 && s.received >= last) return s.received - last;
     }
     return 0;
   }
+  // When a node last answered 200 before `time`.
   double last_before(std::size_t node, double time) {
     const std::lock_guard lock(mutex_);
     double last = 0;
