@@ -1383,6 +1383,7 @@ class Simulation {
     std::optional<Grant> kept;              // what that holds
     bool started = false;                   // once before
     std::unique_ptr<Repmgr_Node> node;      // null: crashed
+    int life = 0;                           // how often it crashed
     bool paused = false;
     double slow = 0;  // its messages take up to so many seconds
     bool db_up = true, in_recovery = true;
@@ -1471,6 +1472,7 @@ class Simulation {
     if (!host.node) return;
     for (auto& [id, done] : std::exchange(host.asked, {})) done({0, {}, "crashed"});
     host.node.reset();
+    ++host.life;
     host.paused = false;
     ++host.turn;
   }
@@ -1490,12 +1492,12 @@ class Simulation {
           if (facts.nodes[host.names].type != "witness") facts.nodes[host.names].type = "primary";
         }
         host.look_due += 1s;
-        at(now_ + uniform() * uniform() * slowness_,
-           [this, i, node = host.node.get(), facts]() mutable {
-             if (hosts_[i].node.get() != node || hosts_[i].paused) return;
-             node->learn(std::move(facts));
-             wake(i);
-           });
+        at(now_ + uniform() * uniform() * slowness_, [this, i, life = host.life, facts]() mutable {
+          Host& looked = hosts_[i];
+          if (looked.life != life || looked.paused) return;
+          looked.node->learn(std::move(facts));
+          wake(i);
+        });
       }
       const Time due = std::min(host.node->refresh(), host.look_due);
       const double seconds = std::chrono::duration<double>(due - clock(i)).count() / host.rate;
