@@ -846,16 +846,20 @@ Answer get_reported_state(const Repmgr_Node& node) {
 }
 
 // `/primary`: the node that this node's own database names; to a `candidate`, this node's vote,
-// granted unless the candidate counts it for longer (`lease`, in ms). Thread-safe; reads the cache,
-// and writes state_file for a grant.
+// granted unless the candidate counts it for longer (`lease`, in ms). A question to another `voter`
+// came here by mistake, and gets no name. Thread-safe; reads the cache, and writes state_file for a
+// grant.
 Answer get_reported_primary(Repmgr_Node& node, const std::string& candidate,
                             const std::string& lease, const std::string& voter = {}) {
   // No lease told: that of this node, as it is to be the same on all.
   long long milliseconds_told = 0;
   std::from_chars(lease.data(), lease.data() + lease.size(), milliseconds_told);
   const auto told = milliseconds(std::clamp(milliseconds_told, 0LL, 3'600'000LL));
-  if (const auto name =
-          candidate.empty() ? node.get_primary() : node.get_primary(candidate, told, voter)) {
+  std::optional<std::string> name;
+  if (voter.empty() || names_equal(voter, node.name())) {
+    name = candidate.empty() ? node.get_primary() : node.get_primary(candidate, told);
+  }
+  if (name) {
     if (Answer answer{200, dump({{"Primary", *name}})}; answer.body.size() <= max_reply_size) {
       return answer;
     }

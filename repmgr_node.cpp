@@ -719,10 +719,10 @@ void Repmgr_Node::vote_for_itself(const Node& self, bool alone) {
 bool Repmgr_Node::poll_other_nodes(const std::vector<Node>& nodes_to_poll,
                                    const std::string& candidate_node,
                                    std::size_t num_in_consensus) {
-  std::string target = "/primary";
+  std::string target = "/primary?";
   if (settings_.candidate) {
     const auto lease = std::chrono::ceil<std::chrono::milliseconds>(settings_.vote_lease).count();
-    target += "?candidate=" + url_encoded(candidate_node) + "&lease=" + std::to_string(lease);
+    target += "candidate=" + url_encoded(candidate_node) + "&lease=" + std::to_string(lease) + "&";
   }
   Time interval;
   {
@@ -731,9 +731,7 @@ bool Repmgr_Node::poll_other_nodes(const std::vector<Node>& nodes_to_poll,
   }
   for (const Node& voter : nodes_to_poll) {
     // Named, so that a primgr that a wrong conninfo leads to is not counted for another.
-    const std::string addressed =
-        settings_.candidate ? target + "&voter=" + url_encoded(voter.name) : target;
-    ask(voter, &Peer::vote, addressed, interval,
+    ask(voter, &Peer::vote, target + "voter=" + url_encoded(voter.name), interval,
         [this, name = voter.name](Peer&, const Http_Reply& reply) {
           std::string why;
           const auto named = http_node_reports_primary(reply, why);
@@ -834,9 +832,7 @@ std::optional<std::string> Repmgr_Node::get_primary() const {
   return named ? std::optional(named->name) : std::nullopt;
 }
 
-std::optional<std::string> Repmgr_Node::get_primary(std::string_view candidate, Time lease,
-                                                    std::string_view voter) {
-  if (!voter.empty() && !names_equal(voter, settings_.node_name)) return std::nullopt;
+std::optional<std::string> Repmgr_Node::get_primary(std::string_view candidate, Time lease) {
   const std::optional<std::string> named = get_primary();
   if (!named || !names_equal(*named, candidate)) look_now();
   if (!named && get_state() == State::down) return std::nullopt;

@@ -299,6 +299,8 @@ class Repmgr_Node {
   // Looks now instead of at the next tick; at most every 100 ms.
   void look_now();
 
+  // Who this node is, as configured.
+  const std::string& name() const { return settings_.node_name; }
   // The state, as of now: never a Primary whose votes have expired, never anything older than
   // cache_ttl (then: Down).
   State get_state() const;
@@ -307,9 +309,7 @@ class Repmgr_Node {
   // This node's vote: what it answers to a candidate that counts votes for `lease`. It is granted
   // for vote_lease if the candidate is returned. If the cache does not name the candidate, the node
   // looks again.
-  // `voter`: whose vote is asked for, if told; a node that is not that one has none to give.
-  std::optional<std::string> get_primary(std::string_view candidate, Time lease,
-                                         std::string_view voter = {});
+  std::optional<std::string> get_primary(std::string_view candidate, Time lease);
   // Whether the local database answered pg_is_in_recovery() with true when last asked.
   bool get_is_in_recovery_mode() const;
   // This node's location in repmgr.nodes as last read; none if it is not listed.
