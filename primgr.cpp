@@ -4,22 +4,26 @@
 // endpoints and the HTTP client. What the node knows and decides is in repmgr_node.hpp.
 
 // cpp-httplib's own backlog of 5 drops SYNs under many connections, which stalls checks.
-#define CPPHTTPLIB_LISTEN_BACKLOG 1024
+#define CPPHTTPLIB_LISTEN_BACKLOG 4096
 // Bounds a line of a request or a reply. Also for safety: the client matches the status line with
 // std::regex, which recurses for each character (a line of 4,096 needs 1 MB of stack).
 #define CPPHTTPLIB_MAX_LINE_LENGTH 4096
-// How often an idle keep-alive connection looks whether the server ends; a request wakes it at
-// once.
-#define CPPHTTPLIB_KEEPALIVE_TIMEOUT_CHECK_INTERVAL_USECOND 100000
+#define CPPHTTPLIB_OPENSSL_SUPPORT
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <getopt.h>
 #include <httplib.h>
 #include <netdb.h>
 #include <nss.h>
-#include <openssl/crypto.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <poll.h>
+#include <pthread.h>
 #include <signal.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -28,6 +32,7 @@
 #include <condition_variable>
 #include <fstream>
 #include <iostream>
+#include <list>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <sstream>
@@ -117,6 +122,7 @@ struct Config {
   std::map<std::string, Address> peers;  // by node name as configured; port 0: peer_port
   std::string state_file;
   int http_threads = 8;
+  std::string tls_cert, tls_key, tls_ca;  // names of PEM files
   Log_Level log_level = Log_Level::info;
 };
 
@@ -302,6 +308,12 @@ constexpr Config_Key config_keys[] = {
     {"http_threads",
      [](Config& c, const std::string& v) { c.http_threads = parse_integer(v, 1, 256); },
      [](const Config& c) { return std::to_string(c.http_threads); }},
+    {"tls_cert", [](Config& c, const std::string& v) { c.tls_cert = parse_name(v); },
+     [](const Config& c) { return c.tls_cert; }},
+    {"tls_key", [](Config& c, const std::string& v) { c.tls_key = parse_name(v); },
+     [](const Config& c) { return c.tls_key; }},
+    {"tls_ca", [](Config& c, const std::string& v) { c.tls_ca = parse_name(v); },
+     [](const Config& c) { return c.tls_ca; }},
     {"log_level", [](Config& c, const std::string& v) { c.log_level = parse_log_level(v); },
      [](const Config& c) { return std::string(log_level_names[static_cast<int>(c.log_level)]); }},
 };
@@ -429,6 +441,15 @@ Config parse_config(const std::string& text, const std::string& file) {
                        ") must be longer than refresh_interval (" +
                        print_duration(config.node.refresh_interval) + ")");
   }
+  if (config.tls_cert.empty() != config.tls_key.empty()) {
+    const bool has_cert = config.tls_key.empty();
+    throw Config_Error(seen[has_cert ? "tls_cert" : "tls_key"] +
+                       "tls_cert and tls_key go together: set " +
+                       (has_cert ? "tls_key" : "tls_cert") + " too");
+  }
+  if (config.tls_cert.empty() && !config.tls_ca.empty()) {
+    throw Config_Error(seen["tls_ca"] + "tls_ca goes with tls_cert and tls_key: set them too");
+  }
   return config;
 }
 
@@ -499,7 +520,7 @@ std::string print_config(const Config& config) {
 // those of CLOCK_BOOTTIME, so the kernel's boot id tells whether they still mean anything. A grant
 // of an earlier boot is not known to have ended: the start-up silence covers it.
 //
-// Not thread-safe by itself: Repmgr_Node calls it from its constructor, then under its vote_mutex_.
+// Not thread-safe by itself: Repmgr_Node calls it from one thread at a time.
 class Grant_File {
  public:
   Grant_File(std::string path, const Stderr_Log& log) : path_(std::move(path)), log_(log) {
@@ -651,14 +672,224 @@ class Resolver {
   std::shared_ptr<Shared> shared_ = std::make_shared<Shared>();
 };
 
+// ---- TLS ----------------------------------------------------------------------------------------
+
+// Certificate, key and CA as configured, for those who connect to this node. Peers are asked by
+// cpp-httplib's client, which reads the same files for each question.
+//
+// Thread-safe: the mutex guards the context in use; a connection keeps the one that it began with.
+class Tls {
+ public:
+  // Throws Config_Error if the files are no pair of certificate and key, or no CA.
+  Tls(const Config& config, const Stderr_Log& log)
+      : cert_(config.tls_cert), key_(config.tls_key), ca_(config.tls_ca), log_(log) {
+    if (!enabled()) return;
+    seen_ = stamp();
+    context_ = load();
+  }
+
+  bool enabled() const { return !cert_.empty(); }
+
+  // What a connection is to speak; null: plain HTTP.
+  std::shared_ptr<SSL_CTX> context() const {
+    const std::lock_guard lock(mutex_);
+    return context_;
+  }
+
+  // Reads the files again if they changed, or if told so. Files that are no pair leave what is in
+  // use as it is: they may be half replaced.
+  void renew(bool now) {
+    if (!enabled()) return;
+    const std::string stamped = stamp();
+    if (now || stamped != seen_) {
+      seen_ = stamped;
+      try {
+        const auto loaded = load();
+        log_(Log_Level::info, "tls: read " + cert_ + " again");
+        expiry_told_ = {};
+        const std::lock_guard lock(mutex_);
+        context_ = loaded;
+      } catch (const Config_Error& error) {
+        log_(Log_Level::error, std::string(error.what()) + ": the certificate read before stays");
+      }
+    }
+    tell_expiry();
+  }
+
+  // Once a day, from 30 days before the certificate ends. Call it often.
+  void tell_expiry() {
+    const auto now = std::chrono::steady_clock::now();
+    if (!enabled() || (expiry_told_ && now < *expiry_told_ + 24h)) return;
+    expiry_told_ = now;
+    int days = 0, seconds = 0;
+    const X509* cert = SSL_CTX_get0_certificate(context().get());
+    if (!cert || !ASN1_TIME_diff(&days, &seconds, nullptr, X509_get0_notAfter(cert))) return;
+    if (days < 0 || seconds < 0) {
+      log_(Log_Level::error, "tls_cert: " + cert_ + " has expired: replace it");
+    } else if (days < 30) {
+      log_(Log_Level::warning,
+           "tls_cert: " + cert_ + " expires in " + std::to_string(days) + " days: replace it");
+    }
+  }
+
+ private:
+  // Changes when a file does.
+  std::string stamp() const {
+    std::string text;
+    for (const std::string& path : {cert_, key_, ca_}) {
+      struct stat file {};
+      if (path.empty() || stat(path.c_str(), &file) != 0) continue;
+      for (const auto value :
+           {static_cast<std::int64_t>(file.st_mtim.tv_sec),
+            static_cast<std::int64_t>(file.st_mtim.tv_nsec), static_cast<std::int64_t>(file.st_ino),
+            static_cast<std::int64_t>(file.st_size)}) {
+        text += std::to_string(value) + " ";
+      }
+    }
+    return text;
+  }
+
+  [[noreturn]] static void fail(const std::string& what) {
+    char reason[256];
+    ERR_error_string_n(ERR_peek_last_error(), reason, sizeof reason);
+    ERR_clear_error();
+    throw Config_Error(what + ": " + reason);
+  }
+
+  std::shared_ptr<SSL_CTX> load() const {
+    ERR_clear_error();
+    const std::shared_ptr<SSL_CTX> context(SSL_CTX_new(TLS_server_method()), SSL_CTX_free);
+    SSL_CTX* c = context.get();
+    if (!c || !SSL_CTX_set_min_proto_version(c, TLS1_2_VERSION)) fail("tls");
+    // A key with a passphrase must not make a daemon ask for it on a terminal.
+    SSL_CTX_set_default_passwd_cb(c, [](char*, int, int, void*) { return -1; });
+    SSL_CTX_set_mode(c, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE);
+    SSL_CTX_set_options(c, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_TICKET);
+    SSL_CTX_set_session_cache_mode(c, SSL_SESS_CACHE_OFF);
+    if (SSL_CTX_use_certificate_chain_file(c, cert_.c_str()) != 1)
+      fail("tls_cert: cannot read a certificate from " + cert_);
+    if (SSL_CTX_use_PrivateKey_file(c, key_.c_str(), SSL_FILETYPE_PEM) != 1)
+      fail("tls_key: cannot read a key without passphrase, that of tls_cert, from " + key_);
+    if (!ca_.empty()) {
+      if (SSL_CTX_load_verify_locations(c, ca_.c_str(), nullptr) != 1)
+        fail("tls_ca: cannot read certificates from " + ca_);
+      SSL_CTX_set_client_CA_list(c, SSL_load_client_CA_file(ca_.c_str()));
+      SSL_CTX_set_verify(c, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nullptr);
+    }
+    return context;
+  }
+
+  const std::string cert_, key_, ca_;
+  const Stderr_Log& log_;
+  std::string seen_;                                                  // renew()'s alone
+  std::optional<std::chrono::steady_clock::time_point> expiry_told_;  // likewise
+  mutable std::mutex mutex_;
+  std::shared_ptr<SSL_CTX> context_;
+};
+
+// ---- threads ------------------------------------------------------------------------------------
+
+// Starts a detached thread; false if the system has none to give. Sanitizers need more stack.
+bool start_thread(std::size_t stack, std::function<void()> body) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  stack *= 8;
+#endif
+  auto owned = std::make_unique<std::function<void()>>(std::move(body));
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setstacksize(&attributes, stack);
+  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  pthread_t thread;
+  const int error = pthread_create(
+      &thread, &attributes,
+      [](void* argument) -> void* {
+        const std::unique_ptr<std::function<void()>> run(
+            static_cast<std::function<void()>*>(argument));
+        (*run)();
+        return nullptr;
+      },
+      owned.get());
+  pthread_attr_destroy(&attributes);
+  if (error == 0) owned.release();  // the thread's now
+  return error == 0;
+}
+
+// A pool of threads: as many as there are jobs, `most` at most; they end when idle for a while, but
+// for one. cpp-httplib's own pool grows only when no thread is idle, so of a burst of connections
+// some wait behind idle threads that others take, until a client leaves.
+//
+// Thread-safe. The mutex guards what is below it.
+class Threads {
+ public:
+  // Throws std::system_error if not even one thread is to be had.
+  Threads(std::size_t most, std::size_t stack) : most_(most), stack_(stack) {
+    if (!start_thread(stack_, [this] { serve(); })) {
+      throw std::system_error(EAGAIN, std::generic_category(), "no thread");
+    }
+    threads_ = 1;
+  }
+  // Waits for the jobs.
+  ~Threads() {
+    std::unique_lock lock(mutex_);
+    ending_ = true;
+    changed_.notify_all();
+    ended_.wait(lock, [this] { return threads_ == 0; });
+  }
+
+  // Runs `job` in a thread, soon; false: not before a job ends.
+  bool run(std::function<void()> job) {
+    const std::lock_guard lock(mutex_);
+    jobs_.push_back(std::move(job));
+    bool soon = jobs_.size() <= idle_;
+    if (!soon && threads_ < most_ && start_thread(stack_, [this] { serve(); })) {
+      ++threads_;
+      soon = true;
+    }
+    changed_.notify_one();
+    return soon;
+  }
+
+ private:
+  void serve() {
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      ++idle_;
+      changed_.wait_for(lock, 5s, [this] { return ending_ || !jobs_.empty(); });
+      --idle_;
+      if (!jobs_.empty()) {
+        {
+          const auto job = std::move(jobs_.front());
+          jobs_.pop_front();
+          lock.unlock();
+          job();
+        }
+        lock.lock();
+      } else if (ending_ || threads_ > 1) {
+        break;
+      }
+    }
+    if (--threads_ == 0) ended_.notify_all();
+  }
+
+  const std::size_t most_;
+  const std::size_t stack_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::condition_variable ended_;
+  std::deque<std::function<void()>> jobs_;
+  std::size_t threads_ = 0;  // counts those that have not begun yet, too
+  std::size_t idle_ = 0;
+  bool ending_ = false;
+};
+
 // ---- the HTTP client ----------------------------------------------------------------------------
 
 // Asks peers, each question in a thread of its own: cpp-httplib's client blocks, and peers are to
 // be asked in parallel, each within its time whatever the others do.
 //
-// Thread-safe. The mutex guards the list of requests under way and their count; the watchdog ends
-// those whose time is up by shutting their sockets down. It is needed because cpp-httplib's own
-// deadline holds for a peer that is silent, not for one that sends without an end.
+// Thread-safe. The mutex guards the list of questions under way; the watchdog ends those whose time
+// is up by shutting their sockets down. It is needed because cpp-httplib's own deadline holds for a
+// peer that is silent, not for one that sends without an end.
 class Http_Client {
  public:
   Http_Client(const Config& config, Resolver& resolver)
@@ -671,9 +902,9 @@ class Http_Client {
   }
 
   ~Http_Client() {
+    threads_.reset();  // waits for the questions under way
     {
-      std::unique_lock lock(mutex_);
-      changed_.wait(lock, [this] { return threads_ == 0; });
+      const std::lock_guard lock(mutex_);
       ending_ = true;
     }
     changed_.notify_all();
@@ -683,26 +914,56 @@ class Http_Client {
   // An Http_Get.
   void get(const Node& peer, const std::string& target, Time timeout,
            std::function<void(Http_Reply)> done) {
+    const auto question = std::make_shared<Question>(
+        Question{peer, target, std::chrono::steady_clock::now() + timeout});
     {
       const std::lock_guard lock(mutex_);
-      ++threads_;
+      under_way_.push_back(question);
     }
-    const auto ended = [this] {
-      const std::lock_guard lock(mutex_);
-      if (--threads_ == 0) changed_.notify_all();
-    };
-    try {
-      std::thread([=, this] {
-        done(fetch(peer, target, std::chrono::steady_clock::now() + timeout));
-        ended();
-      }).detach();
-    } catch (const std::system_error&) {
-      done({0, {}, "no thread to ask it with"});
-      ended();
+    changed_.notify_all();
+    threads_->run([this, question, done = std::move(done)] {
+      Http_Reply reply = fetch(*question);
+      {
+        const std::lock_guard lock(mutex_);
+        question->let_go();
+        under_way_.remove(question);
+      }
+      done(std::move(reply));
+    });
+  }
+
+  // An Http_Drop: gives a question under way up.
+  void drop(const Node& peer, const std::string& target) {
+    const std::lock_guard lock(mutex_);
+    for (const auto& question : under_way_) {
+      if (question->target == target && question->peer.name == peer.name) question->cut();
     }
   }
 
  private:
+  // A question under way.
+  struct Question {
+    const Node peer;
+    const std::string target;
+    const Deadline deadline;
+    // These are guarded by mutex_.
+    int socket = -1;  // a descriptor of its own: cpp-httplib closes its one when it likes
+    bool over = false;
+
+    void hold(int of) {
+      let_go();
+      socket = fcntl(of, F_DUPFD_CLOEXEC, 0);
+      if (over) cut();
+    }
+    void let_go() {
+      if (socket >= 0) close(std::exchange(socket, -1));
+    }
+    void cut() {
+      over = true;
+      if (socket >= 0) shutdown(socket, SHUT_RDWR);
+    }
+  };
+
   Address address_of(const Node& peer) const {
     Address address{peer.host, config_.peer_port};
     for (const auto& [name, configured] : config_.peers) {
@@ -713,19 +974,19 @@ class Http_Client {
     return address;
   }
 
-  Http_Reply fetch(const Node& peer, const std::string& target, Deadline deadline) try {
-    const auto left = [&] { return deadline - std::chrono::steady_clock::now(); };
-    const Address address = address_of(peer);
+  Http_Reply fetch(Question& question) try {
+    const auto left = [&] { return question.deadline - std::chrono::steady_clock::now(); };
+    const Address address = address_of(question.peer);
     if (address.host.empty()) {
-      return {0, {}, "its conninfo has no host: set peer." + peer.name};
+      return {0, {}, "its conninfo has no host: set peer." + question.peer.name};
     }
-    const std::vector<std::string> hosts = resolver_(address.host, left());
-    if (hosts.empty()) return {0, {}, "no address found for " + address.host};
+    const std::vector<std::string> addresses = resolver_(address.host, left());
+    if (addresses.empty()) return {0, {}, "no address found for " + address.host};
     Http_Reply reply;
-    for (std::size_t i = 0; i < hosts.size() && left() > 0ns; ++i) {
+    for (std::size_t i = 0; i < addresses.size() && left() > 0ns; ++i) {
       // A host may have addresses that do not answer: each gets its share of the time.
-      const auto share = left() / static_cast<int>(hosts.size() - i);
-      reply = request({hosts[i], address.port}, target, share, deadline);
+      const auto share = left() / static_cast<int>(addresses.size() - i);
+      reply = request(question, address, addresses[i], share);
       if (reply.status != 0) break;
     }
     if (reply.status == 0 && reply.error.empty()) reply.error = "timed out";
@@ -734,85 +995,105 @@ class Http_Client {
     return {0, {}, error.what()};
   }
 
-  template <typename Duration>
-  Http_Reply request(const Address& to, const std::string& target, Duration connect,
-                     Deadline deadline) {
-    httplib::Client client(to.host, to.port);
-    const auto left = std::max(
-        duration_cast<milliseconds>(deadline - std::chrono::steady_clock::now()), milliseconds(1));
-    client.set_connection_timeout(std::max(duration_cast<milliseconds>(connect), milliseconds(1)));
-    client.set_read_timeout(left);
-    client.set_write_timeout(left);
-    client.set_max_timeout(left);
-    client.set_keep_alive(false);
-    client.set_tcp_nodelay(true);
-    const Watched watched(*this, client, deadline);
+  // A certificate is to be that of the host as configured, not of the address it is found at.
+  std::unique_ptr<httplib::ClientImpl> client_for(const Address& to, const std::string& at) const {
+    if (config_.tls_cert.empty()) return std::make_unique<httplib::ClientImpl>(at, to.port);
+    auto client =
+        std::make_unique<httplib::SSLClient>(to.host, to.port, config_.tls_cert, config_.tls_key);
+    client->set_hostname_addr_map({{to.host, at}});
+    client->enable_server_certificate_verification(!config_.tls_ca.empty());
+    if (!config_.tls_ca.empty()) client->set_ca_cert_path(config_.tls_ca);
+    if (auto* context = static_cast<SSL_CTX*>(client->tls_context())) {
+      SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
+    }
+    return client;
+  }
+
+  Http_Reply request(Question& question, const Address& to, const std::string& at,
+                     std::chrono::nanoseconds connect) {
+    const auto client = client_for(to, at);
+    const auto left =
+        std::max(duration_cast<milliseconds>(question.deadline - std::chrono::steady_clock::now()),
+                 milliseconds(1));
+    client->set_connection_timeout(std::max(duration_cast<milliseconds>(connect), milliseconds(1)));
+    client->set_read_timeout(left);
+    client->set_write_timeout(left);
+    client->set_max_timeout(left);
+    client->set_keep_alive(false);
+    client->set_tcp_nodelay(true);
+    client->set_socket_options([&](socket_t socket) {
+      const std::lock_guard lock(mutex_);
+      question.hold(socket);
+    });
     Http_Reply reply;
     reply.sent_at = boottime();
     bool too_long = false;
-    const auto result = client.Get(target, [&](const char* data, std::size_t size) {
+    const auto result = client->Get(question.target, [&](const char* data, std::size_t size) {
       too_long = reply.body.size() + size > max_reply_size;
       if (!too_long) reply.body.append(data, size);
       return !too_long;
     });
     if (result) {
       reply.status = result->status;
-    } else {
-      const bool late = std::chrono::steady_clock::now() + 5ms >= deadline ||
-                        result.error() == httplib::Error::ConnectionTimeout;
-      reply = {0,
-               {},
-               too_long ? "reply too long"
-               : late   ? "timed out"
-               : result.error() == httplib::Error::Connection
-                   ? "connection refused or host unreachable"
-                   : "no valid HTTP reply"};
+      return reply;
     }
-    return reply;
+    const bool late = std::chrono::steady_clock::now() + 5ms >= question.deadline ||
+                      result.error() == httplib::Error::ConnectionTimeout;
+    {
+      const std::lock_guard lock(mutex_);
+      if (question.over && !late) return {0, {}, "silent, and not waited for", {}};
+    }
+    return {0, {}, too_long ? "reply too long" : late ? "timed out" : why(result.error()), {}};
   }
 
-  // A request under way.
-  struct Watched {
-    Watched(Http_Client& of, httplib::Client& client, Deadline deadline) : of_(of) {
-      const std::lock_guard lock(of_.mutex_);
-      place_ = of_.watched_.emplace(deadline, &client);
-      of_.changed_.notify_all();
+  static std::string why(httplib::Error error) {
+    switch (error) {
+      case httplib::Error::Connection:
+        return "connection refused or host unreachable";
+      case httplib::Error::SSLConnection:
+        return "TLS handshake failed";
+      case httplib::Error::SSLLoadingCerts:
+        return "cannot read tls_cert, tls_key or tls_ca";
+      case httplib::Error::SSLServerVerification:
+        return "its certificate is not signed by tls_ca";
+      case httplib::Error::SSLServerHostnameVerification:
+        return "its certificate is for another host";
+      default:
+        return "no valid HTTP reply";
     }
-    ~Watched() {
-      const std::lock_guard lock(of_.mutex_);
-      of_.watched_.erase(place_);
-    }
-    Watched(const Watched&) = delete;
-    Watched& operator=(const Watched&) = delete;
-    Http_Client& of_;
-    std::multimap<Deadline, httplib::Client*>::iterator place_;
-  };
+  }
 
+  // Questions come with the same timeout for the most part, so the first is the next to end.
   void watch() {
     std::unique_lock lock(mutex_);
     while (!ending_) {
-      if (watched_.empty()) {
+      Deadline next = Deadline::max();
+      const auto now = std::chrono::steady_clock::now();
+      for (const auto& question : under_way_) {
+        const Deadline end = question->deadline + 50ms;
+        if (end <= now && !question->over) question->cut();
+        if (!question->over) next = std::min(next, end);
+      }
+      if (next == Deadline::max()) {
         changed_.wait(lock);
-      } else if (const Deadline first = watched_.begin()->first + 50ms;
-                 first > std::chrono::steady_clock::now()) {
-        changed_.wait_until(lock, first);
       } else {
-        for (auto& [deadline, client] : watched_) {
-          if (deadline + 50ms <= std::chrono::steady_clock::now()) client->stop();
-        }
-        changed_.wait_for(lock, 50ms);
+        changed_.wait_until(lock, next);
       }
     }
   }
+
+  // A status line of 4,096 bytes (see above) is matched by a recursion that takes 1 MB of stack.
+  static constexpr std::size_t stack = 1280 * 1024;
+  static constexpr std::size_t most_threads = 2048;
 
   const Config& config_;
   Resolver& resolver_;
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::size_t threads_ = 0;
   bool ending_ = false;
-  std::multimap<Deadline, httplib::Client*> watched_;
+  std::list<std::shared_ptr<Question>> under_way_;
   std::thread watchdog_;
+  std::unique_ptr<Threads> threads_ = std::make_unique<Threads>(most_threads, stack);
 };
 
 // ---- the answers --------------------------------------------------------------------------------
@@ -891,108 +1172,316 @@ Answer get_reported_real_primary(const Repmgr_Node& node) {
 
 // ---- the HTTP server ----------------------------------------------------------------------------
 
-// The threads that serve connections: as many as there are connections, `most` at most; those above
-// `kept` end when they were idle for a while. Not cpp-httplib's own pool: it grows only when no
-// thread is idle, so of a burst of connections some wait behind idle threads that others take,
-// until a client leaves. When the system has no thread left, a connection waits for one of those
-// that there are.
+// A connection as cpp-httplib reads and writes it: plain or TLS, and with one deadline for all that
+// is done with it, not one for each read. An answer is collected and sent at once.
 //
-// Thread-safe. The mutex guards what is below it.
-class Http_Threads : public httplib::TaskQueue {
+// One thread's. Another may shut the socket down, which ends every wait.
+class Connection : public httplib::Stream {
  public:
-  Http_Threads(std::size_t kept, std::size_t most) : kept_(kept), most_(most) {}
+  // Takes a non-blocking socket, and leaves it open.
+  Connection(int socket, std::shared_ptr<SSL_CTX> context)
+      : socket_(socket), context_(std::move(context)) {
+    if (context_) ssl_.reset(SSL_new(context_.get()));
+    if (ssl_) SSL_set_fd(ssl_.get(), socket_);
+  }
 
-  bool enqueue(std::function<void()> job) override {
-    const std::lock_guard lock(mutex_);
-    if (ending_) return false;
-    jobs_.push_back(std::move(job));
-    if (jobs_.size() > idle_ && threads_ < most_) {
-      try {
-        std::thread([this] { serve(); }).detach();
-        ++threads_;
-      } catch (const std::system_error&) {
-      }
+  void set_deadline(Deadline deadline) { deadline_ = deadline; }
+
+  // False: nobody who is let in.
+  bool handshake() {
+    if (!context_) return true;
+    if (!ssl_) return false;
+    return repeat([&] { return SSL_accept(ssl_.get()); }) == 1;
+  }
+
+  // Sends what was written.
+  bool flush() {
+    std::size_t sent = 0;
+    while (sent < out_.size()) {
+      const char* data = out_.data() + sent;
+      const std::size_t size = out_.size() - sent;
+      const ssize_t n =
+          ssl_ ? repeat([&] { return SSL_write(ssl_.get(), data, static_cast<int>(size)); })
+               : repeat([&] { return ::send(socket_, data, size, MSG_NOSIGNAL); });
+      if (n <= 0) return false;
+      sent += static_cast<std::size_t>(n);
     }
-    changed_.notify_one();
+    out_.clear();
     return true;
   }
 
-  // Waits for the connections under way.
-  void shutdown() override {
-    std::unique_lock lock(mutex_);
-    ending_ = true;
-    changed_.notify_all();
-    ended_.wait(lock, [this] { return threads_ == 0; });
+  // What was written and not sent yet.
+  std::string_view unsent() const { return out_; }
+
+  // Says that nothing more comes. What the client still sends is thrown away, so that it is not
+  // reset before it has read the answer.
+  void finish() {
+    if (ssl_) SSL_shutdown(ssl_.get());
+    ::shutdown(socket_, SHUT_WR);
+    char rest[4096];
+    for (int i = 0; i < 16 && ::recv(socket_, rest, sizeof rest, MSG_DONTWAIT) > 0; ++i) {
+    }
   }
+
+  // -- httplib::Stream
+  ssize_t read(char* to, std::size_t size) override {
+    if (begin_ == end_) {
+      // An answer, or a "100 Continue", may be what the client waits for.
+      if (!out_.empty() && !flush()) return -1;
+      const ssize_t n = ssl_ ? repeat([&] { return SSL_read(ssl_.get(), in_, sizeof in_); })
+                             : repeat([&] { return ::recv(socket_, in_, sizeof in_, 0); });
+      if (n <= 0) return n;
+      begin_ = 0;
+      end_ = static_cast<std::size_t>(n);
+    }
+    const std::size_t n = std::min(size, end_ - begin_);
+    std::copy_n(in_ + begin_, n, to);
+    begin_ += n;
+    return static_cast<ssize_t>(n);
+  }
+  ssize_t write(const char* data, std::size_t size) override {
+    out_.append(data, size);
+    return static_cast<ssize_t>(size);
+  }
+  bool is_readable() const override { return begin_ != end_; }
+  bool wait_readable() const override { return is_readable() || wait(POLLIN); }
+  bool wait_writable() const override { return wait(POLLOUT); }
+  bool is_peer_alive() const override { return true; }
+  void get_remote_ip_and_port(std::string&, int&) const override {}
+  void get_local_ip_and_port(std::string&, int&) const override {}
+  socket_t socket() const override { return socket_; }
+  time_t duration() const override { return 0; }
 
  private:
-  void serve() {
-    std::unique_lock lock(mutex_);
-    for (;;) {
-      ++idle_;
-      changed_.wait_for(lock, 5s, [this] { return ending_ || !jobs_.empty(); });
-      --idle_;
-      if (!jobs_.empty()) {
-        const auto job = std::move(jobs_.front());
-        jobs_.pop_front();
-        lock.unlock();
-        job();
-        lock.lock();
-      } else if (ending_ || threads_ > kept_) {
-        break;
-      }
-    }
-    if (--threads_ == 0) ended_.notify_all();
+  // Whether the socket is ready before the deadline.
+  bool wait(short events) const {
+    const auto left = duration_cast<milliseconds>(deadline_ - std::chrono::steady_clock::now());
+    if (left <= 0ms) return false;
+    pollfd ready{socket_, events, 0};
+    return ::poll(&ready, 1, static_cast<int>(left.count()) + 1) > 0;
   }
 
-  const std::size_t kept_;
-  const std::size_t most_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::condition_variable ended_;
-  std::deque<std::function<void()>> jobs_;
-  std::size_t threads_ = 0;
-  std::size_t idle_ = 0;
-  bool ending_ = false;
+  // Does `step` until it is done, fails or is out of time; its result.
+  template <typename Step>
+  ssize_t repeat(Step step) {
+    for (;;) {
+      ERR_clear_error();
+      const ssize_t n = step();
+      if (n > 0) return n;
+      short events = 0;
+      if (ssl_) {
+        const int error = SSL_get_error(ssl_.get(), static_cast<int>(n));
+        if (error == SSL_ERROR_WANT_READ) events = POLLIN;
+        if (error == SSL_ERROR_WANT_WRITE) events = POLLOUT;
+      } else if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+        events = out_.empty() ? POLLIN : POLLOUT;
+      }
+      if (events == 0) return n;
+      if (!wait(events)) return -1;
+    }
+  }
+
+  struct Ssl_Deleter {
+    void operator()(SSL* ssl) const { SSL_free(ssl); }
+  };
+
+  const int socket_;
+  const std::shared_ptr<SSL_CTX> context_;
+  std::unique_ptr<SSL, Ssl_Deleter> ssl_;
+  Deadline deadline_{};
+  char in_[2048];
+  std::size_t begin_ = 0, end_ = 0;
+  std::string out_;
 };
 
 // The endpoints on a cpp-httplib server. Handlers run in its threads, and only read the cache.
-class Http_Server {
+//
+// A check must get its answer whoever else is connected, so a connection holds a thread, but none
+// for long: it has request_time for each whole request, and when there are `most_` connections, or
+// a quarter of that from one address, the one that has been waiting longest is closed for the new.
+//
+// The mutex guards the list of connections. A connection is its thread's; others only shut its
+// socket down, which is safe as long as it is in the list.
+class Http_Server : private httplib::Server {
  public:
-  Http_Server(const Config& config, Repmgr_Node& node, const Stderr_Log& log)
-      : node_(node), log_(log) {
-    const auto threads = static_cast<std::size_t>(config.http_threads);
-    server_.new_task_queue = [threads] { return new Http_Threads(threads, 32 * threads); };
-    server_.set_keep_alive_max_count(100'000);
-    server_.set_keep_alive_timeout(5);
-    server_.set_read_timeout(5);
-    server_.set_write_timeout(5);
-    server_.set_payload_max_length(max_reply_size);
-    server_.set_tcp_nodelay(true);
+  // Throws std::system_error if there is no thread to be had.
+  Http_Server(const Config& config, Repmgr_Node& node, const Tls& tls, const Stderr_Log& log)
+      : node_(node),
+        tls_(tls),
+        log_(log),
+        most_(32 * static_cast<std::size_t>(config.http_threads)),
+        threads_(std::make_unique<Threads>(most_ + 16, stack)) {
+    set_payload_max_length(max_reply_size);
     // Not SO_REUSEPORT, cpp-httplib's default: a second primgr on the port must fail.
-    server_.set_socket_options(
+    set_socket_options(
         [](socket_t socket) { httplib::set_socket_opt(socket, SOL_SOCKET, SO_REUSEADDR, 1); });
-    server_.set_default_headers({{"Cache-Control", "no-store"}});
-    server_.set_pre_routing_handler([this](const httplib::Request& request, httplib::Response& to) {
+    set_default_headers({{"Cache-Control", "no-store"}});
+    set_keep_alive_timeout(request_time.count());
+    set_pre_routing_handler([this](const httplib::Request& request, httplib::Response& to) {
       handle(request, to);
-      return httplib::Server::HandlerResponse::Handled;
+      return HandlerResponse::Handled;
     });
-    server_.set_error_handler([](const httplib::Request& request, httplib::Response& to) {
+    set_error_handler([](const httplib::Request& request, httplib::Response& to) {
       refuse(request, to);
-      return httplib::Server::HandlerResponse::Handled;
+      return HandlerResponse::Handled;
     });
   }
+  ~Http_Server() override {
+    stop();
+    threads_.reset();  // waits for the connections
+    if (svr_sock_ != INVALID_SOCKET) ::close(svr_sock_);
+  }
 
-  // From here on connections queue; run() answers them. False if the address cannot be had.
-  bool bind(const Address& address) { return server_.bind_to_port(address.host, address.port); }
+  // From here on connections queue; run() answers them. False, with errno, if the address cannot be
+  // had.
+  bool bind(const Address& address) {
+    errno = 0;
+    // PostgreSQL's and HAProxy's word for every address of both families.
+    if (address.host == "*")
+      return bind_to_port("::", address.port) || bind_to_port("0.0.0.0", address.port);
+    return bind_to_port(address.host, address.port);
+  }
   // Any free port, for tests; the port, or -1.
-  int bind_to_any_port(const std::string& host) { return server_.bind_to_any_port(host); }
-  // Serves until stop(). Blocks.
-  void run() { server_.listen_after_bind(); }
-  void wait_until_ready() { server_.wait_until_ready(); }
-  void stop() { server_.stop(); }
+  using httplib::Server::bind_to_any_port;
+
+  // Takes connections until stop(). Blocks.
+  void run() {
+    while (!stopping_) {
+      sockaddr_storage from{};
+      socklen_t size = sizeof from;
+      const int socket = accept4(svr_sock_, reinterpret_cast<sockaddr*>(&from), &size,
+                                 SOCK_CLOEXEC | SOCK_NONBLOCK);
+      if (socket >= 0) {
+        serve_soon(socket, from);
+      } else if (!stopping_ && errno != EINTR && errno != EAGAIN && errno != ECONNABORTED) {
+        // Out of file descriptors or memory: the next connection is worth more than an idle one.
+        tell_exhausted(std::string("cannot take a connection: ") + std::strerror(errno));
+        evict();
+        std::this_thread::sleep_for(5ms);
+      }
+    }
+  }
+
+  // Ends run(), and each connection after the answer that is under way. From any thread.
+  void stop() {
+    stopping_ = true;
+    if (svr_sock_ != INVALID_SOCKET) ::shutdown(svr_sock_, SHUT_RDWR);
+    const std::lock_guard lock(mutex_);
+    for (const Held& held : held_) ::shutdown(held.socket, SHUT_RD);
+  }
 
  private:
+  static constexpr auto request_time = 5s;
+  static constexpr int requests_a_connection = 100'000;
+  static constexpr std::size_t stack = 256 * 1024;
+
+  using Source = std::array<unsigned char, 16>;  // an IPv6 address, also for IPv4
+
+  // A connection.
+  struct Held {
+    Held(int s, Source f) : socket(s), from(f) {}
+    const int socket;
+    const Source from;
+    std::atomic<Deadline> waiting_since{std::chrono::steady_clock::now()};
+    bool evicted = false;
+  };
+
+  static Source source(const sockaddr_storage& from) {
+    Source bytes{};
+    if (from.ss_family == AF_INET6) {
+      std::memcpy(bytes.data(), &reinterpret_cast<const sockaddr_in6&>(from).sin6_addr, 16);
+    } else {
+      bytes[10] = bytes[11] = 0xff;
+      std::memcpy(&bytes[12], &reinterpret_cast<const sockaddr_in&>(from).sin_addr, 4);
+    }
+    return bytes;
+  }
+
+  static std::string print(const Source& source) {
+    char text[INET6_ADDRSTRLEN] = "";
+    const bool ipv4 = IN6_IS_ADDR_V4MAPPED(reinterpret_cast<const in6_addr*>(source.data()));
+    inet_ntop(ipv4 ? AF_INET : AF_INET6, source.data() + (ipv4 ? 12 : 0), text, sizeof text);
+    return text;
+  }
+
+  void serve_soon(int socket, const sockaddr_storage& address) {
+    httplib::set_socket_opt(socket, IPPROTO_TCP, TCP_NODELAY, 1);
+    const Source from = source(address);
+    Held* held;
+    {
+      const std::lock_guard lock(mutex_);
+      std::size_t all = 0, of_address = 0;
+      for (const Held& other : held_) {
+        if (other.evicted) continue;
+        ++all;
+        of_address += other.from == from;
+      }
+      if (of_address >= most_ / 4) {
+        evict_one_of(&from);
+      } else if (all >= most_) {
+        evict_one_of(nullptr);
+      }
+      held = &held_.emplace_back(socket, from);
+    }
+    if (!threads_->run([this, held] { serve(*held); }) && evict()) {
+      tell_exhausted("no thread for another connection");
+    }
+  }
+
+  // Ends the connection that has been waiting longest. Returns whether there was one.
+  bool evict() {
+    const std::lock_guard lock(mutex_);
+    return evict_one_of(nullptr);
+  }
+
+  // REQUIRES mutex_. `from`: of that address; null: of any.
+  bool evict_one_of(const Source* from) {
+    Held* longest = nullptr;
+    for (Held& held : held_) {
+      if (held.evicted || (from && held.from != *from)) continue;
+      if (!longest || held.waiting_since.load() < longest->waiting_since.load()) longest = &held;
+    }
+    if (!longest) return false;
+    longest->evicted = true;
+    ::shutdown(longest->socket, SHUT_RDWR);
+    return true;
+  }
+
+  // Once a minute at most. The accepting thread's.
+  void tell_exhausted(const std::string& what) {
+    const auto now = std::chrono::steady_clock::now();
+    if (now < quiet_until_) return;
+    quiet_until_ = now + 1min;
+    log_(Log_Level::error, what +
+                               ": connections that wait longest are closed (more LimitNOFILE, "
+                               "LimitNPROC or memory helps)");
+  }
+
+  void serve(Held& held) {
+    {
+      Connection connection(held.socket, tls_.context());
+      const std::string from = log_.wants(Log_Level::debug) ? print(held.from) : "";
+      const auto next = [&] {
+        const auto now = std::chrono::steady_clock::now();
+        held.waiting_since = now;
+        connection.set_deadline(now + request_time);
+      };
+      next();
+      bool last = !connection.handshake();
+      for (int left = requests_a_connection; !last && !stopping_; next()) {
+        last = --left == 0;
+        const bool read = process_request(connection, from, 0, {}, 0, last, last, nullptr);
+        // After what was no request, there is no telling where the next one begins.
+        last = last || !read || connection.unsent().starts_with("HTTP/1.1 400");
+        last = !connection.flush() || last;
+      }
+      connection.finish();
+    }
+    const std::lock_guard lock(mutex_);
+    ::close(held.socket);
+    held_.remove_if([&](const Held& other) { return &other == &held; });
+  }
+
   void handle(const httplib::Request& request, httplib::Response& to) {
     if (request.method != "GET" && request.method != "HEAD" && request.method != "OPTIONS") {
       to.status = 405;
@@ -1033,8 +1522,14 @@ class Http_Server {
   }
 
   Repmgr_Node& node_;
+  const Tls& tls_;
   const Stderr_Log& log_;
-  httplib::Server server_;
+  const std::size_t most_;
+  std::atomic<bool> stopping_{false};
+  Deadline quiet_until_{};
+  std::mutex mutex_;
+  std::list<Held> held_;
+  std::unique_ptr<Threads> threads_;
 };
 
 // ---- the two ways to run ------------------------------------------------------------------------
@@ -1061,16 +1556,51 @@ struct Wired_Node {
             },
             [this](const std::string& host, Time timeout) { return resolver(host, timeout); },
             boottime, [&log](Log_Level level, const std::string& message) { log(level, message); },
-            std::move(grants)) {}
+            std::move(grants),
+            [this](const Node& peer, const std::string& target) { client.drop(peer, target); }) {}
 
   Resolver resolver;
   Http_Client client;
   Repmgr_Node node;
 };
 
+// Tells systemd how the daemon is, if it wants to know: sd_notify(3)'s protocol, one datagram to
+// $NOTIFY_SOCKET.
+void notify(const char* state) {
+  const char* path = getenv("NOTIFY_SOCKET");
+  sockaddr_un to{};
+  if (!path || (*path != '/' && *path != '@') || strlen(path) >= sizeof to.sun_path) return;
+  to.sun_family = AF_UNIX;
+  std::strcpy(to.sun_path, path);
+  if (*path == '@') to.sun_path[0] = '\0';
+  const int socket = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (socket < 0) return;
+  const auto size = offsetof(sockaddr_un, sun_path) + strlen(path);
+  sendto(socket, state, strlen(state), MSG_NOSIGNAL, reinterpret_cast<sockaddr*>(&to),
+         static_cast<socklen_t>(size));
+  close(socket);
+}
+
+// As many descriptors as the system lets this process have: each connection and question is one.
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = std::max(limit.rlim_cur, std::min<rlim_t>(limit.rlim_max, 65536));
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+std::string why_no_listening(int error) {
+  const std::string what = error ? std::strerror(error) : "no such address";
+  if (error == EADDRINUSE) return what + ": is another primgr running?";
+  if (error == EADDRNOTAVAIL) return what + ": no interface has it (listen)";
+  if (error == EACCES) return what + ": ports below 1024 are for root";
+  return what;
+}
+
 // Runs the daemon until SIGTERM or SIGINT, which main() has blocked in every thread. Returns the
 // exit status.
-int run_daemon(const Config& config, const Stderr_Log& log, const sigset_t& signals) {
+int run_daemon(const Config& config, Tls& tls, const Stderr_Log& log, const sigset_t& signals) {
+  raise_descriptor_limit();
   Grant_File file(config.state_file, log);
   Grant_Store store;
   if (!config.state_file.empty()) {
@@ -1078,14 +1608,16 @@ int run_daemon(const Config& config, const Stderr_Log& log, const sigset_t& sign
   }
   Wired_Node wired(config, log, std::move(store));
   Repmgr_Node& node = wired.node;
-  Http_Server server(config, node, log);
+  Http_Server server(config, node, tls, log);
   if (!server.bind(config.listen)) {
-    log(Log_Level::error, "cannot listen on " + print_address(config.listen) + ": " +
-                              std::strerror(errno) + ": is another primgr running?");
+    log(Log_Level::error,
+        "cannot listen on " + print_address(config.listen) + ": " + why_no_listening(errno));
     return exit_unavailable;
   }
   log(Log_Level::info, "primgr " PRIMGR_VERSION " answers for node \"" + config.node.node_name +
-                           "\" on " + print_address(config.listen));
+                           "\" on " + print_address(config.listen) +
+                           (tls.enabled() ? " (TLS)" : ""));
+  tls.tell_expiry();
 
   std::thread refresher([&] { node.run(); });
   // The first answer is to be a true one: connections wait in the backlog for the first look.
@@ -1094,21 +1626,30 @@ int run_daemon(const Config& config, const Stderr_Log& log, const sigset_t& sign
     std::this_thread::sleep_for(1ms);
   }
   std::thread listener([&] { server.run(); });
-  server.wait_until_ready();
+  notify("READY=1");
 
+  // Between signals: certificates that were replaced, and systemd's watchdog, which is fed while
+  // the refresher turns. It turns once a refresh_interval at least, unless it is stuck.
   int signal = 0;
-  while (sigwait(&signals, &signal) == 0 && signal == SIGUSR1) node.look_now();
+  std::uint64_t turns = 0;
+  do {
+    constexpr timespec tick{2, 0};
+    signal = sigtimedwait(&signals, nullptr, &tick);
+    if (signal == SIGUSR1) node.look_now();
+    tls.renew(signal == SIGHUP);
+    if (std::exchange(turns, node.turns()) != node.turns()) notify("WATCHDOG=1");
+  } while (signal != SIGTERM && signal != SIGINT);
 
   log(Log_Level::info, std::string("primgr ends on ") + (signal == SIGINT ? "SIGINT" : "SIGTERM"));
-  server.stop();
-  node.stop();
-  refresher.join();
-  // A slow client may hold its thread for a while yet, and a silent peer its question: neither is
-  // worth waiting for.
+  notify("STOPPING=1");
+  // A slow name service or a silent peer is not worth waiting for.
   std::thread([] {
     std::this_thread::sleep_for(500ms);
     std::_Exit(0);
   }).detach();
+  server.stop();
+  node.stop();
+  refresher.join();
   listener.join();
   return 0;
 }
@@ -1259,6 +1800,13 @@ int run(int argc, char** argv) {
   if (options.what == Options::What::once) config.log_level = Log_Level::error;
   if (!options.log_level.empty()) config.log_level = parse_log_level(options.log_level);
   const Stderr_Log log(config.log_level);
+  std::unique_ptr<Tls> tls;
+  try {
+    tls = std::make_unique<Tls>(config, log);
+  } catch (const Config_Error& error) {
+    std::cerr << "primgr: " << printable(error.what()) << '\n';
+    return exit_config;
+  }
   if (options.what == Options::What::check_config) {
     std::cout << print_config(config);
     return 0;
@@ -1267,9 +1815,9 @@ int run(int argc, char** argv) {
 
   sigset_t signals;
   sigemptyset(&signals);
-  for (const int signal : {SIGTERM, SIGINT, SIGUSR1}) sigaddset(&signals, signal);
+  for (const int signal : {SIGTERM, SIGINT, SIGUSR1, SIGHUP}) sigaddset(&signals, signal);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  return run_daemon(config, log, signals);
+  return run_daemon(config, *tls, log, signals);
 }
 
 }  // namespace primgr

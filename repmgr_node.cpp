@@ -23,6 +23,9 @@ namespace {
 constexpr Time undecided_interval = 200ms;
 constexpr Time look_gap = 100ms;
 
+// How long a vote waits for another's promise to be written.
+constexpr Time vote_patience = 100ms;
+
 char folded(char c) {
   if (c >= 'A' && c <= 'Z') return static_cast<char>(c - 'A' + 'a');
   return c == '_' ? '-' : c;
@@ -389,6 +392,11 @@ bool Database::connect(Time budget) {
       host += (host.empty() ? "" : ",") + name;
       hostaddr += (hostaddr.empty() ? "" : ",") + address;
     }
+    if (hostaddr.empty()) {  // libpq would look it up itself, and wait
+      pool_.discard(nullptr);
+      facts_.problem = "no address found for " + name;
+      return false;
+    }
   }
   std::vector<const char*> keys = {"dbname", "fallback_application_name", "client_encoding"};
   std::vector<const char*> values = {conninfo_.c_str(), "primgr", "UTF8"};
@@ -426,7 +434,9 @@ std::optional<Facts> Database::fail(const std::string& problem) {
 
 std::optional<Facts> Database::advance(Time now) {
   while (phase_ != Phase::idle) {
-    if (!connection_) return fail("out of memory or connections");
+    if (!connection_) {
+      return fail(facts_.problem.empty() ? "out of memory or connections" : facts_.problem);
+    }
     if (PQstatus(connection_) == CONNECTION_BAD) {
       if (!reused_) return fail(one_line(PQerrorMessage(connection_)));
       // A connection that had been idle is gone: the server may be there all the same.
@@ -510,9 +520,10 @@ bool Database::lost() {
 // ---- Repmgr_Node --------------------------------------------------------------------------------
 
 Repmgr_Node::Repmgr_Node(Node_Settings settings, Http_Get http_get, Resolve resolve, Clock clock,
-                         Logger log, Grant_Store grants)
+                         Logger log, Grant_Store grants, Http_Drop http_drop)
     : settings_(std::move(settings)),
       http_get_(std::move(http_get)),
+      http_drop_(std::move(http_drop)),
       clock_(std::move(clock)),
       log_(std::move(log)),
       grants_(std::move(grants)),
@@ -553,7 +564,7 @@ void Repmgr_Node::look_now() {
 
 void Repmgr_Node::run(const std::function<bool()>& done) {
   Time began = clock_() - settings_.refresh_interval;
-  for (;;) {
+  for (;; ++turns_) {
     Time now = clock_();
     Time look_due = Time::max();
     if (!database_.looking()) {
@@ -678,14 +689,41 @@ Time Repmgr_Node::refresh() {
   };
   for (const Node& node : others)
     due = std::min(due, when(peers_[node.name].state, settings_.refresh_interval));
-  for (const Node& node : voters) due = std::min(due, when(peers_[node.name].vote, pause()));
+  for (const Node& node : voters) {
+    const Question& question = peers_[node.name].vote;
+    due = std::min(due, when(question, pause()));
+    if (question.under_way && *question.asked_at + grace() > now) {
+      due = std::min(due, *question.asked_at + grace());
+    }
+  }
   return due;
+}
+
+// How long a voter may take that the decision does not need.
+Time Repmgr_Node::grace() const {
+  return settings_.peer_timeout / 4;
 }
 
 // Votes, and keeps the promise that this is before anybody hears of it. `alone`: there is no other
 // voter, so nothing can have been promised that this node does not know.
 Ballot Repmgr_Node::vote(std::string_view named, std::string_view candidate, bool alone) {
-  const std::lock_guard lock(vote_mutex_);
+  {
+    std::unique_lock lock(vote_mutex_);
+    if (!voted_.wait_for(lock, vote_patience, [this] { return !voting_; })) return {};
+    voting_ = true;
+  }
+  struct Turn {
+    Repmgr_Node& of;
+    ~Turn() {
+      const std::lock_guard lock(of.vote_mutex_);
+      of.voting_ = false;
+      of.voted_.notify_one();
+    }
+  } const turn{*this};
+  return vote_now(named, candidate, alone);
+}
+
+Ballot Repmgr_Node::vote_now(std::string_view named, std::string_view candidate, bool alone) {
   const Time now = clock_();
   const bool silent = grant_.to.empty();
   const Ballot ballot = cast_vote(silent && alone ? Grant{} : grant_, named, candidate, now);
@@ -724,14 +762,17 @@ bool Repmgr_Node::poll_other_nodes(const std::vector<Node>& nodes_to_poll,
     const auto lease = std::chrono::ceil<std::chrono::milliseconds>(settings_.vote_lease).count();
     target += "candidate=" + url_encoded(candidate_node) + "&lease=" + std::to_string(lease) + "&";
   }
+  // Named, so that a primgr that a wrong conninfo leads to is not counted for another.
+  const auto addressed = [&](const Node& voter) {
+    return target + "voter=" + url_encoded(voter.name);
+  };
   Time interval;
   {
     const std::lock_guard lock(mutex_);
     interval = pause();
   }
   for (const Node& voter : nodes_to_poll) {
-    // Named, so that a primgr that a wrong conninfo leads to is not counted for another.
-    ask(voter, &Peer::vote, target + "voter=" + url_encoded(voter.name), interval,
+    ask(voter, &Peer::vote, addressed(voter), interval,
         [this, name = voter.name](Peer&, const Http_Reply& reply) {
           std::string why;
           const auto named = http_node_reports_primary(reply, why);
@@ -742,13 +783,36 @@ bool Repmgr_Node::poll_other_nodes(const std::vector<Node>& nodes_to_poll,
           vote.why = why;
         });
   }
-  const std::lock_guard lock(mutex_);
-  const Node* self = find_node(facts_.nodes, candidate_node);
-  if (!self) return false;
-  std::vector<Node> voters = nodes_to_poll;
-  voters.push_back(*self);
-  const Tally tally = count_votes(voters, *self, votes_, lifetime(), clock_());
-  return check_consensus(tally.expiries.size(), votes_needed(num_in_consensus));
+  std::vector<Node> not_needed;
+  bool elected = false;
+  {
+    const std::lock_guard lock(mutex_);
+    const Node* self = find_node(facts_.nodes, candidate_node);
+    if (!self) return false;
+    const Time now = clock_();
+    const auto votes_of = [&](const std::vector<Node>& voters) {
+      return count_votes(voters, *self, votes_, lifetime(), now).expiries.size();
+    };
+    const std::size_t needed = votes_needed(num_in_consensus);
+    // Once the outcome is certain either way, those who are still silent have a moment left: a
+    // live voter's renewal is not lost, and a dead one holds no thread for all of peer_timeout.
+    std::vector<Node> answered = {*self}, silent;
+    for (const Node& voter : nodes_to_poll) {
+      (peers_[voter.name].vote.under_way ? silent : answered).push_back(voter);
+    }
+    const std::size_t fresh = votes_of(answered);
+    if (check_consensus(fresh, needed) || !check_consensus(fresh + silent.size(), needed)) {
+      for (const Node& voter : silent) {
+        if (*peers_[voter.name].vote.asked_at + grace() <= now) not_needed.push_back(voter);
+      }
+    }
+    answered.insert(answered.end(), silent.begin(), silent.end());
+    elected = check_consensus(votes_of(answered), needed);
+  }
+  if (http_drop_) {
+    for (const Node& voter : not_needed) http_drop_(voter, addressed(voter));
+  }
+  return elected;
 }
 
 // Asks a peer, unless such a question is under way or was sent less than `interval` ago. `take`

@@ -15,6 +15,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
+#include <cstdint>
 #include <deque>
 #include <functional>
 #include <map>
@@ -165,6 +166,10 @@ inline constexpr std::size_t max_reply_size = 1024;
 using Http_Get = std::function<void(const Node& peer, const std::string& target, Time timeout,
                                     std::function<void(Http_Reply)> done)>;
 
+// Gives such a question up: its `done` is called soon, with no reply that counts. Must not block or
+// call `done` itself.
+using Http_Drop = std::function<void(const Node& peer, const std::string& target)>;
+
 // The node that a peer's reply to /primary names, or none with `why` set. Never throws.
 std::optional<std::string> http_node_reports_primary(const Http_Reply& reply, std::string& why);
 
@@ -286,7 +291,7 @@ struct Real_Primary {
 class Repmgr_Node {
  public:
   Repmgr_Node(Node_Settings settings, Http_Get http_get, Resolve resolve, Clock clock, Logger log,
-              Grant_Store grants = {});
+              Grant_Store grants = {}, Http_Drop http_drop = {});
   ~Repmgr_Node();
   Repmgr_Node(const Repmgr_Node&) = delete;
   Repmgr_Node& operator=(const Repmgr_Node&) = delete;
@@ -298,6 +303,8 @@ class Repmgr_Node {
   void stop();
   // Looks now instead of at the next tick; at most every 100 ms.
   void look_now();
+  // How often run() went round. It does so once a refresh_interval at least, unless it is stuck.
+  std::uint64_t turns() const { return turns_; }
 
   // Who this node is, as configured.
   const std::string& name() const { return settings_.node_name; }
@@ -360,18 +367,21 @@ class Repmgr_Node {
   Decision decision_at(Time now) const;
   Time lifetime() const;
   Time pause() const;
+  Time grace() const;
 
   bool all_answered(Question Peer::*kind) const;
 
   void ask(const Node& peer, Question Peer::*kind, const std::string& target, Time interval,
            std::function<void(Peer&, const Http_Reply&)> take);
   Ballot vote(std::string_view named, std::string_view candidate, bool alone);
+  Ballot vote_now(std::string_view named, std::string_view candidate, bool alone);
   void vote_for_itself(const Node& self, bool alone);
   void write_cache();
   void wake();
 
   const Node_Settings settings_;
   const Http_Get http_get_;
+  const Http_Drop http_drop_;
   const Clock clock_;
   const Logger log_;
   const Grant_Store grants_;
@@ -379,6 +389,7 @@ class Repmgr_Node {
   const int wake_fd_;
   std::atomic<bool> stopping_{false};
   std::atomic<bool> look_wanted_{false};
+  std::atomic<std::uint64_t> turns_{0};
 
   mutable std::mutex mutex_;
   Facts facts_;              // of the last look
@@ -391,9 +402,12 @@ class Repmgr_Node {
   std::size_t under_way_ = 0;  // questions to peers; the destructor waits for their end
   std::condition_variable none_under_way_;
 
-  // Guards the promise, which must be kept before it is told: it is held while grants_.save()
-  // writes. mutex_ is never taken while it is held, so a slow file stalls votes and nothing else.
+  // The promise is the business of one thread at a time, the one that set voting_: it must be kept
+  // before it is told, and grants_.save() writes a file. Others wait for a moment, then do without
+  // the vote: a file that hangs stalls votes and nothing else. vote_mutex_ guards voting_ alone.
   std::mutex vote_mutex_;
+  std::condition_variable voted_;
+  bool voting_ = false;
   Grant grant_;
   Grant saved_;  // what grants_ holds; its `until` runs ahead, so that not every vote is a write
 };

@@ -749,7 +749,8 @@ TEST_CASE("primgr.conf.example shows every key with its default") {
     CAPTURE(key.name);
     CHECK(uncommented.find(std::string(key.name) + " = ") != std::string::npos);
     const std::string name = key.name;
-    if (name != "node_name" && name != "repmgr_conf" && name != "state_file")
+    if (name != "node_name" && name != "repmgr_conf" && name != "state_file" &&
+        !name.starts_with("tls_"))
       CHECK(key.print(shown) == key.print(defaults));
     CHECK(key.print(defaults) == key.print(Config()));
   }
@@ -832,11 +833,11 @@ namespace {
 
 // The shipped server on a free port of 127.0.0.1, over a made-up world.
 struct Served {
-  explicit Served(World& world) : server(config, world.node, log) {
+  explicit Served(World& world, Config with = {})
+      : config(std::move(with)), tls(config, log), server(config, world.node, tls, log) {
     port = server.bind_to_any_port("127.0.0.1");
     REQUIRE(port > 0);
     thread = std::thread([this] { server.run(); });
-    server.wait_until_ready();
   }
   ~Served() {
     server.stop();
@@ -874,6 +875,7 @@ struct Served {
 
   Config config;
   Stderr_Log log{Log_Level::error};
+  Tls tls;
   Http_Server server;
   int port = 0;
   std::thread thread;
@@ -995,6 +997,116 @@ TEST_CASE("other methods are 405, other paths 404, both in JSON") {
   CHECK(served.ask("GET", "/state?x=y#z").status == 503);
 }
 
+namespace {
+
+// A connection to `port`, from an address of the loopback network.
+int connect_from(const char* from, int port) {
+  const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  REQUIRE(inet_pton(AF_INET, from, &address.sin_addr) == 1);
+  REQUIRE(::bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
+  address.sin_port = htons(static_cast<std::uint16_t>(port));
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  REQUIRE(::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
+  return fd;
+}
+
+// Whether the other side has ended the connection.
+bool is_ended(int fd) {
+  char buffer[512];
+  ssize_t n;
+  while ((n = ::recv(fd, buffer, sizeof buffer, MSG_DONTWAIT)) > 0) {
+  }
+  return n == 0 || errno != EAGAIN;
+}
+
+}  // namespace
+
+TEST_CASE("of many connections from one address, the longest waiting end; others are not touched") {
+  World world(World::named("n2"));
+  world.look(make_facts(make_site(3), true));
+  Config config;
+  config.http_threads = 1;  // 32 connections at a time, 8 from an address
+  const Served served(world, config);
+  const int other = connect_from("127.0.0.3", served.port);
+  std::vector<int> fds;
+  for (int i = 0; i < 100; ++i) {
+    fds.push_back(connect_from("127.0.0.2", served.port));
+    if (i % 2) CHECK(::send(fds.back(), "GET /sta", 8, MSG_NOSIGNAL) == 8);
+  }
+  // Served while they are all there.
+  CHECK(served.ask("GET", "/state").status == 202);
+  CHECK(eventually(30, [&] { return std::count_if(fds.begin(), fds.end(), is_ended) == 92; }));
+  CHECK(std::none_of(fds.end() - 8, fds.end(), is_ended));
+  CHECK_FALSE(is_ended(other));
+  CHECK(::send(other, "GET /state HTTP/1.1\r\n\r\n", 23, MSG_NOSIGNAL) == 23);
+  char answer[15] = "";
+  CHECK(::recv(other, answer, 12, MSG_WAITALL) == 12);
+  CHECK(std::string(answer) == "HTTP/1.1 202");
+  fds.push_back(other);
+  for (const int fd : fds) ::close(fd);
+}
+
+TEST_CASE("of connections from many addresses too, the longest waiting ends") {
+  World world(World::named("n2"));
+  world.look(make_facts(make_site(3), true));
+  Config config;
+  config.http_threads = 1;
+  const Served served(world, config);
+  std::vector<int> fds;
+  for (int i = 0; i < 40; ++i) {
+    fds.push_back(connect_from(("127.0.1." + std::to_string(1 + i)).c_str(), served.port));
+  }
+  CHECK(eventually(30, [&] { return std::count_if(fds.begin(), fds.end(), is_ended) == 8; }));
+  CHECK(std::all_of(fds.begin(), fds.begin() + 8, is_ended));
+  CHECK(served.ask("GET", "/state").status == 202);
+  for (const int fd : fds) ::close(fd);
+}
+
+TEST_CASE("a request has one deadline, however steadily its bytes come") {
+  World world;
+  const Served served(world);
+  const int fd = connect_from("127.0.0.2", served.port);
+  // A byte every 100 ms: a deadline for each read would never come.
+  const bool ended = eventually(60, [&] {
+    std::this_thread::sleep_for(100ms);
+    ::send(fd, "x", 1, MSG_NOSIGNAL);
+    return is_ended(fd);
+  });
+  CHECK(ended);
+  ::close(fd);
+}
+
+TEST_CASE("requests that come at once are answered in turn; what is no request ends it") {
+  World world(World::named("n2"));
+  world.look(make_facts(make_site(3), true));
+  const Served served(world);
+  const std::string get = "GET /state HTTP/1.1\r\n\r\n";
+  const auto answers = [&](const std::string& bytes) {
+    const std::string all = served.raw(bytes);
+    std::size_t n = 0;
+    for (auto at = all.find("HTTP/1.1 "); at != all.npos; at = all.find("HTTP/1.1 ", at + 1)) ++n;
+    return n;
+  };
+  CHECK(answers(get + get + get) == 3);
+  CHECK(answers("rubbish\r\n" + get) == 1);
+  CHECK(answers("GET /state HTTP/1.1\r\nConnection: close\r\n\r\n" + get) == 1);
+}
+
+TEST_CASE("a client that waits for 100 Continue is told to go on") {
+  World world(World::named("n2"));
+  const Served served(world);
+  const int fd = connect_from("127.0.0.2", served.port);
+  const std::string post =
+      "POST /state HTTP/1.1\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n";
+  REQUIRE(::send(fd, post.data(), post.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(post.size()));
+  char answer[13] = "";
+  CHECK(::recv(fd, answer, 12, MSG_WAITALL) == 12);
+  CHECK(std::string(answer) == "HTTP/1.1 100");
+  ::close(fd);
+}
+
 TEST_CASE("HAProxy's bare httpchk: OPTIONS / HTTP/1.0 without a Host header, then the end") {
   World world(World::named("n2"));
   world.look(make_facts(make_site(3), true));
@@ -1049,7 +1161,7 @@ TEST_CASE("every one of many clients that keep their connections is served") {
 TEST_CASE("a second server cannot have the port") {
   World world;
   const Served served(world);
-  Http_Server second(served.config, world.node, served.log);
+  Http_Server second(served.config, world.node, served.tls, served.log);
   CHECK_FALSE(second.bind({"127.0.0.1", served.port}));
 }
 
@@ -1250,6 +1362,150 @@ TEST_CASE("a peer that answers") {
     CHECK(http_node_reports_primary(asker.ask({"127.0.0.1", server.port()}, 5s), why) == "n1");
     CHECK(http_node_reports_primary(asker.ask({"x", server.port()}, 5s, "127.0.0.1"), why) == "n1");
   }
+}
+
+namespace {
+
+// Certificates made on the spot: two authorities, and what each signed.
+struct Certificates {
+  Certificates() {
+    sh("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 9"
+       " -subj /CN=ca -keyout ca.key -out ca.crt");
+    sh("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 9"
+       " -subj /CN=ca -keyout other-ca.key -out other-ca.crt");
+    sign("node", "ca", "IP:127.0.0.1,DNS:localhost");
+    sign("elsewhere", "ca", "DNS:elsewhere.example");
+    sign("stranger", "other-ca", "IP:127.0.0.1");
+  }
+  ~Certificates() { std::filesystem::remove_all(folder); }
+  void sign(const std::string& name, const std::string& ca, const std::string& san) const {
+    sh("openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=" + name +
+       " -addext subjectAltName=" + san + " -keyout " + name + ".key -out " + name + ".csr");
+    sh("openssl x509 -req -days 9 -copy_extensions copy -in " + name + ".csr -CA " + ca +
+       ".crt -CAkey " + ca + ".key -CAcreateserial -out " + name + ".crt");
+  }
+  void sh(const std::string& command) const {
+    REQUIRE(std::system(("cd " + folder + " && " + command + " >log 2>&1").c_str()) == 0);
+  }
+  Config config(const std::string& name, bool with_ca = true) const {
+    Config made;
+    made.tls_cert = folder + "/" + name + ".crt";
+    made.tls_key = folder + "/" + name + ".key";
+    if (with_ca) made.tls_ca = folder + "/ca.crt";
+    return made;
+  }
+  const std::string folder = [] {
+    char made[] = "/tmp/primgr-tls-XXXXXX";
+    return std::string(mkdtemp(made));
+  }();
+};
+
+}  // namespace
+
+TEST_CASE("TLS: peers know each other by tls_ca; who has no such certificate learns nothing") {
+  const Certificates certificates;
+  World world(World::named("n2"));
+  world.look(make_facts(make_site(3), true));
+  const Served served(world, certificates.config("node"));
+  std::string why;
+  const auto ask = [&](const Config& as, const std::string& host = "127.0.0.1") {
+    Asker asker;
+    asker.config = as;
+    return http_node_reports_primary(asker.ask({host, served.port}, 10s), why);
+  };
+  CHECK(ask(certificates.config("node")) == "n1");
+  CHECK(ask(certificates.config("node"), "localhost") == "n1");
+  CHECK(ask(certificates.config("elsewhere")) == "n1");  // a client's name does not matter
+  CHECK_FALSE(ask(certificates.config("stranger")));
+  CHECK_FALSE(ask(Config()));  // plain HTTP
+  Config trusting_another = certificates.config("node");
+  trusting_another.tls_ca = certificates.folder + "/other-ca.crt";
+  CHECK_FALSE(ask(trusting_another));
+  CHECK(why.find("tls_ca") != std::string::npos);
+  // No certificate at all.
+  httplib::SSLClient nobody("127.0.0.1", served.port);
+  nobody.enable_server_certificate_verification(false);
+  CHECK_FALSE(nobody.Get("/state"));
+  // A server is to be who it was asked as.
+  const Served impostor(world, certificates.config("elsewhere"));
+  Asker asker;
+  asker.config = certificates.config("node");
+  CHECK_FALSE(http_node_reports_primary(asker.ask({"127.0.0.1", impostor.port}, 10s), why));
+  CHECK(why.find("another host") != std::string::npos);
+}
+
+TEST_CASE("TLS without tls_ca: any client, no peer is verified; nothing below TLS 1.2") {
+  const Certificates certificates;
+  World world(World::named("n2"));
+  world.look(make_facts(make_site(3), true));
+  const Served served(world, certificates.config("node", false));
+  httplib::SSLClient client("127.0.0.1", served.port);
+  client.set_ca_cert_path(certificates.folder + "/ca.crt");
+  const auto answer = client.Get("/state");
+  REQUIRE(answer);
+  CHECK(answer->status == 202);
+  Asker asker;
+  asker.config = certificates.config("stranger", false);
+  CHECK(asker.ask({"127.0.0.1", served.port}, 10s).status == 200);
+  httplib::SSLClient old("127.0.0.1", served.port);
+  old.enable_server_certificate_verification(false);
+  auto* context = static_cast<SSL_CTX*>(old.tls_context());
+  SSL_CTX_set_security_level(context, 0);
+  REQUIRE(SSL_CTX_set_max_proto_version(context, TLS1_1_VERSION));
+  CHECK_FALSE(old.Get("/state"));
+}
+
+TEST_CASE("TLS: files that change are read again, and what is no pair leaves the old in use") {
+  const Certificates certificates;
+  World world(World::named("n2"));
+  world.look(make_facts(make_site(3), true));
+  Served served(world, certificates.config("node", false));
+  const auto shown = [&] {
+    httplib::SSLClient client("127.0.0.1", served.port);
+    client.enable_server_certificate_verification(false);
+    std::string name;
+    client.set_session_verifier([&](httplib::tls::session_t session) {
+      X509* cert = SSL_get1_peer_certificate(static_cast<SSL*>(session));
+      char text[64] = "";
+      X509_NAME_get_text_by_NID(X509_get_subject_name(cert), NID_commonName, text, sizeof text);
+      X509_free(cert);
+      name = text;
+      return httplib::SSLVerifierResponse::NoDecisionMade;
+    });
+    CHECK(client.Get("/state"));
+    return name;
+  };
+  CHECK(shown() == "node");
+  served.tls.renew(false);
+  certificates.sh("cp elsewhere.crt node.crt");
+  served.tls.renew(false);
+  CHECK(shown() == "node");
+  certificates.sh("cp elsewhere.key node.key");
+  served.tls.renew(false);
+  CHECK(shown() == "elsewhere");
+}
+
+TEST_CASE("TLS: files that cannot be used are named") {
+  const Certificates certificates;
+  const Stderr_Log log(Log_Level::error);
+  const auto error_with = [&](const Config& config) {
+    return error_of([&] { const Tls tls(config, log); });
+  };
+  Config config = certificates.config("node");
+  config.tls_cert = "/nonexistent";
+  CHECK(error_with(config).find("tls_cert: ") == 0);
+  config = certificates.config("node");
+  config.tls_key = certificates.folder + "/stranger.key";
+  CHECK(error_with(config).find("tls_key: ") == 0);
+  certificates.sh("openssl ec -in node.key -aes128 -passout pass:x -out locked.key");
+  config.tls_key = certificates.folder + "/locked.key";
+  CHECK(error_with(config).find("passphrase") != std::string::npos);
+  config = certificates.config("node");
+  config.tls_ca = certificates.folder + "/node.key";
+  CHECK(error_with(config).find("tls_ca: ") == 0);
+  CHECK(error_of([] { parse_config("tls_cert = /x\n", "f"); }) ==
+        "f:1: tls_cert and tls_key go together: set tls_key too");
+  CHECK(error_of([] { parse_config("\ntls_ca = /x\n", "f"); }).find("f:2: tls_ca goes with") == 0);
 }
 
 TEST_CASE("a peer that misbehaves is no vote, in time and without harm") {
