@@ -826,7 +826,6 @@ class Threads {
     if (!start_thread(stack_, [this] { serve(); })) {
       throw std::system_error(EAGAIN, std::generic_category(), "no thread");
     }
-    threads_ = 1;
   }
   // Waits for the jobs.
   ~Threads() {
@@ -836,22 +835,23 @@ class Threads {
     ended_.wait(lock, [this] { return threads_ == 0; });
   }
 
-  // Runs `job` in a thread, soon; false: not before a job ends.
-  bool run(std::function<void()> job) {
+  // Runs `job` in a thread. Returns how many jobs now wait for another's end.
+  std::size_t run(std::function<void()> job) {
     const std::lock_guard lock(mutex_);
     jobs_.push_back(std::move(job));
-    bool soon = jobs_.size() <= idle_;
-    if (!soon && threads_ < most_ && start_thread(stack_, [this] { serve(); })) {
+    if (jobs_.size() > idle_ + starting_ && threads_ < most_ &&
+        start_thread(stack_, [this] { serve(); })) {
       ++threads_;
-      soon = true;
+      ++starting_;
     }
     changed_.notify_one();
-    return soon;
+    return jobs_.size() - std::min(jobs_.size(), idle_ + starting_);
   }
 
  private:
   void serve() {
     std::unique_lock lock(mutex_);
+    --starting_;
     for (;;) {
       ++idle_;
       changed_.wait_for(lock, 5s, [this] { return ending_ || !jobs_.empty(); });
@@ -877,7 +877,8 @@ class Threads {
   std::condition_variable changed_;
   std::condition_variable ended_;
   std::deque<std::function<void()>> jobs_;
-  std::size_t threads_ = 0;  // counts those that have not begun yet, too
+  std::size_t threads_ = 1;
+  std::size_t starting_ = 1;  // of those, not begun yet
   std::size_t idle_ = 0;
   bool ending_ = false;
 };
@@ -1356,7 +1357,10 @@ class Http_Server : private httplib::Server {
       } else if (!stopping_ && errno != EINTR && errno != EAGAIN && errno != ECONNABORTED) {
         // Out of file descriptors or memory: the next connection is worth more than an idle one.
         tell_exhausted(std::string("cannot take a connection: ") + std::strerror(errno));
-        evict();
+        {
+          const std::lock_guard lock(mutex_);
+          evict_one_of(nullptr);
+        }
         std::this_thread::sleep_for(5ms);
       }
     }
@@ -1423,17 +1427,17 @@ class Http_Server : private httplib::Server {
       }
       held = &held_.emplace_back(socket, from);
     }
-    if (!threads_->run([this, held] { serve(*held); }) && evict()) {
+    const std::size_t waiting = threads_->run([this, held] { serve(*held); });
+    // Each connection that was evicted gives its thread up in a moment.
+    const std::lock_guard lock(mutex_);
+    const auto leaving = static_cast<std::size_t>(
+        std::count_if(held_.begin(), held_.end(), [](const Held& other) { return other.evicted; }));
+    if (waiting > leaving && evict_one_of(nullptr)) {
       tell_exhausted("no thread for another connection");
     }
   }
 
-  // Ends the connection that has been waiting longest. Returns whether there was one.
-  bool evict() {
-    const std::lock_guard lock(mutex_);
-    return evict_one_of(nullptr);
-  }
-
+  // Ends the connection that has been waiting longest; false if there is none.
   // REQUIRES mutex_. `from`: of that address; null: of any.
   bool evict_one_of(const Source* from) {
     Held* longest = nullptr;
@@ -1461,14 +1465,14 @@ class Http_Server : private httplib::Server {
     {
       Connection connection(held.socket, tls_.context());
       const std::string from = log_.wants(Log_Level::debug) ? print(held.from) : "";
-      const auto next = [&] {
-        const auto now = std::chrono::steady_clock::now();
+      const auto begin = [&](Deadline now) {
         held.waiting_since = now;
         connection.set_deadline(now + request_time);
       };
-      next();
+      begin(held.waiting_since);
       bool last = !connection.handshake();
-      for (int left = requests_a_connection; !last && !stopping_; next()) {
+      for (int left = requests_a_connection; !last && !stopping_;
+           begin(std::chrono::steady_clock::now())) {
         last = --left == 0;
         const bool read = process_request(connection, from, 0, {}, 0, last, last, nullptr);
         // After what was no request, there is no telling where the next one begins.
