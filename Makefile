@@ -177,15 +177,20 @@ demo: primgr lab-deps ## show a failover on a real cluster; KEEP=1 leaves it up
 $(B)/bare: bench/bare.cpp Makefile $(FETCHED)
 	@echo '  CXX     $@'
 	@$(CXX) $(STD) $(WARNINGS) $(CXXFLAGS) $(LDFLAGS) $(INCLUDES) -o $@ $< >$(B)/link.log 2>&1 || { cat $(B)/link.log >&2; exit 1; }
+$(B)/hold $(B)/peers: $(B)/%: bench/%.cpp Makefile | $(B)/packages.stamp
+	@echo '  CXX     $@'
+	@$(CXX) $(STD) $(WARNINGS) $(CXXFLAGS) $(LDFLAGS) -o $@ $<
 
-bench: primgr $(B)/bare lab-deps ## measure primgr against a bare cpp-httplib handler
-	@PRIMGR='$(CURDIR)/primgr' BARE='$(CURDIR)/$(B)/bare' bench/bench
+PARTS        = http idle haproxy peers hold
+HOLD_SECONDS = 60
+bench: primgr $(B)/bare $(B)/hold $(B)/peers lab-deps ## measure primgr: PARTS="http idle haproxy peers hold" HOLD_SECONDS=60
+	@PRIMGR='$(CURDIR)/primgr' TOOLS='$(CURDIR)/$(B)' HOLD_SECONDS='$(HOLD_SECONDS)' bench/bench $(PARTS)
 
 format: ## reformat the sources
 	clang-format -i *.cpp *.hpp bench/*.cpp
 
 clean: ## remove what was built, but for the libraries
-	rm -f primgr $(B)/*.o $(B)/primgr* $(B)/tests* $(B)/bare
+	rm -f primgr $(B)/*.o $(B)/primgr* $(B)/tests* $(B)/bare $(B)/hold $(B)/peers
 
 distclean: ## remove everything that was built or fetched
 	rm -rf primgr $(B)
