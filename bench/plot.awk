@@ -1,0 +1,59 @@
+# plot.awk: results.md on standard input, a picture of its main figures as SVG on standard output.
+
+function cell(i,  text) { text = $i; gsub(/^ +| +$/, "", text); return text }
+function escaped(text) { gsub(/&/, "\\&amp;", text); gsub(/</, "\\&lt;", text); return text }
+function add(panel, label, value, group) {
+  if (value + 0 <= 0) return
+  n = ++size[panel]; labels[panel, n] = label; values[panel, n] = value + 0; groups[panel, n] = group
+}
+function write(x, y, text, more) { printf "<text x=\"%.1f\" y=\"%.1f\"%s>%s</text>\n", x, y, more, escaped(text) }
+function log10(v) { return log(v) / log(10) }
+
+# Bars to the right, on a scale from `low` (its logarithm, when above 0); `limit` is a line, if any.
+function panel(name, title, low, limit, limit_text,  i, top, most, width, at) {
+  if (!size[name]) return
+  write(20, y += 34, title, " class=\"title\"")
+  most = limit
+  for (i = 1; i <= size[name]; i++) if (values[name, i] > most) most = values[name, i]
+  top = y + 8
+  for (i = 1; i <= size[name]; i++) {
+    y += 22
+    width = low ? log10(values[name, i] / low) / log10(most / low) : values[name, i] / most
+    if (width < 0.003) width = 0.003
+    write(LEFT - 8, y + 5, labels[name, i], " text-anchor=\"end\"")
+    printf "<rect x=\"%d\" y=\"%.1f\" width=\"%.1f\" height=\"15\" class=\"%s\"/>\n", LEFT, y - 7, width * WIDTH, groups[name, i]
+    write(LEFT + width * WIDTH + 6, y + 5, values[name, i] >= 1000 ? sprintf("%d", values[name, i]) : values[name, i], "")
+  }
+  if (limit) {
+    at = LEFT + WIDTH * (low ? log10(limit / low) / log10(most / low) : limit / most)
+    printf "<line x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>\n", at, at, top, y + 12
+    write(at + 4, y + 24, limit_text, " class=\"limit\"")
+    y += 14
+  }
+  y += 12
+}
+
+BEGIN { FS = "|"; LEFT = 270; WIDTH = 400 }
+/^## / { split($0, word, " "); part = word[2] }
+part == "http" && NF == 8 && cell(4) ~ /^[0-9]/ {
+  add("http", cell(2) ", " cell(3), cell(4), cell(3) == "primgr" ? "ours" : "other")
+}
+part == "peers" && NF == 11 && cell(2) ~ /dead$/ {
+  split(cell(2), word, ",")
+  add("peers", word[1] " nodes, " cell(2 + 0) ": Primary", cell(3), "ours")
+  labels["peers", size["peers"]] = word[1] " nodes, half dead: Primary"
+  add("peers", word[1] " nodes, most dead: Unknown", cell(8), "other")
+}
+part == "hold" && NF == 12 && cell(3) ~ /^[0-9]/ {
+  add("hold", cell(2) (cell(4) + 0 ? " (" cell(4) " of " cell(3) " failed)" : ""), cell(6), cell(4) + 0 || cell(6) > 50 ? "bad" : "ours")
+}
+END {
+  print "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"780\" height=\"" 22 * (size["http"] + size["peers"] + size["hold"]) + 190 "\" font-family=\"sans-serif\" font-size=\"12\">"
+  print "<style>.title{font-size:14px;font-weight:bold}.ours{fill:#336791}.other{fill:#a9b8c6}.bad{fill:#b3402e}line{stroke:#b3402e;stroke-dasharray:4 3}.limit{fill:#b3402e}</style>"
+  print "<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>"
+  y = -4
+  panel("http", "GET /state, requests a second", 0, 0)
+  panel("peers", "From start to a certain answer, ms, while dead peers swallow what they are sent", 0, 1200, "peer_timeout + 200 ms")
+  panel("hold", "p99 of a check, ms (log scale), while one other address holds", 0.1, 50, "50 ms")
+  print "</svg>"
+}
