@@ -1,4 +1,4 @@
-# plot.awk: results.md on standard input, a picture of its main figures as SVG on standard output.
+# plot.awk: reads results.md, writes its main figures as SVG to standard output.
 
 function cell(i,  text) { text = $i; gsub(/^ +| +$/, "", text); return text }
 function escaped(text) { gsub(/&/, "\\&amp;", text); gsub(/</, "\\&lt;", text); return text }
@@ -27,28 +27,27 @@ function panel(name, title, low, limit, limit_text,  i, top, most, width, at) {
   if (limit) {
     at = LEFT + WIDTH * (low ? log10(limit / low) / log10(most / low) : limit / most)
     printf "<line x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>\n", at, at, top, y + 12
-    write(at + 4, y + 24, limit_text, " class=\"limit\"")
+    write(at + 4, y + 24, limit_text, " class=\"limit\" text-anchor=\"middle\"")
     y += 14
   }
   y += 12
 }
 
-BEGIN { FS = "|"; LEFT = 270; WIDTH = 400 }
+BEGIN { FS = "|"; LEFT = 330; WIDTH = 400 }
 /^## / { split($0, word, " "); part = word[2] }
 part == "http" && NF == 8 && cell(4) ~ /^[0-9]/ {
   add("http", cell(2) ", " cell(3), cell(4), cell(3) == "primgr" ? "ours" : "other")
 }
-part == "peers" && NF == 11 && cell(2) ~ /dead$/ {
+part == "peers" && NF == 11 && cell(2) ~ /^[0-9]+, / {
   split(cell(2), word, ",")
-  add("peers", word[1] " nodes, " cell(2 + 0) ": Primary", cell(3), "ours")
-  labels["peers", size["peers"]] = word[1] " nodes, half dead: Primary"
-  add("peers", word[1] " nodes, most dead: Unknown", cell(8), "other")
+  add("peers", word[1] " nodes," word[2] ": Primary", cell(3), cell(3) + 0 > 1200 ? "bad" : "ours")
+  add("peers", word[1] " nodes, " cell(7) " dead: Unknown", cell(8), cell(8) + 0 > 1200 ? "bad" : "other")
 }
 part == "hold" && NF == 12 && cell(3) ~ /^[0-9]/ {
   add("hold", cell(2) (cell(4) + 0 ? " (" cell(4) " of " cell(3) " failed)" : ""), cell(6), cell(4) + 0 || cell(6) > 50 ? "bad" : "ours")
 }
 END {
-  print "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"780\" height=\"" 22 * (size["http"] + size["peers"] + size["hold"]) + 190 "\" font-family=\"sans-serif\" font-size=\"12\">"
+  print "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"840\" height=\"" 22 * (size["http"] + size["peers"] + size["hold"]) + 190 "\" font-family=\"sans-serif\" font-size=\"12\">"
   print "<style>.title{font-size:14px;font-weight:bold}.ours{fill:#336791}.other{fill:#a9b8c6}.bad{fill:#b3402e}line{stroke:#b3402e;stroke-dasharray:4 3}.limit{fill:#b3402e}</style>"
   print "<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>"
   y = -4
