@@ -33,7 +33,7 @@ function panel(name, title, low, limit, limit_text,  i, top, most, width, at) {
   y += 12
 }
 
-BEGIN { FS = "|"; LEFT = 330; WIDTH = 400 }
+BEGIN { FS = "|"; LEFT = 350; WIDTH = 400 }
 /^## / { split($0, word, " "); part = word[2] }
 part == "http" && NF == 8 && cell(4) ~ /^[0-9]/ {
   add("http", cell(2) ", " cell(3), cell(4), cell(3) == "primgr" ? "ours" : "other")
@@ -47,7 +47,7 @@ part == "hold" && NF == 12 && cell(3) ~ /^[0-9]/ {
   add("hold", cell(2) (cell(4) + 0 ? " (" cell(4) " of " cell(3) " failed)" : ""), cell(6), cell(4) + 0 || cell(6) > 50 ? "bad" : "ours")
 }
 END {
-  print "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"840\" height=\"" 22 * (size["http"] + size["peers"] + size["hold"]) + 190 "\" font-family=\"sans-serif\" font-size=\"12\">"
+  print "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"860\" height=\"" 22 * (size["http"] + size["peers"] + size["hold"]) + 190 "\" font-family=\"sans-serif\" font-size=\"12\">"
   print "<style>.title{font-size:14px;font-weight:bold}.ours{fill:#336791}.other{fill:#a9b8c6}.bad{fill:#b3402e}line{stroke:#b3402e;stroke-dasharray:4 3}.limit{fill:#b3402e}</style>"
   print "<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>"
   y = -4
