@@ -173,67 +173,71 @@ Time vote_lifetime(Time vote_lease) {
   return vote_lease - vote_lease / 100;
 }
 
-Tally count_votes(const std::vector<Node>& voters, const Node& self, const Votes& votes,
-                  Time lifetime, Time now) {
-  Tally tally;
+std::vector<Time> count_votes(const std::vector<Node>& voters, const Node& self, const Votes& votes,
+                              Time lifetime, Time now) {
+  std::vector<Time> expiries;
   for (const Node& voter : voters) {
-    tally.told += (tally.told.empty() ? "" : ", ") + voter.name;
-    if (voter.id == self.id) tally.told += " (this node)";
+    const auto found = votes.find(voter.name);
+    if (found == votes.end()) continue;
+    const Vote& vote = found->second;
+    const Time expiry = vote.sent_at + lifetime;
+    if (vote.names.empty() || expiry <= now) continue;
+    if (names_equal(vote.names, self.name)) expiries.push_back(expiry);
+  }
+  return expiries;
+}
+
+std::string tell_votes(const std::vector<Node>& voters, const Node& self, const Votes& votes,
+                       Time lifetime, Time now) {
+  const std::size_t counted = count_votes(voters, self, votes, lifetime, now).size();
+  std::string told = std::to_string(counted) + " of " + std::to_string(voters.size()) + " votes, " +
+                     std::to_string(votes_needed(voters.size())) + " needed: ";
+  for (const Node& voter : voters) {
+    if (&voter != &voters.front()) told += ", ";
+    told += voter.name;
+    if (voter.id == self.id) told += " (this node)";
     const auto found = votes.find(voter.name);
     if (found == votes.end()) {
-      tally.told += ": not asked yet";
+      told += ": not asked yet";
       continue;
     }
     const Vote& vote = found->second;
-    const Time expiry = vote.sent_at + lifetime;
-    if (vote.names.empty() || expiry <= now) {
-      tally.told += ": " + (vote.why.empty() ? "vote expired" : vote.why);
-      continue;
+    if (vote.names.empty() || vote.sent_at + lifetime <= now) {
+      told += ": " + (vote.why.empty() ? "vote expired" : vote.why);
+    } else {
+      told += " names " + vote.names;
     }
-    tally.told += " names " + vote.names;
-    if (names_equal(vote.names, self.name)) tally.expiries.push_back(expiry);
   }
-  return tally;
+  return told;
 }
 
 Decision decide(const Facts& facts, const std::string& self_name, bool whole_cluster,
                 const Votes& votes, Time lifetime, Time now) {
-  if (!facts.reachable) return {State::down, Time::max(), facts.problem, {}};
-  if (facts.in_recovery) return {State::standby, Time::max(), "in recovery", {}};
+  if (!facts.reachable) return {State::down, Time::max(), facts.problem};
+  if (facts.in_recovery) return {State::standby, Time::max(), "in recovery"};
   if (!facts.nodes_known) {
-    return {State::unknown, Time::max(), "repmgr.nodes cannot be read: " + facts.problem, {}};
+    return {State::unknown, Time::max(), "repmgr.nodes cannot be read: " + facts.problem};
   }
   const Node* self = find_node(facts.nodes, self_name);
   if (!self) {
-    return {State::unknown,
-            Time::max(),
+    return {State::unknown, Time::max(),
             "repmgr.nodes does not list exactly one node named \"" + self_name +
-                "\": register it, or set node_name",
-            {}};
+                "\": register it, or set node_name"};
   }
   if (self->type == "witness") {
-    return {State::unknown, Time::max(), "a witness is never primary", {}};
+    return {State::unknown, Time::max(), "a witness is never primary"};
   }
 
   const std::vector<Node> voters = electorate(facts.nodes, *self, whole_cluster);
-  Tally tally = count_votes(voters, *self, votes, lifetime, now);
-  std::vector<Time>& expiries = tally.expiries;
+  std::vector<Time> expiries = count_votes(voters, *self, votes, lifetime, now);
   const std::size_t needed = votes_needed(voters.size());
-  Decision decision;
-  decision.votes = std::to_string(expiries.size()) + " of " + std::to_string(voters.size()) +
-                   " votes, " + std::to_string(needed) + " needed: " + tally.told;
-  if (check_consensus(expiries.size(), needed)) {
-    // It holds until so many have expired that the rest is no majority.
-    std::nth_element(expiries.begin(), expiries.begin() + static_cast<std::ptrdiff_t>(needed) - 1,
-                     expiries.end(), std::greater<>());
-    decision.state = State::primary;
-    decision.until = expiries[needed - 1];
-    decision.reason = "a majority votes for it";
-  } else {
-    decision.state = State::unknown;
-    decision.reason = "no majority votes for it";
+  if (!check_consensus(expiries.size(), needed)) {
+    return {State::unknown, Time::max(), "no majority votes for it"};
   }
-  return decision;
+  // It holds until so many have expired that the rest is no majority.
+  std::nth_element(expiries.begin(), expiries.begin() + static_cast<std::ptrdiff_t>(needed) - 1,
+                   expiries.end(), std::greater<>());
+  return {State::primary, expiries[needed - 1], "a majority votes for it"};
 }
 
 // ---- peers --------------------------------------------------------------------------------------
@@ -634,8 +638,7 @@ Decision Repmgr_Node::decision_at(Time now) const {
   if (!looked_ || state == cache_.decision.state) return cache_.decision;
   return {state, Time::max(),
           state == State::down ? "nothing was learnt for longer than cache_ttl"
-                               : "no majority votes for it: the votes expired",
-          cache_.decision.votes};
+                               : "no majority votes for it: the votes expired"};
 }
 
 void Repmgr_Node::learn(Facts facts) {
@@ -665,10 +668,6 @@ Time Repmgr_Node::refresh() {
       voters = electorate(nodes_, *node, settings_.consensus_cluster);
     }
   }
-  for (const Node& peer : others) {
-    ask(peer, &Peer::state, "/state", settings_.refresh_interval,
-        [](Peer& to, const Http_Reply& reply) { to.reported = http_node_reports_state(reply); });
-  }
   if (!self) {
     const std::lock_guard lock(mutex_);
     for (auto& [name, peer] : peers_) peer.vote.answered = false;
@@ -677,6 +676,10 @@ Time Repmgr_Node::refresh() {
     vote_for_itself(*self, all == 1);
     std::erase_if(voters, [&](const Node& node) { return node.id == self->id; });
     poll_other_nodes(voters, self->name, all);
+  }
+  for (const Node& peer : others) {
+    ask(peer, &Peer::state, "/state", settings_.refresh_interval,
+        [](Peer& to, const Http_Reply& reply) { to.reported = http_node_reports_state(reply); });
   }
   write_cache();
 
@@ -791,7 +794,7 @@ bool Repmgr_Node::poll_other_nodes(const std::vector<Node>& nodes_to_poll,
     if (!self) return false;
     const Time now = clock_();
     const auto votes_of = [&](const std::vector<Node>& voters) {
-      return count_votes(voters, *self, votes_, lifetime(), now).expiries.size();
+      return count_votes(voters, *self, votes_, lifetime(), now).size();
     };
     const std::size_t needed = votes_needed(num_in_consensus);
     // Once the outcome is certain either way, those who are still silent have a moment left: a
@@ -845,6 +848,7 @@ void Repmgr_Node::ask(const Node& peer, Question Peer::*kind, const std::string&
 // Decides anew, and logs the decision if it or its reason changed.
 void Repmgr_Node::write_cache() {
   Decision told;
+  std::string votes;
   {
     const std::lock_guard lock(mutex_);
     if (!looked_) return;
@@ -858,10 +862,18 @@ void Repmgr_Node::write_cache() {
     const std::string words = std::string(to_string(told.state)) + ": " + told.reason;
     if (words == logged_) return;
     logged_ = words;
+    votes = told_votes(now);
   }
   const bool well = told.state == State::primary || told.state == State::standby;
   log_(well ? Log_Level::info : Log_Level::warning,
-       "state " + logged_ + (told.votes.empty() ? "" : " (" + told.votes + ")"));
+       "state " + logged_ + (votes.empty() ? "" : " (" + votes + ")"));
+}
+
+std::string Repmgr_Node::told_votes(Time now) const {
+  const Node* self = candidate();
+  if (!self) return {};
+  return tell_votes(electorate(facts_.nodes, *self, settings_.consensus_cluster), *self, votes_,
+                    lifetime(), now);
 }
 
 // Whether each peer that this node would ask has answered or failed at least once.
@@ -887,6 +899,11 @@ State Repmgr_Node::get_state() const {
 Decision Repmgr_Node::get_decision() const {
   const std::lock_guard lock(mutex_);
   return decision_at(clock_());
+}
+
+std::string Repmgr_Node::get_votes() const {
+  const std::lock_guard lock(mutex_);
+  return told_votes(clock_());
 }
 
 std::optional<std::string> Repmgr_Node::get_primary() const {

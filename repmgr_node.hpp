@@ -86,7 +86,6 @@ struct Decision {
   State state = State::down;
   Time until = Time::max();  // from here on, a Primary is Unknown: too few votes are unexpired
   std::string reason;        // in words; the same words for the same cause
-  std::string votes;         // who votes for whom, where votes were counted
 };
 
 // ---- the rules: pure functions, without I/O -----------------------------------------------------
@@ -132,17 +131,15 @@ Ballot cast_vote(const Grant& last, std::string_view named, std::string_view can
 // rates.
 Time vote_lifetime(Time vote_lease);
 
-// The votes that count for a candidate.
-struct Tally {
-  std::vector<Time> expiries;  // one a vote
-  std::string told;            // what each voter says, in words
-};
+// The rule of the candidate: when each of the votes of `voters` for `self`, one of them, expires;
+// only those that count at `now`. A vote counts for `lifetime` from the moment its question was
+// sent, never from its arrival: the voter's promise began in between.
+std::vector<Time> count_votes(const std::vector<Node>& voters, const Node& self, const Votes& votes,
+                              Time lifetime, Time now);
 
-// The rule of the candidate: counts the votes of `voters` for `self`, one of them, at `now`. A vote
-// counts for `lifetime` from the moment its question was sent, never from its arrival: the voter's
-// promise began in between.
-Tally count_votes(const std::vector<Node>& voters, const Node& self, const Votes& votes,
-                  Time lifetime, Time now);
+// The same in words: how many votes count, and what each voter says.
+std::string tell_votes(const std::vector<Node>& voters, const Node& self, const Votes& votes,
+                       Time lifetime, Time now);
 
 // What the node `self_name` is, from what is known at `now` (section "States" of the README).
 Decision decide(const Facts& facts, const std::string& self_name, bool whole_cluster,
@@ -329,6 +326,8 @@ class Repmgr_Node {
   Real_Primary get_real_primary() const;
   // The decision behind get_state(), with its reason.
   Decision get_decision() const;
+  // Who votes for whom, in words; empty if this node is no candidate.
+  std::string get_votes() const;
 
   // Whether the state is as good as it gets: the first look is over and, if votes matter, they
   // suffice or every voter has answered or failed. `cluster`: the same for get_real_primary().
@@ -358,7 +357,7 @@ class Repmgr_Node {
   // What the handlers read: the decision, and when the look it rests on began.
   struct Cache {
     Time looked_at{};
-    Decision decision{State::down, Time::max(), "the database was not asked yet", {}};
+    Decision decision{State::down, Time::max(), "the database was not asked yet"};
   };
 
   // These REQUIRE that mutex_ is held.
@@ -368,6 +367,7 @@ class Repmgr_Node {
   Time lifetime() const;
   Time pause() const;
   Time grace() const;
+  std::string told_votes(Time now) const;
 
   bool all_answered(Question Peer::*kind) const;
 

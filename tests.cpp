@@ -249,7 +249,8 @@ TEST_CASE("decide: a majority of all registered nodes, not of those that answer"
   const Decision decision = decide(facts, "n1", false, votes, 3s, 10s);
   CHECK(decision.state == State::primary);
   CHECK(decision.until == 12s);  // the third vote is the first to expire
-  CHECK(decision.votes.starts_with("3 of 5 votes, 3 needed"));
+  const Node& n1 = facts.nodes[0];
+  CHECK(tell_votes(facts.nodes, n1, votes, 3s, 10s).starts_with("3 of 5 votes, 3 needed: n1 (t"));
   CHECK(decide(facts, "n1", false, votes, 3s, 12s).state == State::unknown);
   votes["n4"] = {10s, "n1", ""};  // one to spare: the oldest does not matter
   CHECK(decide(facts, "n1", false, votes, 3s, 10s).until == 13s);
@@ -407,8 +408,7 @@ TEST_CASE("a vote lasts out its time also when the voter's database goes down") 
   CHECK(world.node.get_state() == State::primary);
   world.pass(1970ms);
   CHECK(world.node.get_state() == State::unknown);
-  CHECK(world.node.get_decision().votes.find("n2: names none, its state is Down") !=
-        std::string::npos);
+  CHECK(world.node.get_votes().find("n2: names none, its state is Down") != std::string::npos);
 }
 
 TEST_CASE("one question of a kind to a peer is under way at most") {
@@ -484,7 +484,7 @@ TEST_CASE("a node that is unregistered is forgotten") {
   REQUIRE(world.node.get_state() == State::primary);
   world.look(make_facts(make_site(1)));
   CHECK(world.node.get_state() == State::primary);
-  CHECK(world.node.get_decision().votes.starts_with("1 of 1"));
+  CHECK(world.node.get_votes().starts_with("1 of 1"));
 }
 
 TEST_CASE(
@@ -1609,7 +1609,7 @@ class Simulation {
     if (!leader()) {
       what_ = "n" + std::to_string(leader_ + 1) + " is not Primary " +
               std::to_string(settle_bound()) +
-              " s after the last fault: " + hosts_[leader_].node->get_decision().votes;
+              " s after the last fault: " + hosts_[leader_].node->get_votes();
       return false;
     }
     return true;
