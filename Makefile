@@ -33,7 +33,7 @@ OPENSSL  = $$(pkg-config --static --libs openssl)
 FETCHED  = $(B)/httplib/httplib.h $(B)/libpq/.built
 
 .DELETE_ON_ERROR:
-.PHONY: all help packages check simulate faults sanitize sanitize-lab demo bench lab-deps format clean distclean
+.PHONY: all help packages check simulate faults fuzz sanitize sanitize-lab demo bench lab-deps format clean distclean
 
 all: primgr ## build ./primgr, statically linked, with all it needs fetched on the way
 
@@ -162,6 +162,22 @@ FAULT_SEED = 1
 faults: primgr $(B)/tests lab-deps ## random faults on a real cluster: FAULTS=100 NODES=3 QUIET=60 FAULT_SEED=1
 	FAULTS=$(FAULTS) NODES=$(NODES) QUIET=$(QUIET) FAULT_SEED=$(FAULT_SEED) $(B)/tests --test-case='faults*'
 
+# clang's libFuzzer; its findings and its growing corpus stay below build/.
+SECONDS = 60
+FUZZERS = config reply grants http
+$(B)/fuzz: fuzz/fuzz.cpp $(SOURCES) Makefile $(FETCHED)
+	@$(call install,clang $$(apt-cache depends clang 2>/dev/null | sed -n 's/.*Depends: clang-\([0-9]*\)$$/libclang-rt-\1-dev/p'))
+	@echo '  CXX     $@'
+	@clang++ $(STD) -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all $(INCLUDES) -o $@ $< repmgr_node.cpp $(LIBPQ) -lssl -lcrypto
+fuzz: $(B)/fuzz ## fuzz what reads bytes from outside, each for so long: SECONDS=60
+	@for target in $(FUZZERS); do \
+	  mkdir -p $(B)/corpus/$$target; echo "  FUZZ    $$target"; \
+	  FUZZ_TARGET=$$target $(B)/fuzz -max_total_time=$(SECONDS) -max_len=8192 -timeout=10 -print_final_stats=1 \
+	    -artifact_prefix=$(B)/finding-$$target- $(B)/corpus/$$target fuzz/corpus/$$target >$(B)/fuzz-$$target.log 2>&1 \
+	    || { tail -n 40 $(B)/fuzz-$$target.log; exit 1; }; \
+	  grep -E 'number_of_executed_units' $(B)/fuzz-$$target.log; \
+	done
+
 sanitize: $(B)/tests-asan $(B)/tests-tsan ## run the tests that need no cluster under the sanitizers
 	SIM_SEEDS=200 $(B)/tests-asan --test-suite-exclude=lab --test-case-exclude='each rule*'
 	SIM_SEEDS=200 $(B)/tests-tsan --test-suite-exclude=lab --test-case-exclude='each rule*'
@@ -187,7 +203,7 @@ bench: primgr $(B)/bare $(B)/hold $(B)/peers lab-deps ## measure primgr: PARTS="
 	@PRIMGR='$(CURDIR)/primgr' TOOLS='$(CURDIR)/$(B)' HOLD_SECONDS='$(HOLD_SECONDS)' bench/bench $(PARTS)
 
 format: ## reformat the sources
-	clang-format -i *.cpp *.hpp bench/*.cpp
+	clang-format -i *.cpp *.hpp bench/*.cpp fuzz/*.cpp
 
 clean: ## remove what was built, but for the libraries
 	rm -f primgr $(B)/*.o $(B)/primgr* $(B)/tests* $(B)/bare $(B)/hold $(B)/peers

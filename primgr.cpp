@@ -508,7 +508,8 @@ std::string print_config(const Config& config) {
   };
   for (const Config_Key& key : config_keys) {
     const std::string value = key.print(config);
-    if (!value.empty()) line(key.name, value);
+    // An empty conninfo means libpq's defaults, not ours.
+    if (!value.empty() || key.name == std::string_view("conninfo")) line(key.name, value);
   }
   for (const auto& [name, address] : config.peers) line("peer." + name, print_address(address));
   return text;
@@ -1317,7 +1318,8 @@ class Http_Server : private httplib::Server {
     set_socket_options(
         [](socket_t socket) { httplib::set_socket_opt(socket, SOL_SOCKET, SO_REUSEADDR, 1); });
     set_default_headers({{"Cache-Control", "no-store"}});
-    set_keep_alive_timeout(request_time.count());
+    set_keep_alive_timeout(request_time.count());  // it says so in its answers
+    set_keep_alive_max_count(requests_a_connection);
     set_pre_routing_handler([this](const httplib::Request& request, httplib::Response& to) {
       handle(request, to);
       return HandlerResponse::Handled;

@@ -1,0 +1,123 @@
+// Coverage-guided fuzzing (libFuzzer) of what reads bytes from outside. `make fuzz SECONDS=600`
+// runs each target on its folder of fuzz/corpus; FUZZ_TARGET says which. A finding is a crash, a
+// sanitizer's report, or an answer that breaks the rules checked here.
+
+#define PRIMGR_NO_MAIN
+#include "../primgr.cpp"
+
+namespace {
+
+using namespace primgr;
+
+void require(bool held, const char* what) {
+  if (held) return;
+  std::fprintf(stderr, "fuzz: broken: %s\n", what);
+  std::abort();
+}
+
+// What a configuration is read as can be printed, and read back as the same.
+void config(const std::string& text) {
+  Config read;
+  try {
+    read = parse_config(text, "f");
+  } catch (const Config_Error& error) {
+    require(std::string(error.what()).starts_with("f:"), "an error names file and line");
+    return;
+  }
+  const std::string printed = print_config(read);
+  try {
+    require(print_config(parse_config(printed, "printed")) == printed, "printed is read the same");
+  } catch (const Config_Error&) {
+    require(false, "what is printed can be read");
+  }
+}
+
+void reply(const std::string& bytes) {
+  static constexpr int statuses[] = {0, 200, 202, 503, 509, 302};
+  if (bytes.empty()) return;
+  const int status = statuses[static_cast<unsigned char>(bytes[0]) % std::size(statuses)];
+  const Http_Reply told{status, bytes.substr(1), "", {}};
+  std::string why;
+  const auto named = http_node_reports_primary(told, why);
+  require(!named || (status == 200 && !named->empty()), "only 200 names a primary");
+  require(named.has_value() == why.empty() || status == 0, "no name has a reason");
+  require(http_node_reports_state(told) != State::primary || status == 200, "only 200 is Primary");
+}
+
+void grants(const std::string& text) {
+  const auto grant = Grant_File::parse(text, "boot", 1h);
+  if (!grant) return;
+  require(grant->until <= 1h + 2min, "no promise is longer than any lease");
+  const auto again = Grant_File::parse(Grant_File::print(*grant, "boot"), "boot", 1h);
+  require(again && again->to == grant->to && again->until == grant->until, "read back the same");
+}
+
+// The shipped server on a socket, its node a standby of three.
+void http(const std::string& bytes) {
+  struct Served {
+    Served() {
+      Facts facts;
+      facts.reachable = facts.in_recovery = facts.nodes_known = true;
+      facts.asked_at = boottime() + 24h;
+      for (const char* name : {"n1", "n2", "n3"}) {
+        facts.nodes.push_back({1 + static_cast<int>(facts.nodes.size()), name, "default",
+                               facts.nodes.empty() ? "primary" : "standby", true, "127.0.0.1"});
+      }
+      node.learn(std::move(facts));
+      node.refresh();
+      port = server.bind_to_any_port("127.0.0.1");
+      std::thread([this] { server.run(); }).detach();
+    }
+    static Node_Settings settings() {
+      Node_Settings made;
+      made.node_name = "n2";
+      return made;
+    }
+    Config config;
+    Stderr_Log log{Log_Level::error};
+    Tls tls{config, log};
+    Repmgr_Node node{settings(),
+                     [](const Node&, const std::string&, Time,
+                        std::function<void(Http_Reply)> done) { done({}); },
+                     nullptr, boottime, [](Log_Level, const std::string&) {}};
+    Http_Server server{config, node, tls, log};
+    int port = 0;
+  };
+  static Served& served = *new Served;
+
+  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in to{};
+  to.sin_family = AF_INET;
+  to.sin_port = htons(static_cast<std::uint16_t>(served.port));
+  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  // No TIME_WAIT: a run makes more connections than there are ports.
+  const linger at_once{1, 0};
+  setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+  require(connect(fd, reinterpret_cast<sockaddr*>(&to), sizeof to) == 0, "the server is there");
+  [[maybe_unused]] const auto sent = send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+  shutdown(fd, SHUT_WR);
+  std::string answer;
+  char buffer[4096];
+  for (ssize_t n; (n = recv(fd, buffer, sizeof buffer, 0)) > 0;) {
+    answer.append(buffer, static_cast<std::size_t>(n));
+  }
+  close(fd);
+  require(answer.empty() || answer.starts_with("HTTP/1.1 "), "an answer is HTTP");
+  require(answer.find("\"Primary\"}") == answer.npos, "a standby never says it is Primary");
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  static const std::map<std::string, void (*)(const std::string&)> targets = {
+      {"config", config}, {"reply", reply}, {"grants", grants}, {"http", http}};
+  static const auto target = [] {
+    const char* name = getenv("FUZZ_TARGET");
+    const auto found = targets.find(name ? name : "");
+    require(found != targets.end(), "FUZZ_TARGET is config, reply, grants or http");
+    signal(SIGPIPE, SIG_IGN);
+    return found->second;
+  }();
+  target(std::string(reinterpret_cast<const char*>(data), size));
+  return 0;
+}
