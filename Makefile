@@ -33,7 +33,7 @@ OPENSSL  = $$(pkg-config --static --libs openssl)
 FETCHED  = $(B)/httplib/httplib.h $(B)/libpq/.built
 
 .DELETE_ON_ERROR:
-.PHONY: all help packages check simulate faults fuzz sanitize sanitize-lab demo bench lab-deps format clean distclean
+.PHONY: all help packages install uninstall check-deploy check simulate faults fuzz sanitize sanitize-lab demo bench lab-deps format clean distclean
 
 all: primgr ## build ./primgr, statically linked, with all it needs fetched on the way
 
@@ -119,6 +119,40 @@ endif
 	  cp "$$src"/src/interfaces/libpq/libpq-fe.h "$$src"/src/include/postgres_ext.h ../include/; \
 	  } >../build.log 2>&1 || { tail -n 5 ../build.log >&2; echo "primgr: cannot build libpq (whole output in $(B)/libpq/build.log)" >&2; exit 1; }
 	@touch $@
+
+# ---- installing ---------------------------------------------------------------------------------
+
+PREFIX  = /usr/local
+# Below DESTDIR and PREFIX; uninstall removes these, and nothing else. /etc/primgr.conf is yours.
+DOC     = share/doc/primgr
+INSTALLED = bin/primgr lib/systemd/system/primgr.service share/man/man8/primgr.8 \
+            share/bash-completion/completions/primgr $(DOC)/primgr.conf.example $(DOC)/haproxy.cfg $(DOC)/primgr.sql
+
+install: primgr ## install below PREFIX=/usr/local, for packagers below DESTDIR
+	@install -d $(sort $(dir $(addprefix $(DESTDIR)$(PREFIX)/,$(INSTALLED))))
+	@cd '$(DESTDIR)$(PREFIX)' && { \
+	  install -m 755 '$(CURDIR)/primgr' bin/primgr; \
+	  install -m 644 '$(CURDIR)/deploy/primgr.8' share/man/man8/; \
+	  install -m 644 '$(CURDIR)/deploy/primgr.bash' share/bash-completion/completions/primgr; \
+	  install -m 644 '$(CURDIR)/primgr.conf.example' '$(CURDIR)/deploy/haproxy.cfg' '$(CURDIR)/deploy/primgr.sql' $(DOC)/; \
+	  sed 's|/usr/local/bin/primgr|$(PREFIX)/bin/primgr|' '$(CURDIR)/deploy/primgr.service' >lib/systemd/system/primgr.service; \
+	  chmod 644 lib/systemd/system/primgr.service; }
+
+uninstall: ## remove what install put there
+	@rm -f $(addprefix $(DESTDIR)$(PREFIX)/,$(INSTALLED))
+	@rmdir '$(DESTDIR)$(PREFIX)/$(DOC)' 2>/dev/null || true
+
+# What an operator copies: units and the man page are without faults, and uninstall undoes install.
+check-deploy: primgr
+	@$(call install,systemd man-db)
+	@rm -rf $(B)/staged && $(MAKE) -s install DESTDIR=$(CURDIR)/$(B)/staged PREFIX=/usr
+	@sed 's|/usr/bin/primgr|$(CURDIR)/primgr|' $(B)/staged/usr/lib/systemd/system/primgr.service >$(B)/primgr.service
+	@MANPATH=$(CURDIR)/$(B)/staged/usr/share/man systemd-analyze verify $(B)/primgr.service 2>&1 | { ! grep primgr.service: ; }
+	@systemd-analyze security --no-pager --offline=true --threshold=15 deploy/primgr.service >$(B)/security.log || { tail -n 1 $(B)/security.log; exit 1; }
+	@man --warnings -E UTF-8 -l -Tutf8 -Z deploy/primgr.8 2>&1 >/dev/null | { ! grep . ; }
+	@bash -n deploy/primgr.bash
+	@$(MAKE) -s uninstall DESTDIR=$(CURDIR)/$(B)/staged PREFIX=/usr
+	@left=$$(find $(B)/staged -type f) && [ -z "$$left" ] || { echo "uninstall left $$left" >&2; exit 1; }
 
 # ---- tests --------------------------------------------------------------------------------------
 

@@ -1,0 +1,19 @@
+# shellcheck shell=bash
+# bash completion for primgr(8)
+
+_primgr() {
+  local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} words
+  case $before in
+    -c | --config)
+      compopt -o filenames
+      mapfile -t COMPREPLY < <(compgen -f -- "$word")
+      return
+      ;;
+    -l | --listen) return ;;
+    -L | --log-level) words='error warning info debug' ;;
+    -1 | --once) words='state primary real-primary --json --config --log-level' ;;
+    *) words='--config --listen --log-level --once --json --check-config --version --help' ;;
+  esac
+  mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
+}
+complete -F _primgr primgr
