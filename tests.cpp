@@ -2004,9 +2004,12 @@ std::string quoted(const std::string& text) {
 }
 
 // The program under test, as a word for the shell.
-std::string program() {
+std::string program_path() {
   const char* path = getenv("PRIMGR");
-  return quoted(std::filesystem::absolute(path ? path : "primgr").string());
+  return std::filesystem::absolute(path ? path : "primgr").string();
+}
+std::string program() {
+  return quoted(program_path());
 }
 
 // Whether that is the shipped program, whose memory and time mean something, not a sanitizer's.
@@ -2709,6 +2712,48 @@ TEST_CASE("lab: --once in a shell script, with and without a daemon; signals") {
   const std::string bad = once("n2", "");
   CHECK(bad.find("unknown key \"frob\"") != std::string::npos);
   CHECK(bad.ends_with(" 78"));
+}
+
+TEST_CASE("lab: systemd is told that primgr is ready, alive, and ending") {
+  if (!lab_possible("systemd")) return;
+  char folder[] = "/tmp/primgr-notify-XXXXXX";
+  REQUIRE(mkdtemp(folder));
+  const std::string path = std::string(folder) + "/socket", conf = std::string(folder) + "/conf";
+  std::ofstream(conf) << "listen = 127.0.0.1:5999\nconninfo = host=/nonexistent\n";
+  const int fd = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, sizeof address.sun_path - 1);
+  REQUIRE(::bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
+  const auto told = [&] {
+    char text[64] = "";
+    pollfd ready{fd, POLLIN, 0};
+    if (::poll(&ready, 1, 20'000) > 0) [[maybe_unused]]
+      const auto n = ::recv(fd, text, sizeof text - 1, 0);
+    return std::string(text);
+  };
+  const std::string binary = program_path();
+  const pid_t pid = fork();
+  if (pid == 0) {
+    setenv("NOTIFY_SOCKET", path.c_str(), 1);
+    unshare(CLONE_NEWNET);  // the port may be another's
+    std::system("ip link set lo up");
+    execl(binary.c_str(), "primgr", "--config", conf.c_str(), "--log-level", "error", nullptr);
+    _exit(127);
+  }
+  CHECK(told() == "READY=1");
+  CHECK(told() == "WATCHDOG=1");
+  kill(pid, SIGTERM);
+  std::string last;
+  while ((last = told()) == "WATCHDOG=1") {
+  }
+  CHECK(last == "STOPPING=1");
+  int status = 0;
+  waitpid(pid, &status, 0);
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 0);
+  ::close(fd);
+  std::filesystem::remove_all(folder);
 }
 
 TEST_CASE("lab: over TLS a failover goes as without, and who has no certificate learns nothing") {
