@@ -129,30 +129,35 @@ INSTALLED = bin/primgr lib/systemd/system/primgr.service share/man/man8/primgr.8
             share/bash-completion/completions/primgr $(DOC)/primgr.conf.example $(DOC)/haproxy.cfg $(DOC)/primgr.sql
 
 install: primgr ## install below PREFIX=/usr/local, for packagers below DESTDIR
-	@install -d $(sort $(dir $(addprefix $(DESTDIR)$(PREFIX)/,$(INSTALLED))))
-	@cd '$(DESTDIR)$(PREFIX)' && { \
-	  install -m 755 '$(CURDIR)/primgr' bin/primgr; \
-	  install -m 644 '$(CURDIR)/deploy/primgr.8' share/man/man8/; \
-	  install -m 644 '$(CURDIR)/deploy/primgr.bash' share/bash-completion/completions/primgr; \
-	  install -m 644 '$(CURDIR)/primgr.conf.example' '$(CURDIR)/deploy/haproxy.cfg' '$(CURDIR)/deploy/primgr.sql' $(DOC)/; \
-	  sed 's|/usr/local/bin/primgr|$(PREFIX)/bin/primgr|' '$(CURDIR)/deploy/primgr.service' >lib/systemd/system/primgr.service; \
-	  chmod 644 lib/systemd/system/primgr.service; }
+	@install -d '$(DESTDIR)$(PREFIX)' && cd '$(DESTDIR)$(PREFIX)' && install -d $(sort $(dir $(INSTALLED))) && \
+	install -m 755 '$(CURDIR)/primgr' bin/ && \
+	install -m 644 '$(CURDIR)/deploy/primgr.8' share/man/man8/ && \
+	install -m 644 '$(CURDIR)/deploy/primgr.bash' share/bash-completion/completions/primgr && \
+	install -m 644 '$(CURDIR)/primgr.conf.example' '$(CURDIR)/deploy/haproxy.cfg' '$(CURDIR)/deploy/primgr.sql' $(DOC)/ && \
+	sed 's|/usr/local/bin/primgr|$(PREFIX)/bin/primgr|' '$(CURDIR)/deploy/primgr.service' >lib/systemd/system/primgr.service && \
+	chmod 644 lib/systemd/system/primgr.service
 
 uninstall: ## remove what install put there
-	@rm -f $(addprefix $(DESTDIR)$(PREFIX)/,$(INSTALLED))
-	@rmdir '$(DESTDIR)$(PREFIX)/$(DOC)' 2>/dev/null || true
+	@[ ! -d '$(DESTDIR)$(PREFIX)' ] || { cd '$(DESTDIR)$(PREFIX)' && rm -f $(INSTALLED) && \
+	if [ -d $(DOC) ]; then rmdir --ignore-fail-on-non-empty $(DOC); fi; }
 
-# What an operator copies: units and the man page are without faults, and uninstall undoes install.
-check-deploy: primgr
-	@$(call install,systemd man-db)
-	@rm -rf $(B)/staged && $(MAKE) -s install DESTDIR=$(CURDIR)/$(B)/staged PREFIX=/usr
-	@sed 's|/usr/bin/primgr|$(CURDIR)/primgr|' $(B)/staged/usr/lib/systemd/system/primgr.service >$(B)/primgr.service
-	@MANPATH=$(CURDIR)/$(B)/staged/usr/share/man systemd-analyze verify $(B)/primgr.service 2>&1 | { ! grep primgr.service: ; }
+# What an operator copies: the unit (procps: its kill) and the man page are without faults, and
+# uninstall undoes install, but for what was there before: the folder with a space has a file of its own.
+STAGED = $(CURDIR)/$(B)/staged here
+check-deploy: primgr ## check the unit, its sandbox, the man page, the completion, install and uninstall
+	@$(call install,systemd man-db procps)
+	@rm -rf '$(STAGED)' && mkdir -p '$(STAGED)/usr/bin' && touch '$(STAGED)/usr/bin/other'
+	@$(MAKE) -s install DESTDIR='$(STAGED)' PREFIX=/usr
+	@cd '$(STAGED)/usr' && for f in $(INSTALLED); do [ -s "$$f" ] || { echo "install left out $$f" >&2; exit 1; }; done
+	@grep -qx ExecStart=/usr/bin/primgr '$(STAGED)/usr/lib/systemd/system/primgr.service'
+	@sed 's|/usr/bin/primgr|$(CURDIR)/primgr|' '$(STAGED)/usr/lib/systemd/system/primgr.service' >$(B)/primgr.service
+	@MANPATH='$(STAGED)/usr/share/man' systemd-analyze verify $(B)/primgr.service 2>&1 | { ! grep primgr.service: ; }
 	@systemd-analyze security --no-pager --offline=true --threshold=15 deploy/primgr.service >$(B)/security.log || { tail -n 1 $(B)/security.log; exit 1; }
 	@man --warnings -E UTF-8 -l -Tutf8 -Z deploy/primgr.8 2>&1 >/dev/null | { ! grep . ; }
 	@bash -n deploy/primgr.bash
-	@$(MAKE) -s uninstall DESTDIR=$(CURDIR)/$(B)/staged PREFIX=/usr
-	@left=$$(find $(B)/staged -type f) && [ -z "$$left" ] || { echo "uninstall left $$left" >&2; exit 1; }
+	@$(MAKE) -s uninstall DESTDIR='$(STAGED)' PREFIX=/usr
+	@left=$$(cd '$(STAGED)' && find . ! -type d -o -path '*/$(DOC)') && [ "$$left" = ./usr/bin/other ] || \
+	  { echo "uninstall is to leave ./usr/bin/other alone, and left: $$left" >&2; exit 1; }
 
 # ---- tests --------------------------------------------------------------------------------------
 
