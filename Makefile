@@ -38,7 +38,7 @@ FETCHED  = $(B)/httplib/httplib.h $(B)/libpq/.built
 all: primgr ## build ./primgr, statically linked, with all it needs fetched on the way
 
 help: ## list the targets
-	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 # ld warns that a static glibc would load NSS modules; primgr.cpp sees to it that it does not.
 primgr: $(B)/primgr.o $(B)/repmgr_node.o
