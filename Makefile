@@ -20,31 +20,63 @@ POSTGRESQL_DIR =
 PACKAGES       = g++ pkg-config libssl-dev zlib1g-dev libzstd-dev nlohmann-json3-dev doctest-dev \
                  bison flex perl dpkg-dev ca-certificates debian-archive-keyring
 
-CXX      = g++
+# What to build for, in Debian's words. Another than this machine's is cross-built: make arm64.
+MACHINE := $(shell dpkg --print-architecture 2>/dev/null)
+ARCH     = $(MACHINE)
+
+# $(TOP) has the sources that are fetched, $(B) all that is built for ARCH, $(BIN) is the program.
+TOP      = build
+ifeq ($(ARCH),$(MACHINE))
+B        = $(TOP)
+BIN      = primgr
+OPENSSL  = $$(pkg-config --static --libs openssl)
+# Not linked statically, so that the sanitizers can work.
+TEST_LIBS = -lssl -lcrypto
+else ifeq ($(ARCH),arm64)
+B        = $(TOP)/arm64
+BIN      = $(TOP)/primgr-arm64
+TRIPLE   = aarch64-linux-gnu
+EMULATOR = qemu-aarch64
+PACKAGES += g++-$(TRIPLE)
+# Debian's own libraries for ARCH, unpacked: the machine's package system does not learn of them.
+SYSROOT  = $(CURDIR)/$(B)/sysroot
+SYSROOT_PACKAGES = libssl-dev zlib1g-dev libzstd-dev
+SYSROOT_INCLUDES = -isystem $(SYSROOT)/usr/include -isystem $(SYSROOT)/usr/include/$(TRIPLE)
+OPENSSL  = $$(PKG_CONFIG_SYSROOT_DIR=$(SYSROOT) PKG_CONFIG_LIBDIR=$(SYSROOT)/usr/lib/$(TRIPLE)/pkgconfig pkg-config --static --libs openssl)
+TEST_LIBS = $(LDFLAGS) $(OPENSSL)
+LIBPQ_CONFIGURE = --host=$(TRIPLE) CPPFLAGS="$(SYSROOT_INCLUDES)" LDFLAGS=-L$(SYSROOT)/usr/lib/$(TRIPLE) LIBS="$(OPENSSL)"
+else
+$(error ARCH=$(ARCH): only $(MACHINE) and arm64 can be built here)
+endif
+
+CXX      = $(TRIPLE:=-)g++
+STRIP    = $(TRIPLE:=-)strip
 WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror
 CXXFLAGS = -O2 -g -ffunction-sections -fdata-sections -fstack-protector-strong -D_FORTIFY_SOURCE=2
 LDFLAGS  = -static -Wl,--gc-sections
 
-B        = build
 STD      = -std=c++20 -pthread -DPRIMGR_VERSION='"$(VERSION)"'
-INCLUDES = -isystem $(B)/httplib -isystem $(B)/libpq/include
+INCLUDES = -isystem $(TOP)/httplib -isystem $(B)/libpq/include $(SYSROOT_INCLUDES)
 LIBPQ    = $(addprefix $(B)/libpq/lib/,libpq.a libpgcommon_shlib.a libpgport_shlib.a)
-OPENSSL  = $$(pkg-config --static --libs openssl)
-FETCHED  = $(B)/httplib/httplib.h $(B)/libpq/.built
+FETCHED  = $(TOP)/httplib/httplib.h $(B)/libpq/.built
 
 .DELETE_ON_ERROR:
-.PHONY: all help packages install uninstall check-deploy check simulate faults fuzz sanitize sanitize-lab demo bench lab-deps format clean distclean
+.PHONY: all arm64 help packages install uninstall deb rpm check-packages check-deploy check check-alone check-arm64 \
+        simulate faults fuzz sanitize sanitize-lab demo bench lab-deps format clean distclean
 
-all: primgr ## build ./primgr, statically linked, with all it needs fetched on the way
+all: $(BIN) ## build ./primgr, statically linked, with all it needs fetched on the way
 
 help: ## list the targets
-	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 # ld warns that a static glibc would load NSS modules; primgr.cpp sees to it that it does not.
-primgr: $(B)/primgr.o $(B)/repmgr_node.o
+$(BIN): $(B)/primgr.o $(B)/repmgr_node.o
 	@echo '  LINK    $@'
-	@$(CXX) $(CXXFLAGS) -pthread $(LDFLAGS) -o $(B)/$@ $^ $(LIBPQ) $(OPENSSL) >$(B)/link.log 2>&1 || { cat $(B)/link.log >&2; exit 1; }
-	@strip -o $@ $(B)/$@
+	@$(CXX) $(CXXFLAGS) -pthread $(LDFLAGS) -o $(B)/primgr $^ $(LIBPQ) $(OPENSSL) >$(B)/link.log 2>&1 || { cat $(B)/link.log >&2; exit 1; }
+	@$(STRIP) -o $@ $(B)/primgr
+
+arm64: ## cross-build build/primgr-arm64
+	@$(MAKE) ARCH=arm64 all
 
 $(B)/%.o: %.cpp repmgr_node.hpp Makefile $(FETCHED)
 	@echo '  CXX     $<'
@@ -75,50 +107,75 @@ $(B)/packages.stamp: Makefile
 	@$(call install,$(PACKAGES))
 	@touch $@
 
+# $(call apt,folder): apt-get with a sources.list and state of its own in that folder.
+apt = apt-get -q -o Dir::Etc::sourcelist=$(CURDIR)/$(1)/sources.list -o Dir::Etc::sourceparts=- \
+      -o Dir::State::Lists=$(CURDIR)/$(1)/lists -o Dir::Cache=$(CURDIR)/$(1)/cache \
+      -o APT::Sandbox::User=root -o APT::Update::Error-Mode=any -o Acquire::Retries=3 -o Acquire::http::Timeout=30
 # $(call fetch,source package): leaves its unpacked tree in build/src/<source package>.
-APT = apt-get -q -o Dir::Etc::sourcelist=$(CURDIR)/$(B)/apt/sources.list -o Dir::Etc::sourceparts=- \
-      -o Dir::State::Lists=$(CURDIR)/$(B)/apt/lists -o Dir::Cache=$(CURDIR)/$(B)/apt/cache \
-      -o APT::Sandbox::User=root -o Acquire::Retries=3 -o Acquire::http::Timeout=30
 define fetch
-mkdir -p $(B)/apt/lists/partial $(B)/apt/cache $(B)/src; \
-echo 'deb-src [signed-by=$(DEBIAN_KEYRING)] $(DEBIAN_MIRROR) $(DEBIAN_SUITE) main' >$(B)/apt/sources.list; \
-{ $(APT) -o APT::Update::Error-Mode=any update && \
-  cd $(B)/apt && rm -f $(1)_*.dsc && $(APT) source --download-only --only-source $(1) && \
-  rm -rf ../src/$(1) && dpkg-source --no-check -x $(1)_*.dsc ../src/$(1); } >$(B)/apt/$(1).log 2>&1 || { \
-  grep '^[EW]:' $(B)/apt/$(1).log | head -n 3 >&2; \
-  echo "primgr: cannot fetch the source of $(1) from $(DEBIAN_MIRROR) $(DEBIAN_SUITE) (whole output in $(B)/apt/$(1).log);" \
+mkdir -p $(TOP)/apt/lists/partial $(TOP)/apt/cache $(TOP)/src; \
+echo 'deb-src [signed-by=$(DEBIAN_KEYRING)] $(DEBIAN_MIRROR) $(DEBIAN_SUITE) main' >$(TOP)/apt/sources.list; \
+{ $(call apt,$(TOP)/apt) update && \
+  cd $(TOP)/apt && rm -f $(1)_*.dsc && $(call apt,$(TOP)/apt) source --download-only --only-source $(1) && \
+  rm -rf ../src/$(1) && dpkg-source --no-check -x $(1)_*.dsc ../src/$(1); } >$(TOP)/apt/$(1).log 2>&1 || { \
+  grep '^[EW]:' $(TOP)/apt/$(1).log | head -n 3 >&2; \
+  echo "primgr: cannot fetch the source of $(1) from $(DEBIAN_MIRROR) $(DEBIAN_SUITE) (whole output in $(TOP)/apt/$(1).log);" \
        "without network: make HTTPLIB_DIR=<folder of httplib.h> POSTGRESQL_DIR=<PostgreSQL source tree>" >&2; exit 1; }
 endef
 
-$(B)/httplib/httplib.h: | $(B)/packages.stamp
+$(TOP)/httplib/httplib.h: | $(B)/packages.stamp
 	@mkdir -p $(@D)
 ifeq ($(HTTPLIB_DIR),)
 	@echo 'primgr: fetching $(HTTPLIB_PACKAGE)'
 	@$(call fetch,$(HTTPLIB_PACKAGE))
-	@cp $(B)/src/$(HTTPLIB_PACKAGE)/httplib.h $@
+	@cp $(TOP)/src/$(HTTPLIB_PACKAGE)/httplib.h $@
 else
 	@[ -r '$(HTTPLIB_DIR)/httplib.h' ] || { echo 'primgr: HTTPLIB_DIR=$(HTTPLIB_DIR) holds no httplib.h' >&2; exit 1; }
 	@cp '$(HTTPLIB_DIR)/httplib.h' $@
 endif
 
+POSTGRESQL = $(or $(POSTGRESQL_DIR),$(TOP)/src/$(POSTGRESQL_PACKAGE))
+
 # Two fetches at once would share apt's lists, hence the order-only prerequisite.
-$(B)/libpq/.built: | $(B)/packages.stamp $(B)/httplib/httplib.h
+$(POSTGRESQL)/configure: | $(B)/packages.stamp $(TOP)/httplib/httplib.h
 ifeq ($(POSTGRESQL_DIR),)
 	@echo 'primgr: fetching $(POSTGRESQL_PACKAGE)'
 	@$(call fetch,$(POSTGRESQL_PACKAGE))
 else
-	@[ -x '$(POSTGRESQL_DIR)/configure' ] || { echo 'primgr: POSTGRESQL_DIR=$(POSTGRESQL_DIR) is no PostgreSQL source tree (no configure in it)' >&2; exit 1; }
+	@echo 'primgr: POSTGRESQL_DIR=$(POSTGRESQL_DIR) is no PostgreSQL source tree (no configure in it)' >&2; exit 1
 endif
+
+$(B)/libpq/.built: | $(B)/packages.stamp $(POSTGRESQL)/configure $(TOP)/httplib/httplib.h $(SYSROOT:=/.fetched)
 	@echo 'primgr: building libpq'
 # PostgreSQL's makefiles make their generated headers at MAKELEVEL 0 only.
 	@mkdir -p $(B)/libpq/obj $(B)/libpq/lib $(B)/libpq/include
-	@src=$$(cd '$(or $(POSTGRESQL_DIR),$(B)/src/$(POSTGRESQL_PACKAGE))' && pwd) && cd $(B)/libpq/obj && { \
+	@src=$$(cd '$(POSTGRESQL)' && pwd) && log=$(CURDIR)/$(B)/libpq/build.log && cd $(B)/libpq/obj && { \
 	  "$$src/configure" --without-readline --without-zlib --without-icu --with-openssl $(LIBPQ_CONFIGURE) && \
 	  env -u MAKELEVEL -u MAKEFLAGS $(MAKE) -j"$$(nproc)" -C src/interfaces/libpq all && \
 	  cp src/interfaces/libpq/libpq.a src/common/libpgcommon_shlib.a src/port/libpgport_shlib.a ../lib/ && \
 	  cp "$$src"/src/interfaces/libpq/libpq-fe.h "$$src"/src/include/postgres_ext.h ../include/; \
-	  } >../build.log 2>&1 || { tail -n 5 ../build.log >&2; echo "primgr: cannot build libpq (whole output in $(B)/libpq/build.log)" >&2; exit 1; }
+	  } >"$$log" 2>&1 || { tail -n 5 "$$log" >&2; echo "primgr: cannot build libpq (whole output in $$log)" >&2; exit 1; }
 	@touch $@
+
+ifneq ($(SYSROOT),)
+# From the machine's own suite, since the cross compiler's C library is from there.
+$(SYSROOT)/.fetched: | $(B)/packages.stamp
+	@echo 'primgr: fetching $(SYSROOT_PACKAGES) for $(ARCH)'
+	@mkdir -p $(B)/apt/lists/partial $(B)/apt/cache $(@D) && : >$(B)/apt/status
+	@. /etc/os-release; case $$ID in \
+	  ubuntu) for s in '' -updates -security; do \
+	    echo "deb [signed-by=/usr/share/keyrings/ubuntu-archive-keyring.gpg] http://ports.ubuntu.com/ubuntu-ports $$VERSION_CODENAME$$s main"; done;; \
+	  *) echo "deb [signed-by=$(DEBIAN_KEYRING)] $(DEBIAN_MIRROR) $$VERSION_CODENAME main"; \
+	    echo "deb [signed-by=$(DEBIAN_KEYRING)] $(DEBIAN_MIRROR)-security $$VERSION_CODENAME-security main";; \
+	  esac >$(B)/apt/sources.list
+	@log=$(CURDIR)/$(B)/apt/sysroot.log; \
+	apt="$(call apt,$(B)/apt) -o APT::Architecture=$(ARCH) -o APT::Architectures=$(ARCH) -o Dir::State::status=$(CURDIR)/$(B)/apt/status"; \
+	{ $$apt update && cd $(B)/apt && rm -f *.deb && $$apt download $(SYSROOT_PACKAGES) && \
+	  for p in *.deb; do dpkg-deb -x $$p $(@D) || exit 1; done; } >"$$log" 2>&1 || { \
+	  grep '^[EW]:' "$$log" | head -n 3 >&2; \
+	  echo "primgr: cannot fetch $(SYSROOT_PACKAGES) for $(ARCH) (whole output in $$log)" >&2; exit 1; }
+	@touch $@
+endif
 
 # ---- installing ---------------------------------------------------------------------------------
 
@@ -128,9 +185,9 @@ DOC     = share/doc/primgr
 INSTALLED = bin/primgr lib/systemd/system/primgr.service share/man/man8/primgr.8 \
             share/bash-completion/completions/primgr $(DOC)/primgr.conf.example $(DOC)/haproxy.cfg $(DOC)/primgr.sql
 
-install: primgr ## install below PREFIX=/usr/local, for packagers below DESTDIR
+install: $(BIN) ## install below PREFIX=/usr/local, for packagers below DESTDIR
 	@install -d '$(DESTDIR)$(PREFIX)' && cd '$(DESTDIR)$(PREFIX)' && install -d $(sort $(dir $(INSTALLED))) && \
-	install -m 755 '$(CURDIR)/primgr' bin/ && \
+	install -m 755 '$(CURDIR)/$(BIN)' bin/primgr && \
 	install -m 644 '$(CURDIR)/deploy/primgr.8' share/man/man8/ && \
 	install -m 644 '$(CURDIR)/deploy/primgr.bash' share/bash-completion/completions/primgr && \
 	install -m 644 '$(CURDIR)/primgr.conf.example' '$(CURDIR)/deploy/haproxy.cfg' '$(CURDIR)/deploy/primgr.sql' $(DOC)/ && \
@@ -141,36 +198,68 @@ uninstall: ## remove what install put there
 	@[ ! -d '$(DESTDIR)$(PREFIX)' ] || { cd '$(DESTDIR)$(PREFIX)' && rm -f $(INSTALLED) && \
 	if [ -d $(DOC) ]; then rmdir --ignore-fail-on-non-empty $(DOC); fi; }
 
+# The packages put it below /usr, with /etc/primgr.conf, which an upgrade keeps as the operator left it.
+CONF       = primgr.conf.example
+OUT        = $(TOP)
+STAGED     = $(CURDIR)/$(B)/package
+# The notices of what is linked in.
+NOTICES    = $(wildcard $(TOP)/src/*/debian/copyright) $(wildcard $(addsuffix /copyright,$(addprefix \
+             /usr/share/doc/,libssl-dev nlohmann-json3-dev libc6-dev g++ zlib1g-dev libzstd-dev)))
+define stage
+rm -rf $(STAGED) && $(MAKE) -s install PREFIX=/usr DESTDIR=$(STAGED) >/dev/null && \
+gzip -9n $(STAGED)/usr/share/man/man8/primgr.8 && install -D -m 644 $(CONF) $(STAGED)/etc/primgr.conf && \
+{ cat LICENSE; for f in $(NOTICES); do \
+  printf '\n---- linked in, or part of what is linked in: %s\n\n' "$$f"; cat "$$f"; done; } >$(STAGED)/usr/$(DOC)/copyright
+endef
+
+deb: $(BIN) ## build the Debian package, in build/; ARCH=arm64 for that
+	@$(stage)
+	@mkdir -m 755 $(STAGED)/DEBIAN && cd deploy/debian && install -m 755 postinst prerm postrm $(STAGED)/DEBIAN && \
+	sed "s/@VERSION@/$(VERSION)/; s/@ARCHITECTURE@/$(ARCH)/" control >$(STAGED)/DEBIAN/control && \
+	echo /etc/primgr.conf >$(STAGED)/DEBIAN/conffiles
+	@dpkg-deb --root-owner-group -Zxz -b $(STAGED) $(OUT)
+
+rpm: $(BIN) ## build the RPM package, in build/; ARCH=arm64 for that
+	@$(call install,rpm)
+	@$(stage)
+	@rpmbuild -bb --target "$(or $(firstword $(subst -, ,$(TRIPLE))),$$(uname -m))-linux" --define '_topdir $(CURDIR)/$(B)/rpmbuild' --define '_rpmdir $(abspath $(OUT))' \
+	  --define '_rpmfilename %{NAME}-%{VERSION}-%{RELEASE}.%{ARCH}.rpm' --define 'version_ $(VERSION)' \
+	  --define 'staged $(STAGED)' deploy/primgr.spec >$(B)/rpm.log 2>&1 || { tail $(B)/rpm.log >&2; exit 1; }
+	@sed -n 's/^Wrote: /primgr: built /p' $(B)/rpm.log
+
+check-packages: primgr ## try the packages in throwaway Debian 12 and 13 roots: install, upgrade, remove, purge
+	@mkdir -p $(B); $(call install,debootstrap rpm)
+	@MIRROR='$(DEBIAN_MIRROR)' deploy/try-packages
+
 # What an operator copies: the unit (procps: its kill) and the man page are without faults, and
 # uninstall undoes install, but for what was there before: the folder with a space has a file of its own.
-STAGED = $(CURDIR)/$(B)/staged here
+TRIED = $(CURDIR)/$(B)/staged here
 check-deploy: primgr ## check the unit, its sandbox, the man page, the completion, install and uninstall
 	@$(call install,systemd man-db procps)
-	@rm -rf '$(STAGED)' && mkdir -p '$(STAGED)/usr/bin' && touch '$(STAGED)/usr/bin/other'
-	@$(MAKE) -s install DESTDIR='$(STAGED)' PREFIX=/usr
-	@cd '$(STAGED)/usr' && for f in $(INSTALLED); do [ -s "$$f" ] || { echo "install left out $$f" >&2; exit 1; }; done
-	@grep -qx ExecStart=/usr/bin/primgr '$(STAGED)/usr/lib/systemd/system/primgr.service'
-	@sed 's|/usr/bin/primgr|$(CURDIR)/primgr|' '$(STAGED)/usr/lib/systemd/system/primgr.service' >$(B)/primgr.service
-	@MANPATH='$(STAGED)/usr/share/man' systemd-analyze verify $(B)/primgr.service 2>&1 | { ! grep primgr.service: ; }
+	@rm -rf '$(TRIED)' && mkdir -p '$(TRIED)/usr/bin' && touch '$(TRIED)/usr/bin/other'
+	@$(MAKE) -s install DESTDIR='$(TRIED)' PREFIX=/usr
+	@cd '$(TRIED)/usr' && for f in $(INSTALLED); do [ -s "$$f" ] || { echo "install left out $$f" >&2; exit 1; }; done
+	@grep -qx ExecStart=/usr/bin/primgr '$(TRIED)/usr/lib/systemd/system/primgr.service'
+	@sed 's|/usr/bin/primgr|$(CURDIR)/primgr|' '$(TRIED)/usr/lib/systemd/system/primgr.service' >$(B)/primgr.service
+	@MANPATH='$(TRIED)/usr/share/man' systemd-analyze verify $(B)/primgr.service 2>&1 | { ! grep primgr.service: ; }
 	@systemd-analyze security --no-pager --offline=true --threshold=15 deploy/primgr.service >$(B)/security.log || { tail -n 1 $(B)/security.log; exit 1; }
 	@man --warnings -E UTF-8 -l -Tutf8 -Z deploy/primgr.8 2>&1 >/dev/null | { ! grep . ; }
 	@bash -n deploy/primgr.bash
-	@$(MAKE) -s uninstall DESTDIR='$(STAGED)' PREFIX=/usr
-	@left=$$(cd '$(STAGED)' && find . ! -type d -o -path '*/$(DOC)') && [ "$$left" = ./usr/bin/other ] || \
+	@$(MAKE) -s uninstall DESTDIR='$(TRIED)' PREFIX=/usr
+	@left=$$(cd '$(TRIED)' && find . ! -type d -o -path '*/$(DOC)') && [ "$$left" = ./usr/bin/other ] || \
 	  { echo "uninstall is to leave ./usr/bin/other alone, and left: $$left" >&2; exit 1; }
 
 # ---- tests --------------------------------------------------------------------------------------
 
-# The tests compile the shipped sources in. They are not linked statically, so that the sanitizers
-# can work; TESTS=… picks some: make check TESTS="-ts=rules".
+# The tests compile the shipped sources in; TESTS=… picks some: make check TESTS="-ts=rules".
 TESTS      =
 SOURCES    = primgr.cpp repmgr_node.cpp repmgr_node.hpp
 ASAN       = -fsanitize=address,undefined -fno-sanitize-recover=all -Wno-maybe-uninitialized
 TSAN       = -fsanitize=thread -Wno-maybe-uninitialized
-# $(call link,flags,main source): an unstripped program, dynamically linked.
+# $(call link,flags,main source): an unstripped program for testing.
 define link
 @echo '  CXX     $@'
-@$(CXX) $(STD) $(WARNINGS) -O1 -g $(1) $(INCLUDES) -o $@ $(2) repmgr_node.cpp $(LIBPQ) -lssl -lcrypto
+@$(CXX) $(STD) $(WARNINGS) -O1 -g $(1) $(INCLUDES) -o $@ $(2) repmgr_node.cpp $(LIBPQ) $(TEST_LIBS)
 endef
 
 $(B)/tests: tests.cpp $(SOURCES) Makefile $(FETCHED)
@@ -217,6 +306,14 @@ fuzz: $(B)/fuzz ## fuzz what reads bytes from outside, each for so long: SECONDS
 	  grep -E 'number_of_executed_units' $(B)/fuzz-$$target.log; \
 	done
 
+# The tests that need no cluster; few seeds, since an emulator is slow.
+check-alone: $(B)/tests
+	@$(if $(EMULATOR),$(call install,qemu-user))
+	SIM_SEEDS=50 $(EMULATOR) $(B)/tests --test-suite-exclude=lab --test-case-exclude='each rule*'
+
+check-arm64: ## cross-build, and run the tests that need no cluster under qemu
+	@$(MAKE) ARCH=arm64 all check-alone
+
 sanitize: $(B)/tests-asan $(B)/tests-tsan ## run the tests that need no cluster under the sanitizers
 	SIM_SEEDS=200 $(B)/tests-asan --test-suite-exclude=lab --test-case-exclude='each rule*'
 	SIM_SEEDS=200 $(B)/tests-tsan --test-suite-exclude=lab --test-case-exclude='each rule*'
@@ -245,7 +342,8 @@ format: ## reformat the sources
 	clang-format -i *.cpp *.hpp bench/*.cpp fuzz/*.cpp
 
 clean: ## remove what was built, but for the libraries
-	rm -f primgr $(B)/*.o $(B)/primgr* $(B)/tests* $(B)/bare $(B)/hold $(B)/peers
+	rm -rf primgr $(B)/*.o $(B)/primgr* $(B)/tests* $(B)/bare $(B)/hold $(B)/peers $(B)/package $(B)/staged $(B)/rpmbuild \
+	  $(addprefix $(TOP)/arm64/,*.o primgr* tests package rpmbuild)
 
 distclean: ## remove everything that was built or fetched
-	rm -rf primgr $(B)
+	rm -rf primgr $(TOP)
