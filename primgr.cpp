@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <httplib.h>
+#include <malloc.h>
 #include <netdb.h>
 #include <nss.h>
 #include <openssl/err.h>
@@ -1315,8 +1316,12 @@ class Http_Server : private httplib::Server {
         threads_(std::make_unique<Threads>(most_ + 16, stack)) {
     set_payload_max_length(max_reply_size);
     // Not SO_REUSEPORT, cpp-httplib's default: a second primgr on the port must fail.
-    set_socket_options(
-        [](socket_t socket) { httplib::set_socket_opt(socket, SOL_SOCKET, SO_REUSEADDR, 1); });
+    // Connections inherit the buffers: small, so that who asks and never reads is stopped soon.
+    set_socket_options([](socket_t socket) {
+      httplib::set_socket_opt(socket, SOL_SOCKET, SO_REUSEADDR, 1);
+      httplib::set_socket_opt(socket, SOL_SOCKET, SO_SNDBUF, 16 * 1024);
+      httplib::set_socket_opt(socket, SOL_SOCKET, SO_RCVBUF, 16 * 1024);
+    });
     set_default_headers({{"Cache-Control", "no-store"}});
     set_keep_alive_timeout(request_time.count());  // it says so in its answers
     set_keep_alive_max_count(requests_a_connection);
@@ -1643,6 +1648,7 @@ int run_daemon(const Config& config, Tls& tls, const Stderr_Log& log, const sigs
     signal = sigtimedwait(&signals, nullptr, &tick);
     if (signal == SIGUSR1) node.look_now();
     tls.renew(signal == SIGHUP);
+    malloc_trim(0);  // what a crowd took is given back
     if (std::exchange(turns, node.turns()) != node.turns()) notify("WATCHDOG=1");
   } while (signal != SIGTERM && signal != SIGINT);
 
