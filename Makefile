@@ -291,16 +291,17 @@ faults: primgr $(B)/tests lab-deps ## random faults on a real cluster: FAULTS=10
 	FAULTS=$(FAULTS) NODES=$(NODES) QUIET=$(QUIET) FAULT_SEED=$(FAULT_SEED) $(B)/tests --test-case='faults*'
 
 # clang's libFuzzer; its findings and its growing corpus stay below build/.
-SECONDS = 60
+SECONDS   = 60
+FUZZ_SEED = 0
 FUZZERS = config reply grants http
 $(B)/fuzz: fuzz/fuzz.cpp $(SOURCES) Makefile $(FETCHED)
 	@$(call install,clang $$(apt-cache depends clang 2>/dev/null | sed -n 's/.*Depends: clang-\([0-9]*\)$$/libclang-rt-\1-dev/p'))
 	@echo '  CXX     $@'
 	@clang++ $(STD) -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all $(INCLUDES) -o $@ $< repmgr_node.cpp $(LIBPQ) -lssl -lcrypto
-fuzz: $(B)/fuzz ## fuzz what reads bytes from outside, each for so long: SECONDS=60
+fuzz: $(B)/fuzz ## fuzz what reads bytes from outside, each for so long: SECONDS=60 FUZZ_SEED=0 (0: any)
 	@for target in $(FUZZERS); do \
 	  mkdir -p $(B)/corpus/$$target; echo "  FUZZ    $$target"; \
-	  FUZZ_TARGET=$$target $(B)/fuzz -max_total_time=$(SECONDS) -max_len=8192 -timeout=10 -print_final_stats=1 \
+	  FUZZ_TARGET=$$target $(B)/fuzz -seed=$(FUZZ_SEED) -max_total_time=$(SECONDS) -max_len=8192 -timeout=10 -print_final_stats=1 \
 	    -artifact_prefix=$(B)/finding-$$target- $(B)/corpus/$$target fuzz/corpus/$$target >$(B)/fuzz-$$target.log 2>&1 \
 	    || { tail -n 40 $(B)/fuzz-$$target.log; exit 1; }; \
 	  grep -E 'number_of_executed_units' $(B)/fuzz-$$target.log; \

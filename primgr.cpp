@@ -217,18 +217,27 @@ std::string parse_conninfo(const std::string& text) {
   }
   std::string message = error ? error : "out of memory";
   PQfreemem(error);
+  // libpq quotes what it cannot read, and what it cannot read may be a part of a password.
+  for (const char* secret : {"pass", "scram", "secret", "://"}) {
+    if (text.find(secret) == std::string::npos) continue;
+    throw Config_Error(
+        "not a libpq connection string; libpq's reason is not shown, since it may quote a "
+        "password: \"psql -d\" with the same string shows it");
+  }
   while (!message.empty() && message.back() == '\n') message.pop_back();
   throw Config_Error("not a libpq connection string: " + message);
 }
 
-// The connection string as keywords and values, with its password hidden.
+// The connection string as keywords and values, with its secrets hidden.
 std::string print_conninfo(const std::string& conninfo) {
   PQconninfoOption* options = PQconninfoParse(conninfo.c_str(), nullptr);
   std::string text;
   for (auto* option = options; option && option->keyword; ++option) {
     if (!option->val) continue;
     std::string value;
-    if (std::string_view(option->dispchar) == "*") {
+    const std::string_view keyword = option->keyword;
+    // libpq marks passwords, and not the keys that are as good as one.
+    if (std::string_view(option->dispchar) == "*" || keyword.starts_with("scram_")) {
       value = "********";
     } else {
       for (const char c : std::string_view(option->val)) {
@@ -236,8 +245,8 @@ std::string print_conninfo(const std::string& conninfo) {
         value += c;
       }
     }
-    const bool plain = !value.empty() && value.find_first_of(" '\\") == std::string::npos;
-    text += (text.empty() ? "" : " ") + std::string(option->keyword) + "=" +
+    const bool plain = !value.empty() && value.find_first_of(" \t\n\v\f\r'\\") == std::string::npos;
+    text += (text.empty() ? "" : " ") + std::string(keyword) + "=" +
             (plain ? value : "'" + value + "'");
   }
   PQconninfoFree(options);

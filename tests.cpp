@@ -677,6 +677,13 @@ TEST_CASE("what is wrong is told with file and line") {
                 "f:2: vote_lease (2s) must be longer than refresh_interval + peer_timeout (2s)"));
   CHECK(error("peer_timeout = 2s").starts_with("f:1: vote_lease (3s) must be longer than"));
   CHECK(error("conninfo = 'hots=x'").starts_with("f:1: conninfo: not a libpq connection string: "));
+  for (const char* line :
+       {"conninfo = 'password=not hush'", "conninfo = 'scram_client_key=not hush'",
+        "conninfo = postgresql://u:p@[hush"}) {
+    CAPTURE(line);
+    CHECK(error(line).starts_with("f:1: conninfo: not a libpq connection string"));
+    CHECK(error(line).find("hush") == std::string::npos);
+  }
   for (const char* line : {"listen = 5999",
                            "listen = :5999",
                            "listen = a:",
@@ -724,11 +731,13 @@ TEST_CASE("durations are those of postgresql.conf") {
   CHECK(print_duration(60s) == "1min");
 }
 
-TEST_CASE("what --check-config prints reads back as the same, and shows no password") {
+TEST_CASE("what --check-config prints reads back as the same, and shows no secret") {
   const Config config = parse_config(
-      "conninfo = 'host=/tmp password=hu''sh user=''a b'''\npeer.n2 = [::1]:7\nnode_name = '#o''x'",
+      "conninfo = 'host=/tmp password=hu''sh user=''a b'' dbname=''\tc'' scram_server_key=hush'\n"
+      "peer.n2 = [::1]:7\nnode_name = '#o''x'",
       "f");
   const std::string text = print_config(config);
+  CHECK(text.find("dbname=''\tc''") != std::string::npos);
   CHECK(text.find("hush") == std::string::npos);
   CHECK(text.find("hu'sh") == std::string::npos);
   const Config again = parse_config(text, "printed");
