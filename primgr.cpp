@@ -195,7 +195,7 @@ Address parse_address(const std::string& text, bool port_needed) {
     }
   }
   if (address.host.empty() || (rest.empty() && port_needed) || (!rest.empty() && rest[0] != ':') ||
-      address.host.find_first_of(" \t/@?#") != std::string::npos) {
+      address.host.find_first_of(" \t/@?#[]") != std::string::npos) {
     throw Config_Error("\"" + text + "\" is not " + (port_needed ? "ADDRESS:PORT" : "HOST[:PORT]"));
   }
   if (!rest.empty()) address.port = parse_integer(rest.substr(1), 1, 65535);
@@ -1311,6 +1311,7 @@ class Connection : public httplib::Stream {
 // A check must get its answer whoever else is connected, so a connection holds a thread, but none
 // for long: it has request_time for each whole request, and when there are `most_` connections, or
 // a quarter of that from one address, the one that has been waiting longest is closed for the new.
+// They never hold more than half of the file descriptors: the database and the peers need theirs.
 //
 // The mutex guards the list of connections. A connection is its thread's; others only shut its
 // socket down, which is safe as long as it is in the list.
@@ -1321,8 +1322,13 @@ class Http_Server : private httplib::Server {
       : node_(node),
         tls_(tls),
         log_(log),
-        most_(32 * static_cast<std::size_t>(config.http_threads)),
-        threads_(std::make_unique<Threads>(most_ + 16, stack)) {
+        most_(std::min(32 * static_cast<std::size_t>(config.http_threads), descriptors() / 2)),
+        threads_(std::make_unique<Threads>(most_ + leaving, stack)) {
+    if (const auto wanted = 32 * config.http_threads; most_ < static_cast<std::size_t>(wanted)) {
+      log_(Log_Level::warning, "only " + std::to_string(descriptors()) + " file descriptors: " +
+                                   std::to_string(most_) + " of " + std::to_string(wanted) +
+                                   " connections can be served at a time (raise LimitNOFILE)");
+    }
     set_payload_max_length(max_reply_size);
     // Not SO_REUSEPORT, cpp-httplib's default: a second primgr on the port must fail.
     // Connections inherit the buffers: small, so that who asks and never reads is stopped soon.
@@ -1364,6 +1370,11 @@ class Http_Server : private httplib::Server {
   // Takes connections until stop(). Blocks.
   void run() {
     while (!stopping_) {
+      {
+        // Of a burst, those that were closed for others are to leave first.
+        std::unique_lock lock(mutex_);
+        left_.wait_for(lock, 100ms, [this] { return held_.size() < most_ + leaving; });
+      }
       sockaddr_storage from{};
       socklen_t size = sizeof from;
       const int socket = accept4(svr_sock_, reinterpret_cast<sockaddr*>(&from), &size,
@@ -1394,6 +1405,14 @@ class Http_Server : private httplib::Server {
   static constexpr auto request_time = 5s;
   static constexpr int requests_a_connection = 100'000;
   static constexpr std::size_t stack = 256 * 1024;
+  static constexpr std::size_t leaving = 16;  // connections that were told to go, and go
+
+  // How many this process may have open.
+  static std::size_t descriptors() {
+    rlimit limit{};
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return 256;
+    return std::clamp<std::size_t>(limit.rlim_cur, 16, 1 << 20);
+  }
 
   using Source = std::array<unsigned char, 16>;  // an IPv6 address, also for IPv4
 
@@ -1446,9 +1465,9 @@ class Http_Server : private httplib::Server {
     const std::size_t waiting = threads_->run([this, held] { serve(*held); });
     // Each connection that was evicted gives its thread up in a moment.
     const std::lock_guard lock(mutex_);
-    const auto leaving = static_cast<std::size_t>(
+    const auto gone = static_cast<std::size_t>(
         std::count_if(held_.begin(), held_.end(), [](const Held& other) { return other.evicted; }));
-    if (waiting > leaving && evict_one_of(nullptr)) {
+    if (waiting > gone && evict_one_of(nullptr)) {
       tell_exhausted("no thread for another connection");
     }
   }
@@ -1500,6 +1519,7 @@ class Http_Server : private httplib::Server {
     const std::lock_guard lock(mutex_);
     ::close(held.socket);
     held_.remove_if([&](const Held& other) { return &other == &held; });
+    left_.notify_one();
   }
 
   void handle(const httplib::Request& request, httplib::Response& to) {
@@ -1549,6 +1569,7 @@ class Http_Server : private httplib::Server {
   Deadline quiet_until_{};
   std::mutex mutex_;
   std::list<Held> held_;
+  std::condition_variable left_;
   std::unique_ptr<Threads> threads_;
 };
 
@@ -1664,10 +1685,10 @@ int run_daemon(const Config& config, Tls& tls, const Stderr_Log& log, const sigs
   log(Log_Level::info, std::string("primgr ends on ") + (signal == SIGINT ? "SIGINT" : "SIGTERM"));
   notify("STOPPING=1");
   // A slow name service or a silent peer is not worth waiting for.
-  std::thread([] {
+  start_thread(64 * 1024, [] {
     std::this_thread::sleep_for(500ms);
     std::_Exit(0);
-  }).detach();
+  });
   server.stop();
   node.stop();
   refresher.join();

@@ -432,7 +432,8 @@ std::optional<Facts> Database::fail(const std::string& problem) {
   if (connection_) pool_.discard(std::exchange(connection_, nullptr));
   phase_ = Phase::idle;
   facts_.reachable = false;
-  facts_.problem = problem;
+  // libpq has no words for a socket() that fails.
+  facts_.problem = problem.empty() ? "no connection, and libpq does not say why" : problem;
   return std::move(facts_);
 }
 

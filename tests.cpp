@@ -691,6 +691,7 @@ TEST_CASE("what is wrong is told with file and line") {
                            "listen = a:65536",
                            "listen = ::1:5999",
                            "listen = [::1",
+                           "listen = [[x]:1",
                            "listen = [::1]5999",
                            "peer.a = b c",
                            "peer.a =",
@@ -1070,6 +1071,22 @@ TEST_CASE("of connections from many addresses too, the longest waiting ends") {
   CHECK(eventually(30, [&] { return std::count_if(fds.begin(), fds.end(), is_ended) == 8; }));
   CHECK(std::all_of(fds.begin(), fds.begin() + 8, is_ended));
   CHECK(served.ask("GET", "/state").status == 202);
+  for (const int fd : fds) ::close(fd);
+}
+
+TEST_CASE("clients never have more than half of the file descriptors") {
+  World world(World::named("n2"));
+  rlimit before{};
+  getrlimit(RLIMIT_NOFILE, &before);
+  const rlimit few{48, before.rlim_max};
+  setrlimit(RLIMIT_NOFILE, &few);
+  const Served served(world);  // 24 connections at a time, 6 from an address
+  setrlimit(RLIMIT_NOFILE, &before);
+  std::vector<int> fds;
+  for (int i = 0; i < 40; ++i) {
+    fds.push_back(connect_from(("127.0.1." + std::to_string(1 + i)).c_str(), served.port));
+  }
+  CHECK(eventually(30, [&] { return std::count_if(fds.begin(), fds.end(), is_ended) == 16; }));
   for (const int fd : fds) ::close(fd);
 }
 

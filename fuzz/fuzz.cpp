@@ -11,7 +11,7 @@ using namespace primgr;
 
 void require(bool held, const char* what) {
   if (held) return;
-  std::fprintf(stderr, "fuzz: broken: %s\n", what);
+  std::fprintf(stderr, "fuzz: broken: %s (errno %d)\n", what, errno);
   std::abort();
 }
 
@@ -90,10 +90,17 @@ void http(const std::string& bytes) {
   to.sin_family = AF_INET;
   to.sin_port = htons(static_cast<std::uint16_t>(served.port));
   to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  // No TIME_WAIT: a run makes more connections than there are ports.
-  const linger at_once{1, 0};
-  setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
-  require(connect(fd, reinterpret_cast<sockaddr*>(&to), sizeof to) == 0, "the server is there");
+  // From many addresses: a run makes more connections than one has ports.
+  static std::uint32_t runs = 0;
+  sockaddr_in from = to;
+  from.sin_port = 0;
+  from.sin_addr.s_addr = htonl(INADDR_LOOPBACK + runs++ % 60'000);
+  require(bind(fd, reinterpret_cast<sockaddr*>(&from), sizeof from) == 0, "an address is free");
+  if (connect(fd, reinterpret_cast<sockaddr*>(&to), sizeof to) != 0) {
+    require(errno == EINTR, "the server is there");  // libFuzzer's own timer
+    close(fd);
+    return;
+  }
   [[maybe_unused]] const auto sent = send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL);
   shutdown(fd, SHUT_WR);
   std::string answer;
