@@ -56,7 +56,7 @@ CXXFLAGS = -O2 -g -ffunction-sections -fdata-sections -fstack-protector-strong -
 LDFLAGS  = -static -Wl,--gc-sections
 
 STD      = -std=c++20 -pthread -DPRIMGR_VERSION='"$(VERSION)"'
-INCLUDES = -isystem $(TOP)/httplib -isystem $(B)/libpq/include $(SYSROOT_INCLUDES)
+INCLUDES = -I$(TOP) -isystem $(TOP)/httplib -isystem $(B)/libpq/include $(SYSROOT_INCLUDES)
 LIBPQ    = $(addprefix $(B)/libpq/lib/,libpq.a libpgcommon_shlib.a libpgport_shlib.a)
 FETCHED  = $(TOP)/httplib/httplib.h $(B)/libpq/.built
 
@@ -78,7 +78,12 @@ $(BIN): $(B)/primgr.o $(B)/repmgr_node.o
 arm64: ## cross-build build/primgr-arm64
 	@$(MAKE) ARCH=arm64 all
 
-$(B)/%.o: %.cpp repmgr_node.hpp Makefile $(FETCHED)
+# The page, as a literal that primgr.cpp includes.
+$(TOP)/page.hpp: web/page.html Makefile
+	@mkdir -p $(@D)
+	@{ printf 'R"page('; cat $<; printf ')page"\n'; } >$@
+
+$(B)/%.o: %.cpp repmgr_node.hpp Makefile $(FETCHED) $(TOP)/page.hpp
 	@echo '  CXX     $<'
 	@$(CXX) $(STD) $(WARNINGS) $(CXXFLAGS) $(INCLUDES) -c -o $@ $<
 
@@ -253,7 +258,7 @@ check-deploy: primgr ## check the unit, its sandbox, the man page, the completio
 
 # The tests compile the shipped sources in; TESTS=… picks some: make check TESTS="-ts=rules".
 TESTS      =
-SOURCES    = primgr.cpp repmgr_node.cpp repmgr_node.hpp
+SOURCES    = primgr.cpp repmgr_node.cpp repmgr_node.hpp $(TOP)/page.hpp
 ASAN       = -fsanitize=address,undefined -fno-sanitize-recover=all -Wno-maybe-uninitialized
 TSAN       = -fsanitize=thread -Wno-maybe-uninitialized
 # $(call link,flags,main source): an unstripped program for testing.

@@ -74,36 +74,61 @@ std::string printable(std::string_view text) {
   return safe;
 }
 
+using Json = nlohmann::ordered_json;
+
+// Bytes that are no UTF-8 (a database in SQL_ASCII can name a node so) are replaced, not refused.
+std::string dump(const Json& json) {
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+// A moment in UTC, as RFC 3339 has it.
+std::string print_time(const timespec& time) {
+  tm utc{};
+  gmtime_r(&time.tv_sec, &utc);
+  char day[32], text[48];
+  std::strftime(day, sizeof day, "%Y-%m-%dT%H:%M:%S", &utc);
+  std::snprintf(text, sizeof text, "%s.%03ldZ", day, time.tv_nsec / 1'000'000);
+  return text;
+}
+
+// The wall clock, so long ago.
+timespec wall_clock(Time ago = {}) {
+  timespec now{};
+  clock_gettime(CLOCK_REALTIME, &now);
+  const Time then = std::chrono::seconds(now.tv_sec) + Time(now.tv_nsec) - ago;
+  const auto seconds = std::chrono::floor<std::chrono::seconds>(then);
+  return {seconds.count(), (then - seconds).count()};
+}
+
+enum class Log_Format { text, json };
+
 // Writes one line an event to standard error, with the time, or for journald (which knows the time)
 // with the priority that it understands. Thread-safe: a line is one write(2).
 class Stderr_Log {
  public:
-  explicit Stderr_Log(Log_Level level) : level_(level), journal_(getenv("JOURNAL_STREAM")) {}
+  explicit Stderr_Log(Log_Level level, Log_Format format = Log_Format::text)
+      : level_(level), format_(format), journal_(getenv("JOURNAL_STREAM")) {}
 
   bool wants(Log_Level level) const { return level <= level_; }
 
   void operator()(Log_Level level, const std::string& message) const {
     if (!wants(level)) return;
-    char head[64];
-    if (journal_) {
-      static constexpr int priority[] = {3, 4, 6, 7};
-      std::snprintf(head, sizeof head, "<%d>", priority[static_cast<int>(level)]);
+    static constexpr const char* priority[] = {"<3>", "<4>", "<6>", "<7>"};
+    const char* name = log_level_names[static_cast<int>(level)];
+    std::string line = journal_ ? priority[static_cast<int>(level)] : "";
+    if (format_ == Log_Format::json) {
+      line += dump({{"time", print_time(wall_clock())}, {"level", name}, {"message", message}});
     } else {
-      timespec now{};
-      clock_gettime(CLOCK_REALTIME, &now);
-      tm utc{};
-      gmtime_r(&now.tv_sec, &utc);
-      char day[32];
-      std::strftime(day, sizeof day, "%Y-%m-%dT%H:%M:%S", &utc);
-      std::snprintf(head, sizeof head, "%s.%03ldZ %s: ", day, now.tv_nsec / 1'000'000,
-                    log_level_names[static_cast<int>(level)]);
+      if (!journal_) line += print_time(wall_clock()) + " " + name + ": ";
+      line += printable(message);
     }
-    const std::string line = head + printable(message) + "\n";
+    line += '\n';
     [[maybe_unused]] const auto written = write(STDERR_FILENO, line.data(), line.size());
   }
 
  private:
   const Log_Level level_;
+  const Log_Format format_;
   const bool journal_;
 };
 
@@ -176,6 +201,22 @@ Time parse_duration(const std::string& text, Time low, Time high) {
                        print_duration(high));
   }
   return Time(std::llround(length));
+}
+
+// A size in bytes as in postgresql.conf: a number and a unit; a bare number is bytes.
+Lsn parse_size(const std::string& text) {
+  static constexpr std::pair<const char*, double> sizes[] = {
+      {"", 1}, {"B", 1}, {"kB", 0x1p10}, {"MB", 0x1p20}, {"GB", 0x1p30}, {"TB", 0x1p40}};
+  double number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  const std::string unit_name(end, text.data() + text.size());
+  const auto* unit = std::find_if(std::begin(sizes), std::end(sizes),
+                                  [&](const auto& size) { return size.first == unit_name; });
+  if (error != std::errc() || unit == std::end(sizes) || !(number >= 0) ||
+      number * unit->second > 0x1p60) {
+    throw Config_Error("\"" + text + "\" is not a size such as 512kB, 16MB or 1GB");
+  }
+  return static_cast<Lsn>(number * unit->second);
 }
 
 // host:port, [IPv6]:port; the port may be left out where default_port is not 0.
@@ -727,6 +768,15 @@ class Tls {
     tell_expiry();
   }
 
+  // When the certificate in use ends, in seconds since the epoch; none without one.
+  std::optional<double> expiry() const {
+    const auto in_use = context();
+    const X509* cert = in_use ? SSL_CTX_get0_certificate(in_use.get()) : nullptr;
+    tm utc{};
+    if (!cert || !ASN1_TIME_to_tm(X509_get0_notAfter(cert), &utc)) return std::nullopt;
+    return static_cast<double>(timegm(&utc));
+  }
+
   // Once a day, from 30 days before the certificate ends. Call it often.
   void tell_expiry() {
     const auto now = std::chrono::steady_clock::now();
@@ -896,6 +946,46 @@ class Threads {
 
 // ---- the HTTP client ----------------------------------------------------------------------------
 
+// A longer reply to /node is none. A node tells of 32 voters and 32 standbys at most.
+constexpr std::size_t max_node_size = 64 * 1024;
+
+// A client of the host `to`, found at the address `at`: HTTPS with this node's certificate if it
+// has one. A certificate is to be that of the host as configured, not of the address it is found
+// at.
+std::unique_ptr<httplib::ClientImpl> make_client(const Config& config, const Address& to,
+                                                 const std::string& at) {
+  if (config.tls_cert.empty()) return std::make_unique<httplib::ClientImpl>(at, to.port);
+  auto client =
+      std::make_unique<httplib::SSLClient>(to.host, to.port, config.tls_cert, config.tls_key);
+  client->set_hostname_addr_map({{to.host, at}});
+  client->enable_server_certificate_verification(!config.tls_ca.empty());
+  if (!config.tls_ca.empty()) client->set_ca_cert_path(config.tls_ca);
+  if (auto* context = static_cast<SSL_CTX*>(client->tls_context())) {
+    SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
+  }
+  return client;
+}
+
+// Why there is no reply.
+std::string tell(httplib::Error error) {
+  switch (error) {
+    case httplib::Error::Connection:
+      return "connection refused or host unreachable";
+    case httplib::Error::ConnectionTimeout:
+      return "timed out";
+    case httplib::Error::SSLConnection:
+      return "TLS handshake failed";
+    case httplib::Error::SSLLoadingCerts:
+      return "cannot read tls_cert, tls_key or tls_ca";
+    case httplib::Error::SSLServerVerification:
+      return "its certificate is not signed by tls_ca";
+    case httplib::Error::SSLServerHostnameVerification:
+      return "its certificate is for another host";
+    default:
+      return "no valid HTTP reply";
+  }
+}
+
 // Asks peers, each question in a thread of its own: cpp-httplib's client blocks, and peers are to
 // be asked in parallel, each within its time whatever the others do.
 //
@@ -1007,23 +1097,9 @@ class Http_Client {
     return {0, {}, error.what()};
   }
 
-  // A certificate is to be that of the host as configured, not of the address it is found at.
-  std::unique_ptr<httplib::ClientImpl> client_for(const Address& to, const std::string& at) const {
-    if (config_.tls_cert.empty()) return std::make_unique<httplib::ClientImpl>(at, to.port);
-    auto client =
-        std::make_unique<httplib::SSLClient>(to.host, to.port, config_.tls_cert, config_.tls_key);
-    client->set_hostname_addr_map({{to.host, at}});
-    client->enable_server_certificate_verification(!config_.tls_ca.empty());
-    if (!config_.tls_ca.empty()) client->set_ca_cert_path(config_.tls_ca);
-    if (auto* context = static_cast<SSL_CTX*>(client->tls_context())) {
-      SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
-    }
-    return client;
-  }
-
   Http_Reply request(Question& question, const Address& to, const std::string& at,
                      std::chrono::nanoseconds connect) {
-    const auto client = client_for(to, at);
+    const auto client = make_client(config_, to, at);
     const auto left =
         std::max(duration_cast<milliseconds>(question.deadline - std::chrono::steady_clock::now()),
                  milliseconds(1));
@@ -1040,8 +1116,9 @@ class Http_Client {
     Http_Reply reply;
     reply.sent_at = boottime();
     bool too_long = false;
+    const std::size_t most = question.target.starts_with("/node") ? max_node_size : max_reply_size;
     const auto result = client->Get(question.target, [&](const char* data, std::size_t size) {
-      too_long = reply.body.size() + size > max_reply_size;
+      too_long = reply.body.size() + size > most;
       if (!too_long) reply.body.append(data, size);
       return !too_long;
     });
@@ -1055,24 +1132,7 @@ class Http_Client {
       const std::lock_guard lock(mutex_);
       if (question.over && !late) return {0, {}, "silent, and not waited for", {}};
     }
-    return {0, {}, too_long ? "reply too long" : late ? "timed out" : why(result.error()), {}};
-  }
-
-  static std::string why(httplib::Error error) {
-    switch (error) {
-      case httplib::Error::Connection:
-        return "connection refused or host unreachable";
-      case httplib::Error::SSLConnection:
-        return "TLS handshake failed";
-      case httplib::Error::SSLLoadingCerts:
-        return "cannot read tls_cert, tls_key or tls_ca";
-      case httplib::Error::SSLServerVerification:
-        return "its certificate is not signed by tls_ca";
-      case httplib::Error::SSLServerHostnameVerification:
-        return "its certificate is for another host";
-      default:
-        return "no valid HTTP reply";
-    }
+    return {0, {}, too_long ? "reply too long" : late ? "timed out" : tell(result.error()), {}};
   }
 
   // Questions come with the same timeout for the most part, so the first is the next to end.
@@ -1115,13 +1175,6 @@ struct Answer {
   int status;
   std::string body;
 };
-
-using Json = nlohmann::ordered_json;
-
-// Bytes that are no UTF-8 (a database in SQL_ASCII can name a node so) are replaced, not refused.
-std::string dump(const Json& json) {
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
 
 // `/state`: what this node is. Thread-safe; reads the cache only.
 Answer get_reported_state(const Repmgr_Node& node) {
@@ -1180,6 +1233,505 @@ Answer get_reported_real_primary(const Repmgr_Node& node) {
     if (answer.body.size() <= max_reply_size) return answer;
     real.claimants.pop_back();
   }
+}
+
+// What a standby may be read from is bounded by: /replica?lag=16MB&delay=10s. Throws Config_Error.
+struct Bounds {
+  std::optional<Lsn> lag;     // bytes to replay
+  std::optional<Time> delay;  // time that they have been waiting
+};
+Bounds parse_bounds(const httplib::Params& params) {
+  Bounds bounds;
+  for (const auto& [key, value] : params) {
+    if (params.count(key) > 1) throw Config_Error(key + " is given twice");
+    try {
+      if (key == "lag") {
+        bounds.lag = parse_size(value);
+      } else if (key == "delay") {
+        bounds.delay = parse_duration(value, 0s, 24h * 365);
+      } else {
+        throw Config_Error("there is no such parameter; lag=16MB and delay=10s are");
+      }
+    } catch (const Config_Error& error) {
+      throw Config_Error(key + ": " + error.what());
+    }
+  }
+  return bounds;
+}
+
+double in_seconds(Time time) {
+  return std::round(std::chrono::duration<double, std::milli>(time).count()) / 1000;
+}
+
+template <typename T>
+Json or_null(const std::optional<T>& value) {
+  if (!value) return nullptr;
+  if constexpr (std::is_same_v<T, Time>) {
+    return in_seconds(*value);
+  } else {
+    return *value;
+  }
+}
+
+Json or_null(const std::string& text) {
+  return text.empty() ? Json(nullptr) : Json(text);
+}
+
+// `/replica`: 200 on a standby that streams and is within the bounds, else 503 with the reason.
+// `or_primary`: 200 on the Primary too, as `/read-only` and `/readiness`. Thread-safe; reads the
+// cache only.
+Answer get_readable(const Repmgr_Node& node, const httplib::Params& params, bool or_primary) {
+  Bounds bounds;
+  try {
+    bounds = parse_bounds(params);
+  } catch (const Config_Error& error) {
+    return {400, dump({{"error", std::string(error.what()).substr(0, max_reply_size / 2)}})};
+  }
+  const State state = node.get_state();
+  Json body = {{"state", to_string(state)}};
+  if (or_primary && state == State::primary) return {200, dump(body)};
+  const auto lag = node.get_lag();
+  if (!lag) {
+    body["reason"] = "it is no standby";
+    return {503, dump(body)};
+  }
+  const std::string reason = too_late(*lag, bounds.lag, bounds.delay);
+  body["replayLagBytes"] = or_null(lag->replay);
+  body["replayLagSeconds"] = or_null(lag->delay);
+  if (!reason.empty()) body["reason"] = reason;
+  return {reason.empty() ? 200 : 503, dump(body)};
+}
+
+// This process, as far as its node does not know it.
+struct Process {
+  Time started = boottime();
+  std::size_t most_connections = 0;  // of the pool
+};
+
+// How many voters and standbys are told of, at most.
+constexpr std::size_t most_told = 32;
+
+// A vote that does not count is the one that is looked for.
+std::vector<Voter> first_voters(std::vector<Voter> voters) {
+  if (voters.size() <= most_told) return voters;
+  std::stable_partition(voters.begin(), voters.end(),
+                        [](const Voter& voter) { return !voter.counts; });
+  voters.resize(most_told);
+  return voters;
+}
+
+Json tell_voting(const Report& report) {
+  if (!report.candidate) return nullptr;
+  Json voters = Json::array();
+  for (const Voter& voter : first_voters(report.voters)) {
+    voters.push_back({{"name", voter.name},
+                      {"counts", voter.counts},
+                      {"names", or_null(voter.names)},
+                      {"ageSeconds", or_null(voter.age)},
+                      {"leaseSeconds", or_null(voter.left)},
+                      {"error", or_null(voter.why)}});
+  }
+  const auto counted = std::count_if(report.voters.begin(), report.voters.end(),
+                                     [](const Voter& voter) { return voter.counts; });
+  return {{"counted", counted},
+          {"needed", votes_needed(report.voters.size())},
+          {"of", report.voters.size()},
+          {"leaseSeconds", in_seconds(report.lease)},
+          {"voters", voters}};
+}
+
+Json tell_replication(const Report& report) {
+  if (!report.in_recovery) return nullptr;
+  return {{"streaming", report.lag.streaming},
+          {"from", or_null(report.replication.from)},
+          {"receiveLagBytes", or_null(report.lag.receive)},
+          {"replayLagBytes", or_null(report.lag.replay)},
+          {"replayLagSeconds", or_null(report.lag.delay)},
+          {"replayPaused", report.replication.paused},
+          {"problem", or_null(report.lag.problem)}};
+}
+
+Json tell_standbys(const Replication& replication) {
+  if (!replication.known) return nullptr;
+  Json standbys = Json::array();
+  for (const Attached& standby : replication.attached) {
+    std::optional<Lsn> behind;
+    if (standby.replayed && replication.position) {
+      behind = *replication.position - std::min(*replication.position, *standby.replayed);
+    }
+    standbys.push_back({{"name", standby.name},
+                        {"address", or_null(standby.address)},
+                        {"state", or_null(standby.state)},
+                        {"sync", or_null(standby.sync)},
+                        {"lagBytes", or_null(behind)},
+                        {"lagSeconds", or_null(standby.lag)}});
+  }
+  return standbys;
+}
+
+// `/node`: this node whole. Thread-safe; reads the cache only.
+Json get_node(const Repmgr_Node& node, const Process& process) {
+  const Report report = node.get_report();
+  const auto& self = report.self;
+  Json told = {{"name", self ? self->name : report.name},
+               {"id", self ? Json(self->id) : Json(nullptr)},
+               {"site", self ? Json(self->site) : Json(nullptr)},
+               {"role", self ? Json(self->type) : Json(nullptr)}};
+  std::string reason = report.decision.reason;
+  if (report.candidate) reason += " (" + tell_votes(first_voters(report.voters)) + ")";
+  told["state"] = to_string(report.decision.state);
+  told["since"] = print_time(wall_clock(report.state_for));
+  told["stateSeconds"] = in_seconds(report.state_for);
+  told["reason"] = reason;
+  told["primary"] = or_null(report.primary);
+  told["votes"] = tell_voting(report);
+  told["timeline"] = or_null(report.replication.timeline);
+  const auto& position = report.replication.position;
+  told["position"] = position ? Json(print_lsn(*position)) : Json(nullptr);
+  told["replication"] = tell_replication(report);
+  told["standbys"] = tell_standbys(report.replication);
+  told["cacheAgeSeconds"] = in_seconds(report.cache_age);
+  told["connections"] = {{"open", report.connections}, {"most", process.most_connections}};
+  told["version"] = PRIMGR_VERSION;
+  told["uptimeSeconds"] = in_seconds(boottime() - process.started);
+  return told;
+}
+
+// What a peer answered to /node, with `why` set if that is not to be told on. Hostile until parsed:
+// a thousand brackets in one another are not taken in.
+Json read_node(const Node& node, const Http_Reply& reply, std::string& why) {
+  constexpr int deepest = 5;
+  if (reply.status == 0) {
+    why = reply.error;
+  } else if (reply.status != 200) {
+    why = "HTTP status " + std::to_string(reply.status) + " to /node: another version?";
+  } else {
+    Json told = Json::parse(
+        reply.body, [](int depth, Json::parse_event_t, Json&) { return depth <= deepest; }, false);
+    const auto name = told.is_object() ? told.find("name") : told.end();
+    if (!told.is_object() || name == told.end() || !name->is_string()) {
+      why = "its answer to /node is none";
+    } else if (!names_equal(name->get<std::string>(), node.name)) {
+      why = "another node answers at its address: " + name->get<std::string>();
+    } else {
+      return told;
+    }
+  }
+  return nullptr;
+}
+
+// `/cluster`: every node as seen from here now, asked in parallel, within peer_timeout.
+//
+// Thread-safe; waits for the peers. The mutex guards the last answer and whether one is being
+// collected: who asks meanwhile, or just after, gets the same one, so that a crowd of clients costs
+// the peers no more than a single one.
+class Cluster {
+ public:
+  Cluster(const Config& config, const Repmgr_Node& node, const Process& process, Http_Get get)
+      : timeout_(config.node.peer_timeout), node_(node), process_(process), get_(std::move(get)) {}
+
+  Answer get() {
+    std::unique_lock lock(mutex_);
+    const auto fresh = [this] { return std::chrono::steady_clock::now() < fresh_until_; };
+    if (collecting_) {
+      const std::uint64_t current = collected_;
+      changed_.wait_for(lock, timeout_ + 1s, [&] { return collected_ != current; });
+      return answer_;
+    }
+    if (fresh()) return answer_;
+    collecting_ = true;
+    lock.unlock();
+    Answer answer = collect();
+    lock.lock();
+    answer_ = answer;
+    collecting_ = false;
+    ++collected_;
+    fresh_until_ = std::chrono::steady_clock::now() + 200ms;
+    changed_.notify_all();
+    return answer;
+  }
+
+ private:
+  // What the peers tell; theirs as long as they may, this collection's as long as it waits.
+  struct Collection {
+    std::mutex mutex;
+    std::condition_variable changed;
+    std::vector<std::optional<Http_Reply>> replies;
+    std::size_t missing = 0;
+  };
+
+  Answer collect() const {
+    const std::vector<Node> nodes = node_.get_all_nodes();
+    const auto collection = std::make_shared<Collection>();
+    collection->replies.resize(nodes.size());
+    const auto is_self = [&](const Node& node) { return names_equal(node.name, node_.name()); };
+    for (std::size_t i = 0; i < nodes.size(); ++i) {
+      if (is_self(nodes[i]) || !get_) continue;
+      {
+        const std::lock_guard lock(collection->mutex);
+        ++collection->missing;
+      }
+      get_(nodes[i], "/node", timeout_, [collection, i](Http_Reply reply) {
+        const std::lock_guard lock(collection->mutex);
+        collection->replies[i] = std::move(reply);
+        --collection->missing;
+        collection->changed.notify_all();
+      });
+    }
+    std::unique_lock lock(collection->mutex);
+    collection->changed.wait_for(lock, timeout_ + 100ms, [&] { return collection->missing == 0; });
+
+    // Documents are told on as text, one by one: of a thousand nodes they would be a lot as
+    // objects.
+    std::vector<std::string> claimants;
+    std::map<std::string, std::string> sites;  // the nodes of each
+    const auto add = [&](const Node& node, Json told, const std::string& error) {
+      Json entry = {{"name", node.name}, {"id", node.id}, {"site", node.site}};
+      entry["reachable"] = error.empty();
+      if (error.empty()) {
+        if (told.value("state", Json()) == "Primary") claimants.push_back(node.name);
+        for (auto& [key, value] : told.items()) {
+          if (!entry.contains(key)) entry[key] = std::move(value);
+        }
+      } else {
+        entry["role"] = node.type;
+        entry["error"] = error;
+      }
+      std::string& site = sites[node.site];
+      site += (site.empty() ? "" : ",") + dump(entry);
+    };
+    bool self_listed = false;
+    for (std::size_t i = 0; i < nodes.size(); ++i) {
+      std::string error;
+      if (is_self(nodes[i])) {
+        self_listed = true;
+        add(nodes[i], get_node(node_, process_), error);
+      } else {
+        Json told = read_node(
+            nodes[i], collection->replies[i].value_or(Http_Reply{0, {}, "timed out", {}}), error);
+        add(nodes[i], std::move(told), error);
+      }
+    }
+    if (!self_listed) {
+      Node self;
+      self.name = node_.name();
+      add(self, get_node(node_, process_), {});
+    }
+
+    Json head = {{"from", node_.name()}, {"at", print_time(wall_clock())}};
+    head["realPrimary"] = claimants.size() == 1 ? Json(claimants[0]) : Json(nullptr);
+    if (claimants.size() > 1) head["claimants"] = claimants;
+    std::string body = dump(head);
+    body.back() = ',';
+    body += R"("sites":[)";
+    for (const auto& [name, told] : sites) {
+      if (body.back() != '[') body += ',';
+      body += R"({"site":)" + dump(name) + R"(,"nodes":[)" + told + "]}";
+    }
+    return {nodes.empty() ? 503 : 200, body + "]}"};
+  }
+
+  const Time timeout_;
+  const Repmgr_Node& node_;
+  const Process& process_;
+  const Http_Get get_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool collecting_ = false;
+  std::uint64_t collected_ = 0;
+  Deadline fresh_until_{};
+  Answer answer_{503, "{}"};
+};
+
+// ---- metrics ------------------------------------------------------------------------------------
+
+// The text format of Prometheus: a family's help and type once, then its samples.
+class Metrics {
+ public:
+  using Labels = std::vector<std::pair<const char*, std::string>>;
+
+  Metrics& family(const char* name, const char* type, const char* help) {
+    name_ = name;
+    text_ += std::string("# HELP primgr_") + name + " " + help + "\n# TYPE primgr_" + name + " " +
+             type + "\n";
+    return *this;
+  }
+  Metrics& sample(double value, const Labels& labels = {}, const char* suffix = "") {
+    text_ += std::string("primgr_") + name_ + suffix;
+    const char* separator = "{";
+    for (const auto& [label, of] : labels) {
+      text_ += separator + std::string(label) + "=\"" + escaped(of) + "\"";
+      separator = ",";
+    }
+    if (!labels.empty()) text_ += "}";
+    char number[48];
+    std::snprintf(number, sizeof number, " %.15g\n", value);
+    text_ += number;
+    return *this;
+  }
+  void gauge(const char* name, const char* help, double value) {
+    family(name, "gauge", help).sample(value);
+  }
+  template <typename T>
+  void gauge(const char* name, const char* help, const std::optional<T>& value) {
+    if (!value) return;
+    if constexpr (std::is_same_v<T, Time>) {
+      gauge(name, help, std::chrono::duration<double>(*value).count());
+    } else {
+      gauge(name, help, static_cast<double>(*value));
+    }
+  }
+  void counter(const char* name, const char* help, double value) {
+    family(name, "counter", help).sample(value);
+  }
+  std::string text() && { return std::move(text_); }
+
+ private:
+  // Prometheus wants UTF-8, and knows no other escapes than these.
+  static std::string escaped(const std::string& text) {
+    std::string safe;
+    for (const char c : Json::parse(dump(text)).get<std::string>()) {
+      if (c == '\\' || c == '"') safe += '\\';
+      safe += c == '\n' ? std::string("\\n") : std::string(1, c);
+    }
+    return safe;
+  }
+
+  const char* name_ = "";
+  std::string text_;
+};
+
+// How often each path was asked for and answered with each status. Thread-safe.
+class Request_Counts {
+ public:
+  static constexpr const char* paths[] = {
+      "/",         "/state",     "/primary", "/realPrimary", "/replica", "/read-only", "/health",
+      "/liveness", "/readiness", "/node",    "/cluster",     "/metrics", "other"};
+  static constexpr int codes[] = {200, 202, 400, 404, 405, 503, 509, 0};  // 0: any other
+
+  void add(std::string_view path, int code) {
+    const auto* of_path = std::find(std::begin(paths), std::end(paths) - 1, path);
+    const auto* of_code = std::find(std::begin(codes), std::end(codes) - 1, code);
+    counts_[of_path - paths][of_code - codes].fetch_add(1, std::memory_order_relaxed);
+  }
+  void tell(Metrics& metrics) const {
+    metrics.family("http_requests_total", "counter", "Requests answered, by path and status.");
+    for (std::size_t p = 0; p < std::size(paths); ++p) {
+      for (std::size_t c = 0; c < std::size(codes); ++c) {
+        const auto count = counts_[p][c].load(std::memory_order_relaxed);
+        if (count == 0) continue;
+        metrics.sample(
+            static_cast<double>(count),
+            {{"path", paths[p]}, {"code", codes[c] ? std::to_string(codes[c]) : "other"}});
+      }
+    }
+  }
+
+ private:
+  std::atomic<std::uint64_t> counts_[std::size(paths)][std::size(codes)]{};
+};
+
+// `/metrics`. Thread-safe; reads the cache only.
+std::string get_metrics(const Repmgr_Node& node, const Process& process, const Tls& tls,
+                        const Request_Counts& requests) {
+  const Report report = node.get_report();
+  const auto seconds = [](Time time) { return std::chrono::duration<double>(time).count(); };
+  Metrics m;
+  m.family("build_info", "gauge", "The program and the node that it answers for.")
+      .sample(1, {{"version", PRIMGR_VERSION},
+                  {"node", report.self ? report.self->name : report.name},
+                  {"site", report.self ? report.self->site : ""},
+                  {"role", report.self ? report.self->type : ""}});
+  m.gauge("start_time_seconds", "When this process started, since the epoch.",
+          static_cast<double>(wall_clock(boottime() - process.started).tv_sec));
+  m.family("state", "gauge", "1 for the state that this node is in.");
+  for (const State state : {State::primary, State::standby, State::unknown, State::down}) {
+    m.sample(report.decision.state == state, {{"state", to_string(state)}});
+  }
+  m.gauge("state_seconds", "How long it has been in that state.", seconds(report.state_for));
+  m.gauge("cache_age_seconds", "How old the look at the database is that answers rest on.",
+          seconds(report.cache_age));
+  if (report.candidate) {
+    const auto counted = std::count_if(report.voters.begin(), report.voters.end(),
+                                       [](const Voter& voter) { return voter.counts; });
+    m.gauge("votes", "Votes that count for this node now.", static_cast<double>(counted));
+    m.gauge("votes_needed", "Votes that are a majority.",
+            static_cast<double>(votes_needed(report.voters.size())));
+    m.gauge("voters", "Nodes that have a vote, this one too.",
+            static_cast<double>(report.voters.size()));
+    m.gauge("vote_lease_seconds", "Until too few votes are left; 0 without a majority.",
+            seconds(report.lease));
+  }
+  m.gauge("claimants", "Nodes of the whole cluster that say they are Primary.",
+          static_cast<double>(report.claimants));
+  m.family("peer_requests_total", "counter", "Questions to other nodes, by kind and result.");
+  for (const Question_Count& q : report.questions) {
+    m.sample(static_cast<double>(q.replied),
+             {{"peer", q.peer}, {"question", q.kind}, {"result", "ok"}});
+    m.sample(static_cast<double>(q.failed),
+             {{"peer", q.peer}, {"question", q.kind}, {"result", "failed"}});
+  }
+  m.family("peer_request_seconds_total", "counter", "Time that questions to other nodes took.");
+  for (const Question_Count& q : report.questions) {
+    m.sample(seconds(q.taken), {{"peer", q.peer}, {"question", q.kind}});
+  }
+  m.family("refresh_seconds", "summary", "Time that looks at the local database took.")
+      .sample(seconds(report.looked_for), {}, "_sum")
+      .sample(static_cast<double>(report.looks), {}, "_count");
+  m.counter("database_errors_total", "Looks at the local database that failed.",
+            static_cast<double>(report.failed_looks));
+  m.gauge("pool_connections", "Connections to the local database.",
+          static_cast<double>(report.connections));
+  m.gauge("pool_connections_max", "As many as there may be.",
+          static_cast<double>(process.most_connections));
+  if (report.in_recovery) {
+    m.gauge("streaming", "1 if this standby's WAL receiver streams.", report.lag.streaming);
+    m.gauge("receive_lag_bytes", "WAL that its sender has and this standby has not flushed.",
+            report.lag.receive);
+    m.gauge("replay_lag_bytes", "WAL that its sender has and this standby has not replayed.",
+            report.lag.replay);
+    m.gauge("replay_lag_seconds", "How long the oldest WAL not replayed has been there.",
+            report.lag.delay);
+  }
+  if (report.replication.known) {
+    m.gauge("standbys", "Servers that stream from this one (32 are counted at most).",
+            static_cast<double>(report.replication.attached.size()));
+  }
+  m.gauge("tls_certificate_expiry_timestamp_seconds", "When tls_cert ends, since the epoch.",
+          tls.expiry());
+  requests.tell(m);
+  return std::move(m).text();
+}
+
+// ---- the page -----------------------------------------------------------------------------------
+
+constexpr std::string_view page =
+#include "page.hpp"
+    ;
+
+// The policy that lets the page's own style and script run, known by their hashes, and reach the
+// node that it came from; nothing else.
+std::string page_policy() {
+  const auto hash_of = [](std::string_view tag) {
+    const std::string open = "<" + std::string(tag) + ">", close = "</" + std::string(tag) + ">";
+    const auto begin = page.find(open) + open.size();
+    const std::string_view text = page.substr(begin, page.find(close, begin) - begin);
+    unsigned char digest[EVP_MAX_MD_SIZE], base64[2 * EVP_MAX_MD_SIZE];
+    unsigned size = 0;
+    EVP_Digest(text.data(), text.size(), digest, &size, EVP_sha256(), nullptr);
+    EVP_EncodeBlock(base64, digest, static_cast<int>(size));
+    return " 'sha256-" + std::string(reinterpret_cast<const char*>(base64)) + "'";
+  };
+  return "default-src 'none'; style-src" + hash_of("style") + "; script-src" + hash_of("script") +
+         "; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
+         "frame-ancestors 'none'";
+}
+
+// Whether who asks would rather see a page than JSON: a browser says so, a load balancer does not.
+bool wants_page(const std::vector<std::string>& accepted) {  // the best first
+  const auto html = std::find(accepted.begin(), accepted.end(), "text/html");
+  return html != accepted.end() &&
+         html < std::find(accepted.begin(), accepted.end(), "application/json");
 }
 
 // ---- the HTTP server ----------------------------------------------------------------------------
@@ -1318,10 +1870,14 @@ class Connection : public httplib::Stream {
 class Http_Server : private httplib::Server {
  public:
   // Throws std::system_error if there is no thread to be had.
-  Http_Server(const Config& config, Repmgr_Node& node, const Tls& tls, const Stderr_Log& log)
+  // `peers` asks the other nodes, for /cluster.
+  Http_Server(const Config& config, Repmgr_Node& node, const Tls& tls, const Stderr_Log& log,
+              Http_Get peers = nullptr)
       : node_(node),
         tls_(tls),
         log_(log),
+        process_{boottime(), config.node.max_connections_in_pool},
+        cluster_(config, node, process_, std::move(peers)),
         most_(std::min(32 * static_cast<std::size_t>(config.http_threads), descriptors() / 2)),
         threads_(std::make_unique<Threads>(most_ + leaving, stack)) {
     if (const auto wanted = 32 * config.http_threads; most_ < static_cast<std::size_t>(wanted)) {
@@ -1347,6 +1903,12 @@ class Http_Server : private httplib::Server {
     set_error_handler([](const httplib::Request& request, httplib::Response& to) {
       refuse(request, to);
       return HandlerResponse::Handled;
+    });
+    set_logger([this](const httplib::Request& request, const httplib::Response& to) {
+      requests_.add(request.path, to.status);
+      if (!log_.wants(Log_Level::debug)) return;  // at full speed, the line alone costs
+      log_(Log_Level::debug, request.method + " " + request.path + " " + std::to_string(to.status) +
+                                 " to " + request.remote_addr);
     });
   }
   ~Http_Server() override {
@@ -1523,25 +2085,54 @@ class Http_Server : private httplib::Server {
   }
 
   void handle(const httplib::Request& request, httplib::Response& to) {
+    const std::string& path = request.path;
     if (request.method != "GET" && request.method != "HEAD" && request.method != "OPTIONS") {
       to.status = 405;
-    } else if (request.path == "/state" || request.path == "/") {
+    } else if (path == "/state") {
       answer(get_reported_state(node_), to);
-    } else if (request.path == "/primary") {
+    } else if (path == "/") {
+      answer_root(request, to);
+    } else if (path == "/primary") {
       answer(
           get_reported_primary(node_, request.get_param_value("candidate"),
                                request.get_param_value("lease"), request.get_param_value("voter")),
           to);
-    } else if (request.path == "/realPrimary") {
+    } else if (path == "/realPrimary") {
       answer(get_reported_real_primary(node_), to);
+    } else if (path == "/replica" || path == "/read-only" || path == "/readiness") {
+      answer(get_readable(node_, request.params, path != "/replica"), to);
+    } else if (path == "/health") {
+      const State state = node_.get_state();
+      answer({state == State::down ? 503 : 200, dump({{"state", to_string(state)}})}, to);
+    } else if (path == "/liveness") {
+      const bool alive = node_.alive();
+      answer({alive ? 200 : 503, dump({{"alive", alive}})}, to);
+    } else if (path == "/node") {
+      answer({200, dump(get_node(node_, process_))}, to);
+    } else if (path == "/cluster") {
+      answer(cluster_.get(), to);
+    } else if (path == "/metrics") {
+      to.status = 200;
+      to.set_content(get_metrics(node_, process_, tls_, requests_),
+                     "text/plain; version=0.0.4; charset=utf-8");
     } else {
       to.status = 404;
     }
     // The answers are too small to be asked for in parts: a Range is not to change their status.
     const_cast<httplib::Request&>(request).ranges.clear();
-    if (!log_.wants(Log_Level::debug)) return;  // at full speed, the line alone costs
-    log_(Log_Level::debug, request.method + " " + request.path + " " + std::to_string(to.status) +
-                               " to " + request.remote_addr);
+  }
+
+  // The page for a browser, else the body of /state; the status is that of /state for both, since a
+  // bare `option httpchk` asks for it.
+  void answer_root(const httplib::Request& request, httplib::Response& to) {
+    answer(get_reported_state(node_), to);
+    to.set_header("Vary", "Accept");
+    if (!wants_page(request.accept_content_types)) return;
+    static const std::string policy = page_policy();
+    to.set_header("Content-Security-Policy", policy);
+    to.set_header("X-Content-Type-Options", "nosniff");
+    to.set_header("Referrer-Policy", "no-referrer");
+    to.set_content(page.data(), page.size(), "text/html; charset=utf-8");
   }
 
   static void answer(Answer&& answer, httplib::Response& to) {
@@ -1564,6 +2155,9 @@ class Http_Server : private httplib::Server {
   Repmgr_Node& node_;
   const Tls& tls_;
   const Stderr_Log& log_;
+  const Process process_;
+  Cluster cluster_;
+  Request_Counts requests_;
   const std::size_t most_;
   std::atomic<bool> stopping_{false};
   Deadline quiet_until_{};
@@ -1577,11 +2171,14 @@ class Http_Server : private httplib::Server {
 
 // What the command line asks for.
 struct Options {
-  enum class What { daemon, once, check_config, version, help } what = What::daemon;
+  enum class What { daemon, once, status, check_config, version, help } what = What::daemon;
   std::string config_file;
   std::string listen;
   std::string log_level;
+  Log_Format log_format = Log_Format::text;
   std::string question = "state";  // of --once
+  std::string url;                 // of --status
+  bool watch = false;
   bool json = false;
 };
 
@@ -1649,7 +2246,11 @@ int run_daemon(const Config& config, Tls& tls, const Stderr_Log& log, const sigs
   }
   Wired_Node wired(config, log, std::move(store));
   Repmgr_Node& node = wired.node;
-  Http_Server server(config, node, tls, log);
+  Http_Server server(config, node, tls, log,
+                     [&](const Node& peer, const std::string& target, Time timeout,
+                         std::function<void(Http_Reply)> done) {
+                       wired.client.get(peer, target, timeout, std::move(done));
+                     });
   if (!server.bind(config.listen)) {
     log(Log_Level::error,
         "cannot listen on " + print_address(config.listen) + ": " + why_no_listening(errno));
@@ -1672,14 +2273,15 @@ int run_daemon(const Config& config, Tls& tls, const Stderr_Log& log, const sigs
   // Between signals: certificates that were replaced, and systemd's watchdog, which is fed while
   // the refresher turns. It turns once a refresh_interval at least, unless it is stuck.
   int signal = 0;
-  std::uint64_t turns = 0;
+  Time turned_at{};
   do {
     constexpr timespec tick{2, 0};
     signal = sigtimedwait(&signals, nullptr, &tick);
     if (signal == SIGUSR1) node.look_now();
     tls.renew(signal == SIGHUP);
     malloc_trim(0);  // what a crowd took is given back
-    if (std::exchange(turns, node.turns()) != node.turns()) notify("WATCHDOG=1");
+    const Time turned = node.turned_at();
+    if (std::exchange(turned_at, turned) != turned) notify("WATCHDOG=1");
   } while (signal != SIGTERM && signal != SIGINT);
 
   log(Log_Level::info, std::string("primgr ends on ") + (signal == SIGINT ? "SIGINT" : "SIGTERM"));
@@ -1694,6 +2296,256 @@ int run_daemon(const Config& config, Tls& tls, const Stderr_Log& log, const sigs
   refresher.join();
   listener.join();
   return 0;
+}
+
+// ---- asking a daemon ----------------------------------------------------------------------------
+
+// Where --status asks: a daemon's address, and whether it speaks TLS.
+struct Url {
+  bool tls = false;
+  Address address;
+};
+
+// http://HOST[:PORT] or https://HOST[:PORT]. Throws Config_Error.
+Url parse_url(std::string text) {
+  const std::string whole = text;
+  Url url;
+  url.tls = text.starts_with("https://");
+  if (!url.tls && !text.starts_with("http://")) {
+    throw Config_Error("--url \"" + whole + "\" is not http://HOST[:PORT] or https://HOST[:PORT]");
+  }
+  text.erase(0, text.find("://") + 3);
+  if (text.ends_with('/')) text.pop_back();
+  try {
+    url.address = parse_address(text, false);
+  } catch (const Config_Error& error) {
+    throw Config_Error(std::string("--url: ") + error.what());
+  }
+  if (url.address.port == 0) url.address.port = 5999;
+  return url;
+}
+
+std::string print_url(const Url& url) {
+  return (url.tls ? "https://" : "http://") + print_address(url.address);
+}
+
+// The daemon of this very host, as the configuration has it.
+Url own_daemon(const Config& config) {
+  Url url{!config.tls_cert.empty(), config.listen};
+  if (url.address.host == "0.0.0.0" || url.address.host == "*") url.address.host = "127.0.0.1";
+  if (url.address.host == "::") url.address.host = "::1";
+  return url;
+}
+
+// Asks a daemon. `own`: that of this host, whose certificate is for the host's name and not for the
+// address that it is asked at.
+Http_Reply ask_daemon(const Config& config, const Url& url, bool own, const std::string& path) {
+  constexpr std::size_t most = 64 << 20;
+  std::unique_ptr<httplib::ClientImpl> client;
+  if (url.tls) {
+    auto tls = std::make_unique<httplib::SSLClient>(url.address.host, url.address.port,
+                                                    config.tls_cert, config.tls_key);
+    if (!config.tls_ca.empty()) tls->set_ca_cert_path(config.tls_ca);
+    tls->enable_server_certificate_verification(!own || !config.tls_ca.empty());
+    tls->enable_server_hostname_verification(!own);
+    client = std::move(tls);
+  } else {
+    client = std::make_unique<httplib::ClientImpl>(url.address.host, url.address.port);
+  }
+  client->set_connection_timeout(5s);
+  client->set_read_timeout(10s);
+  client->set_max_timeout(15s);
+  Http_Reply reply;
+  const auto result = client->Get(path, [&](const char* data, std::size_t size) {
+    if (reply.body.size() + size > most) return false;
+    reply.body.append(data, size);
+    return true;
+  });
+  if (!result) return {0, {}, tell(result.error()), {}};
+  reply.status = result->status;
+  return reply;
+}
+
+// What is at a key of a JSON object, if it is of that type: what comes from other hosts is hostile.
+std::string text_at(const Json& json, const char* key) {
+  const auto found = json.is_object() ? json.find(key) : json.end();
+  if (!json.is_object() || found == json.end() || !found->is_string()) return {};
+  return printable(found->get<std::string>());
+}
+std::optional<double> number_at(const Json& json, const char* key) {
+  const auto found = json.is_object() ? json.find(key) : json.end();
+  if (!json.is_object() || found == json.end() || !found->is_number()) return std::nullopt;
+  return found->get<double>();
+}
+const Json& at(const Json& json, const char* key) {
+  static const Json nothing;
+  const auto found = json.is_object() ? json.find(key) : json.end();
+  return !json.is_object() || found == json.end() ? nothing : *found;
+}
+
+// "12 kB", as pg_size_pretty() has it.
+std::string print_size(double bytes) {
+  static constexpr const char* names[] = {"bytes", "kB", "MB", "GB", "TB"};
+  std::size_t unit = 0;
+  for (; bytes >= 10 * 1024 && unit + 1 < std::size(names); ++unit) bytes /= 1024;
+  return std::to_string(std::llround(bytes)) + " " + names[unit];
+}
+
+// A time from another host: any number.
+std::string print_seconds(double seconds) {
+  return tell_time(
+      duration_cast<Time>(std::chrono::duration<double>(std::clamp(seconds, 0.0, 1e9))));
+}
+
+// The answer to /cluster as a table, and what is not as it should be in words. `colour`: with the
+// escapes of a terminal.
+std::string print_status(const Json& cluster, bool colour) {
+  struct Cell {
+    std::string text;
+    const char* colour = "";
+    // As many columns as a terminal gives it: bytes that begin a character.
+    std::size_t width() const {
+      return static_cast<std::size_t>(
+          std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xc0) != 0x80; }));
+    }
+  };
+  static constexpr const char *good = "32", *fair = "33", *bad = "31", *bold = "1;32";
+  std::vector<std::vector<Cell>> rows = {{{"Site"},
+                                          {"Node"},
+                                          {"Role"},
+                                          {"State"},
+                                          {"Since"},
+                                          {"Votes"},
+                                          {"Timeline"},
+                                          {"Position"},
+                                          {"Replay lag"}}};
+  std::string remarks;
+  const auto remark = [&](const Json& node, const std::string& text) {
+    remarks += text_at(node, "name") + ": " + text + "\n";
+  };
+  for (const Json& site : at(cluster, "sites")) {
+    for (const Json& node : at(site, "nodes")) {
+      const Json& votes = at(node, "votes");
+      const Json& replication = at(node, "replication");
+      std::string state = text_at(node, "state"), voted, lag;
+      const char* shown = state == "Primary" ? bold : state == "Standby" ? good : bad;
+      if (at(node, "reachable") != true) {
+        state = "unreachable";
+        remark(node, state + ": " + text_at(node, "error"));
+      } else if (state != "Primary" && state != "Standby") {
+        if (state == "Unknown") shown = fair;
+        remark(node, state + ": " + text_at(node, "reason"));
+      }
+      const auto counted = number_at(votes, "counted"), of = number_at(votes, "of");
+      if (counted && of) {
+        voted = std::to_string(std::llround(*counted)) + " of " + std::to_string(std::llround(*of));
+        if (*counted < *of && state == "Primary") {
+          remark(node, "votes are missing: " + text_at(node, "reason"));
+        }
+      }
+      if (state == "Standby") {
+        const auto bytes = number_at(replication, "replayLagBytes");
+        const auto seconds = number_at(replication, "replayLagSeconds");
+        lag = bytes ? print_size(*bytes) : "unbounded";
+        if (bytes && seconds) lag += ", " + print_seconds(*seconds);
+        if (const auto problem = text_at(replication, "problem"); !problem.empty()) {
+          remark(node, problem);
+        }
+        if (at(replication, "replayPaused") == true) remark(node, "replay is paused");
+      }
+      const auto since = number_at(node, "stateSeconds"), timeline = number_at(node, "timeline");
+      rows.push_back({{text_at(site, "site")},
+                      {text_at(node, "name")},
+                      {text_at(node, "role")},
+                      {state, shown},
+                      {since ? print_seconds(*since) : ""},
+                      {voted},
+                      {timeline ? std::to_string(std::llround(*timeline)) : ""},
+                      {text_at(node, "position")},
+                      {lag, lag == "unbounded" ? bad : ""}});
+    }
+  }
+  std::vector<std::size_t> widths(rows[0].size());
+  for (const auto& row : rows) {
+    for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].width());
+  }
+  std::string text;
+  for (const auto& row : rows) {
+    std::string line;
+    for (std::size_t i = 0; i < row.size(); ++i) {
+      const bool coloured = colour && *row[i].colour;
+      line += i ? " | " : " ";
+      if (coloured) line += std::string("\x1b[") + row[i].colour + "m";
+      line += row[i].text;
+      if (coloured) line += "\x1b[0m";
+      if (i + 1 < row.size()) line.append(widths[i] - row[i].width(), ' ');
+    }
+    text += line + "\n";
+    if (&row != &rows.front()) continue;
+    for (std::size_t i = 0; i < widths.size(); ++i) {
+      text += (i ? "+" : "") + std::string(widths[i] + 2, '-');
+    }
+    text += "\n";
+  }
+  const std::string primary = text_at(cluster, "realPrimary");
+  std::string verdict = "Primary: " + primary;
+  if (primary.empty()) verdict = "No primary";
+  if (const Json& claimants = at(cluster, "claimants"); claimants.is_array()) {
+    verdict = "MORE THAN ONE PRIMARY:";
+    for (const Json& name : claimants) {
+      if (name.is_string()) verdict += " " + printable(name.get<std::string>());
+    }
+  }
+  if (colour)
+    verdict = "\x1b[" + std::string(primary.empty() ? bad : bold) + "m" + verdict + "\x1b[0m";
+  return text + "\n" + remarks + verdict + " (seen from " + text_at(cluster, "from") + " at " +
+         text_at(cluster, "at") + ")\n";
+}
+
+// Asks a daemon for the cluster, prints it, and again if it is to be watched. Returns the exit
+// status: 0 exactly one Primary, 2 none or more than one, exit_unavailable no answer.
+int run_status(const Config& config, const Options& options) {
+  const bool own = options.url.empty();
+  const Url url = own ? own_daemon(config) : parse_url(options.url);
+  const char* no_colour = getenv("NO_COLOR");
+  const bool terminal = isatty(STDOUT_FILENO);
+  const bool colour = terminal && !(no_colour && *no_colour);
+  for (;; std::this_thread::sleep_for(2s)) {
+    int status = exit_unavailable;
+    const Http_Reply reply = ask_daemon(config, url, own, "/cluster");
+    const Json cluster = Json::parse(
+        reply.body, [](int depth, Json::parse_event_t, Json&) { return depth <= 9; }, false);
+    if (options.watch && terminal && !options.json) std::cout << "\x1b[H\x1b[J";
+    if (reply.status == 0 || !at(cluster, "sites").is_array()) {
+      std::cerr << "primgr: no answer to /cluster from " << print_url(url) << ": "
+                << (reply.status == 0     ? reply.error
+                    : reply.status == 200 ? "not what a primgr says"
+                                          : "HTTP status " + std::to_string(reply.status))
+                << (own ? " (is primgr running here? --url asks another node)" : "") << std::endl;
+    } else {
+      if (options.json) {
+        std::cout << reply.body << std::endl;
+      } else {
+        std::cout << print_status(cluster, colour) << std::flush;
+      }
+      status = at(cluster, "realPrimary").is_string() ? 0 : 2;
+    }
+    if (!std::cout) return exit_unavailable;
+    if (!options.watch) return status;
+    if (!terminal && !options.json) std::cout << std::endl;
+  }
+}
+
+// What the daemon of this host answers to /realPrimary: it knows the nodes of before its database
+// went down.
+std::optional<Answer> ask_real_primary(const Config& config) {
+  const Http_Reply reply = ask_daemon(config, own_daemon(config), true, "/realPrimary");
+  const Json told = Json::parse(reply.body, nullptr, false);
+  const bool is_one = reply.status == 200 && at(told, "realPrimary").is_string();
+  const bool is_none =
+      reply.status != 0 && reply.status != 200 && told.is_object() && told.contains("realPrimary");
+  if (!is_one && !is_none) return std::nullopt;
+  return Answer{reply.status, reply.body};
 }
 
 // Looks, prints, and ends the process with the exit status.
@@ -1713,6 +2565,9 @@ int run_daemon(const Config& config, Tls& tls, const Stderr_Log& log, const sigs
   } else {
     const bool real = options.question == "real-primary";
     answer = real ? get_reported_real_primary(node) : get_reported_primary(node, {}, {});
+    if (real && !node.get_real_primary().nodes_known) {
+      answer = ask_real_primary(config).value_or(answer);
+    }
     const auto body = Json::parse(answer.body);
     if (answer.status == 200) {
       word = body.at(real ? "realPrimary" : "Primary");
@@ -1728,22 +2583,28 @@ int run_daemon(const Config& config, Tls& tls, const Stderr_Log& log, const sigs
 }
 
 constexpr const char* usage =
-    R"(usage: primgr [--config FILE] [--listen ADDR:PORT] [--log-level LEVEL]
+    R"(usage: primgr [--config FILE] [--listen ADDR:PORT] [--log-level LEVEL] [--log-format FORMAT]
        primgr --once [state|primary|real-primary] [--json]
+       primgr --status [--watch] [--json] [--url URL]
        primgr --check-config
        primgr --version | --help
 
 Says what this node of a repmgr cluster is right now: Primary, Standby, Unknown or Down.
-Without --once it serves that over HTTP: /state, /primary, /realPrimary.
+Without --once it serves that over HTTP: /state, /primary, /realPrimary, /cluster and more.
 
   -c, --config FILE       read FILE instead of /etc/primgr.conf
   -l, --listen ADDR:PORT  serve there instead of where the configuration says
   -L, --log-level LEVEL   error, warning, info or debug
+  -F, --log-format FORMAT text or json: a line an event, either way
   -1, --once [WHAT]       look, print one word, exit; no daemon is needed
                             state         0 Primary, 1 Standby, 2 Unknown, 3 Down
                             primary       whom this node's database names: 0 printed, 2 none, 3 Down
                             real-primary  the cluster's one Primary: 0 printed, 2 none or several, 3 Down
-  -j, --json              with --once: print what the HTTP endpoint would answer
+  -s, --status            show the cluster as the daemon of this host sees it: 0 exactly one
+                            Primary, 2 none or several, 69 no daemon answers
+  -u, --url URL           with --status: ask http[s]://HOST[:PORT] instead
+  -w, --watch             with --status: again every 2 s
+  -j, --json              with --once, --status: print what the HTTP endpoint answers
   -C, --check-config      print the configuration in force, exit
   -V, --version           print the versions of primgr and of what is inside, exit
   -h, --help              print this, exit
@@ -1754,6 +2615,10 @@ Options parse_options(int argc, char** argv) {
   static const option long_options[] = {{"config", required_argument, nullptr, 'c'},
                                         {"listen", required_argument, nullptr, 'l'},
                                         {"log-level", required_argument, nullptr, 'L'},
+                                        {"log-format", required_argument, nullptr, 'F'},
+                                        {"status", no_argument, nullptr, 's'},
+                                        {"url", required_argument, nullptr, 'u'},
+                                        {"watch", no_argument, nullptr, 'w'},
                                         {"once", no_argument, nullptr, '1'},
                                         {"json", no_argument, nullptr, 'j'},
                                         {"check-config", no_argument, nullptr, 'C'},
@@ -1763,7 +2628,7 @@ Options parse_options(int argc, char** argv) {
   Options options;
   optind = 0;
   opterr = 0;
-  for (int c; (c = getopt_long(argc, argv, ":c:l:L:1jCVh", long_options, nullptr)) != -1;) {
+  for (int c; (c = getopt_long(argc, argv, ":c:l:L:F:1su:wjCVh", long_options, nullptr)) != -1;) {
     switch (c) {
       case 'c':
         if (!*optarg) throw Config_Error("--config needs the name of a file");
@@ -1774,6 +2639,21 @@ Options parse_options(int argc, char** argv) {
         break;
       case 'L':
         options.log_level = optarg;
+        break;
+      case 'F':
+        if (optarg != std::string_view("text") && optarg != std::string_view("json"))
+          throw Config_Error("--log-format " + std::string(optarg) + ": text or json");
+        options.log_format = *optarg == 'j' ? Log_Format::json : Log_Format::text;
+        break;
+      case 's':
+        options.what = Options::What::status;
+        break;
+      case 'u':
+        parse_url(optarg);
+        options.url = optarg;
+        break;
+      case 'w':
+        options.watch = true;
         break;
       case '1':
         options.what = Options::What::once;
@@ -1805,7 +2685,10 @@ Options parse_options(int argc, char** argv) {
     }
   }
   if (optind < argc) throw Config_Error(std::string("unexpected argument ") + argv[optind]);
-  if (options.json && !once) throw Config_Error("--json goes with --once");
+  const bool status = options.what == Options::What::status;
+  if (options.json && !once && !status) throw Config_Error("--json goes with --once or --status");
+  if (options.watch && !status) throw Config_Error("--watch goes with --status");
+  if (!options.url.empty() && !status) throw Config_Error("--url goes with --status");
   return options;
 }
 
@@ -1841,7 +2724,8 @@ int run(int argc, char** argv) {
   // A script wants its word; why it is that word is told on request.
   if (options.what == Options::What::once) config.log_level = Log_Level::error;
   if (!options.log_level.empty()) config.log_level = parse_log_level(options.log_level);
-  const Stderr_Log log(config.log_level);
+  const Stderr_Log log(config.log_level, options.log_format);
+  if (options.what == Options::What::status) return run_status(config, options);
   std::unique_ptr<Tls> tls;
   try {
     tls = std::make_unique<Tls>(config, log);

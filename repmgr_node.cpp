@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <system_error>
+#include <tuple>
 #include <utility>
 
 namespace primgr {
@@ -67,12 +68,70 @@ struct Result_Deleter {
 };
 using Result = std::unique_ptr<PGresult, Result_Deleter>;
 
-// Two statements in one message: one round trip, and the first is answered also when the second
-// fails, for want of the schema or of the right to read it.
+// Statements in one message: one round trip, and each is answered also when one after it fails, for
+// want of the schema or of the right to read it. The last two are for people to see and for
+// routing by lag; what decides comes first.
 constexpr const char* look_query =
     "SELECT pg_catalog.pg_is_in_recovery();"
     "SELECT node_id, node_name, location, type, active, conninfo"
-    " FROM repmgr.nodes ORDER BY node_id";
+    " FROM repmgr.nodes ORDER BY node_id;"
+    "SELECT CASE WHEN r THEN pg_catalog.pg_last_wal_replay_lsn()"
+    " ELSE pg_catalog.pg_current_wal_lsn() END,"
+    " CASE WHEN NOT r THEN pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()) END,"
+    " w.pid, w.status, w.received_tli, w.sender_host, w.latest_end_lsn,"
+    " pg_catalog.pg_last_wal_receive_lsn(), CASE WHEN r THEN extract(epoch FROM"
+    " pg_catalog.clock_timestamp() - pg_catalog.pg_last_xact_replay_timestamp()) END,"
+    " CASE WHEN r THEN pg_catalog.pg_is_wal_replay_paused() END"
+    " FROM pg_catalog.pg_is_in_recovery() AS r"
+    " LEFT JOIN pg_catalog.pg_stat_wal_receiver AS w ON true;"
+    "SELECT application_name, client_addr, state, sync_state, replay_lsn,"
+    " extract(epoch FROM replay_lag) FROM pg_catalog.pg_stat_replication"
+    " ORDER BY application_name, pid LIMIT 32";
+
+std::optional<double> number(const std::string& text) {
+  double value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || !(value >= 0 && value < 1e9)) return std::nullopt;
+  return value;
+}
+
+// Seconds as extract(epoch …) writes them. Clocks that differ may make them negative: then zero.
+std::optional<Time> seconds(const std::string& text) {
+  if (text.starts_with('-')) return Time::zero();
+  const auto value = number(text);
+  if (!value) return std::nullopt;
+  return std::chrono::duration_cast<Time>(std::chrono::duration<double>(*value));
+}
+
+void read_replication(const PGresult* rows, Replication& into) {
+  if (PQntuples(rows) != 1 || PQnfields(rows) != 10) return;
+  const auto text = [&](int column) { return std::string(PQgetvalue(rows, 0, column)); };
+  into.known = true;
+  into.position = parse_lsn(text(0));
+  int timeline = 0;
+  const std::string file = text(1).substr(0, 8), received = text(4);
+  // The first eight digits of a WAL file's name are its timeline.
+  const auto [end, error] =
+      file.empty() ? std::from_chars(received.data(), received.data() + received.size(), timeline)
+                   : std::from_chars(file.data(), file.data() + file.size(), timeline, 16);
+  if (error == std::errc()) into.timeline = timeline;
+  into.receiving = PQgetisnull(rows, 0, 2) == 0;
+  into.status = text(3);
+  into.from = text(5);
+  into.sender_at = parse_lsn(text(6));
+  into.received = parse_lsn(text(7));
+  into.since_commit = seconds(text(8));
+  into.paused = text(9) == "t";
+}
+
+std::vector<Attached> read_attached(const PGresult* rows) {
+  std::vector<Attached> attached;
+  for (int r = 0; r < PQntuples(rows); ++r) {
+    const auto text = [&](int column) { return std::string(PQgetvalue(rows, r, column)); };
+    attached.push_back({text(0), text(1), text(2), text(3), parse_lsn(text(4)), seconds(text(5))});
+  }
+  return attached;
+}
 
 std::vector<Node> read_nodes(const PGresult* rows) {
   std::vector<Node> nodes;
@@ -99,6 +158,28 @@ Time boottime() {
   return std::chrono::seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec);
 }
 
+std::string tell_time(Time time) {
+  using std::chrono::seconds;
+  if (time < 1min) {
+    char text[32];
+    std::snprintf(text, sizeof text, "%.1f s",
+                  std::chrono::duration<double>(std::max(time, Time::zero())).count());
+    return text;
+  }
+  struct Unit {
+    const char* name;
+    seconds length;
+  };
+  static constexpr Unit units[] = {{" d", 24h}, {" h", 1h}, {" min", 1min}, {" s", 1s}};
+  auto rest = std::chrono::duration_cast<seconds>(time);
+  const Unit* unit = units;
+  while (rest < unit->length) ++unit;
+  const std::string first = std::to_string(rest / unit->length) + unit->name;
+  rest %= unit->length;
+  ++unit;
+  return first + " " + std::to_string(rest / unit->length) + unit->name;
+}
+
 const char* to_string(State state) {
   switch (state) {
     case State::primary:
@@ -111,6 +192,26 @@ const char* to_string(State state) {
       break;
   }
   return "Down";
+}
+
+std::optional<Lsn> parse_lsn(std::string_view text) {
+  std::uint32_t high = 0, low = 0;
+  const char* last = text.data() + text.size();
+  auto [end, error] = std::from_chars(text.data(), last, high, 16);
+  if (error != std::errc() || end == last || *end != '/') return std::nullopt;
+  std::tie(end, error) = [&] {
+    const auto result = std::from_chars(end + 1, last, low, 16);
+    return std::pair(result.ptr, result.ec);
+  }();
+  if (error != std::errc() || end != last) return std::nullopt;
+  return Lsn{high} << 32 | low;
+}
+
+std::string print_lsn(Lsn lsn) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%X/%X", static_cast<unsigned>(lsn >> 32),
+                static_cast<unsigned>(lsn & 0xffffffff));
+  return text;
 }
 
 // ---- the rules ----------------------------------------------------------------------------------
@@ -187,26 +288,41 @@ std::vector<Time> count_votes(const std::vector<Node>& voters, const Node& self,
   return expiries;
 }
 
-std::string tell_votes(const std::vector<Node>& voters, const Node& self, const Votes& votes,
-                       Time lifetime, Time now) {
-  const std::size_t counted = count_votes(voters, self, votes, lifetime, now).size();
-  std::string told = std::to_string(counted) + " of " + std::to_string(voters.size()) + " votes, " +
-                     std::to_string(votes_needed(voters.size())) + " needed: ";
-  for (const Node& voter : voters) {
-    if (&voter != &voters.front()) told += ", ";
-    told += voter.name;
-    if (voter.id == self.id) told += " (this node)";
-    const auto found = votes.find(voter.name);
+std::vector<Voter> tell_voters(const std::vector<Node>& voters, const Node& self,
+                               const Votes& votes, Time lifetime, Time now) {
+  std::vector<Voter> told;
+  for (const Node& node : voters) {
+    Voter& voter = told.emplace_back();
+    voter.name = node.name;
+    voter.self = node.id == self.id;
+    const auto found = votes.find(node.name);
     if (found == votes.end()) {
-      told += ": not asked yet";
+      voter.why = "not asked yet";
       continue;
     }
     const Vote& vote = found->second;
     if (vote.names.empty() || vote.sent_at + lifetime <= now) {
-      told += ": " + (vote.why.empty() ? "vote expired" : vote.why);
-    } else {
-      told += " names " + vote.names;
+      voter.why = vote.why.empty() ? "vote expired" : vote.why;
+      continue;
     }
+    voter.names = vote.names;
+    voter.age = now - vote.sent_at;
+    voter.left = vote.sent_at + lifetime - now;
+    voter.counts = !count_votes({node}, self, votes, lifetime, now).empty();
+  }
+  return told;
+}
+
+std::string tell_votes(const std::vector<Voter>& voters) {
+  const auto counted =
+      std::count_if(voters.begin(), voters.end(), [](const Voter& voter) { return voter.counts; });
+  std::string told = std::to_string(counted) + " of " + std::to_string(voters.size()) + " votes, " +
+                     std::to_string(votes_needed(voters.size())) + " needed: ";
+  for (const Voter& voter : voters) {
+    if (&voter != &voters.front()) told += ", ";
+    told += voter.name;
+    if (voter.self) told += " (this node)";
+    told += voter.names.empty() ? ": " + voter.why : " names " + voter.names;
   }
   return told;
 }
@@ -238,6 +354,72 @@ Decision decide(const Facts& facts, const std::string& self_name, bool whole_clu
   std::nth_element(expiries.begin(), expiries.begin() + static_cast<std::ptrdiff_t>(needed) - 1,
                    expiries.end(), std::greater<>());
   return {State::primary, expiries[needed - 1], "a majority votes for it"};
+}
+
+void Replay_History::saw(Time now, Lsn sender_at, Lsn replayed) {
+  if (!seen_.empty() && sender_at < seen_.back().lsn) forget();  // it follows another now
+  while (seen_.size() > 1 && seen_[1].lsn <= replayed) seen_.pop_front();
+  if (seen_.size() <= 1) step_ = Time::zero();
+  if (!seen_.empty() && (seen_.back().lsn == sender_at || now < seen_.back().at + step_)) return;
+  seen_.push_back({now, sender_at});
+  if (seen_.size() <= 1024) return;
+  // Replay has stood for long: half as fine is fine enough. The oldest that waits stays.
+  for (std::size_t i = 2; i < seen_.size(); ++i) seen_.erase(seen_.begin() + static_cast<long>(i));
+  step_ = (now - seen_[1].at) / 512;
+}
+
+std::optional<Time> Replay_History::delay(Time now, Lsn replayed) const {
+  if (seen_.empty()) return std::nullopt;
+  if (seen_.back().lsn <= replayed) return Time::zero();
+  if (seen_.front().lsn > replayed) return std::nullopt;
+  const auto waiting = std::find_if(seen_.begin(), seen_.end(),
+                                    [&](const Seen& seen) { return seen.lsn > replayed; });
+  return now - waiting->at;
+}
+
+Lag measure_lag(const Facts& facts, const Replay_History& history) {
+  const Replication& r = facts.replication;
+  Lag lag;
+  lag.streaming = r.status == "streaming";
+  if (!r.known) {
+    lag.problem = r.problem.empty() ? "replication could not be looked at" : r.problem;
+  } else if (!r.receiving) {
+    lag.problem = "there is no WAL receiver: nothing is streamed to it";
+  } else if (r.status.empty()) {
+    lag.problem = "its WAL receiver is not shown: GRANT pg_read_all_stats TO primgr's role";
+  } else if (!lag.streaming) {
+    lag.problem = "its WAL receiver is " + r.status + ", not streaming";
+  } else if (!r.sender_at || !r.position) {
+    lag.problem = "its sender has not told yet how far it is";
+  } else {
+    const Lsn end = std::max(*r.sender_at, r.received.value_or(0));
+    lag.receive = end - std::min(end, r.received.value_or(0));
+    lag.replay = end - std::min(end, *r.position);
+    lag.delay = history.delay(facts.asked_at, *r.position);
+    // From before this node began to watch: the time of the last commit tells, by two clocks.
+    if (!lag.delay) lag.delay = *lag.replay ? r.since_commit : std::optional(Time::zero());
+  }
+  return lag;
+}
+
+std::string too_late(const Lag& lag, std::optional<Lsn> most_bytes,
+                     std::optional<Time> most_delay) {
+  if (!lag.streaming) return lag.problem;
+  if ((most_bytes && !lag.replay) || (most_delay && !lag.delay)) {
+    return lag.problem.empty() ? "it is not known how late it is" : lag.problem;
+  }
+  if (most_bytes && *lag.replay > *most_bytes) {
+    return "it has " + std::to_string(*lag.replay) + " bytes of WAL to replay, more than " +
+           std::to_string(*most_bytes);
+  }
+  if (most_delay && *lag.delay > *most_delay) {
+    const auto ms = [](Time time) {
+      return std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(time).count()) +
+             " ms";
+    };
+    return "it is " + ms(*lag.delay) + " late, more than " + ms(*most_delay);
+  }
+  return {};
 }
 
 // ---- peers --------------------------------------------------------------------------------------
@@ -494,13 +676,24 @@ std::optional<Facts> Database::advance(Time now) {
       }
       if (PQresultStatus(result.get()) != PGRES_TUPLES_OK) {
         const char* message = PQresultErrorField(result.get(), PG_DIAG_MESSAGE_PRIMARY);
-        facts_.problem = one_line(message ? message : PQresultErrorMessage(result.get()));
-      } else if (results_++ == 0) {
-        facts_.reachable = PQntuples(result.get()) == 1;
-        facts_.in_recovery = facts_.reachable && *PQgetvalue(result.get(), 0, 0) == 't';
-      } else {
-        facts_.nodes = read_nodes(result.get());
-        facts_.nodes_known = true;
+        (results_ < 2 ? facts_.problem : facts_.replication.problem) =
+            one_line(message ? message : PQresultErrorMessage(result.get()));
+        continue;
+      }
+      switch (results_++) {  // in the order of look_query
+        case 0:
+          facts_.reachable = PQntuples(result.get()) == 1;
+          facts_.in_recovery = facts_.reachable && *PQgetvalue(result.get(), 0, 0) == 't';
+          break;
+        case 1:
+          facts_.nodes = read_nodes(result.get());
+          facts_.nodes_known = true;
+          break;
+        case 2:
+          read_replication(result.get(), facts_.replication);
+          break;
+        default:
+          facts_.replication.attached = read_attached(result.get());
       }
     }
   }
@@ -535,6 +728,7 @@ Repmgr_Node::Repmgr_Node(Node_Settings settings, Http_Get http_get, Resolve reso
       database_(settings_.conninfo, settings_.db_timeout, settings_.max_connections_in_pool,
                 std::move(resolve)),
       wake_fd_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
+  turned_at_ = clock_();
   if (wake_fd_ < 0) throw std::system_error(errno, std::generic_category(), "eventfd");
   if (auto known = grants_.load ? grants_.load() : std::nullopt) {
     grant_ = saved_ = *known;
@@ -569,7 +763,7 @@ void Repmgr_Node::look_now() {
 
 void Repmgr_Node::run(const std::function<bool()>& done) {
   Time began = clock_() - settings_.refresh_interval;
-  for (;; ++turns_) {
+  for (;;) {
     Time now = clock_();
     Time look_due = Time::max();
     if (!database_.looking()) {
@@ -646,6 +840,14 @@ void Repmgr_Node::learn(Facts facts) {
   const std::lock_guard lock(mutex_);
   looked_ = true;
   facts_ = std::move(facts);
+  ++looks_;
+  looked_for_ += clock_() - facts_.asked_at;
+  if (!facts_.reachable) ++failed_looks_;
+  if (const Replication& r = facts_.replication; r.sender_at && r.position) {
+    replay_.saw(facts_.asked_at, std::max(*r.sender_at, r.received.value_or(0)), *r.position);
+  } else {
+    replay_.forget();
+  }
   if (!facts_.nodes_known) return;
   nodes_ = facts_.nodes;
   const auto listed = [&](const auto& entry) {
@@ -657,6 +859,7 @@ void Repmgr_Node::learn(Facts facts) {
 }
 
 Time Repmgr_Node::refresh() {
+  turned_at_ = clock_();
   std::vector<Node> others, voters;
   std::optional<Node> self;
   {
@@ -837,8 +1040,11 @@ void Repmgr_Node::ask(const Node& peer, Question Peer::*kind, const std::string&
               const std::lock_guard lock(mutex_);
               const auto found = peers_.find(name);
               if (found != peers_.end()) {  // else it was unregistered meanwhile
-                (found->second.*kind).under_way = false;
-                (found->second.*kind).answered = true;
+                Question& question = found->second.*kind;
+                question.under_way = false;
+                question.answered = true;
+                ++(reply.status ? question.replied : question.failed);
+                question.taken += clock_() - *question.asked_at;
                 take(found->second, reply);
               }
               wake();
@@ -849,7 +1055,7 @@ void Repmgr_Node::ask(const Node& peer, Question Peer::*kind, const std::string&
 // Decides anew, and logs the decision if it or its reason changed.
 void Repmgr_Node::write_cache() {
   Decision told;
-  std::string votes;
+  std::string line;
   {
     const std::lock_guard lock(mutex_);
     if (!looked_) return;
@@ -858,23 +1064,37 @@ void Repmgr_Node::write_cache() {
     cache_.decision =
         decide(facts_, settings_.node_name, settings_.consensus_cluster, votes_, lifetime(), now);
     told = decision_at(now);
+    if (!told_since_ || told.state != told_) {
+      told_ = told.state;
+      told_since_ = now;
+    }
     // While the first answers are on their way, there is nothing to tell yet.
     if (told.state == State::unknown && !all_answered(&Peer::vote)) return;
     const std::string words = std::string(to_string(told.state)) + ": " + told.reason;
     if (words == logged_) return;
     logged_ = words;
-    votes = told_votes(now);
+    line = "state " + words;
+    if (const auto voters = told_voters(now); !voters.empty()) {
+      line += " (" + tell_votes(voters) + ")";
+    }
+    if (!logged_since_ || told.state != logged_state_) {
+      if (logged_since_) {
+        line += std::string("; was ") + to_string(logged_state_) + " for " +
+                tell_time(now - *logged_since_);
+      }
+      logged_state_ = told.state;
+      logged_since_ = now;
+    }
   }
   const bool well = told.state == State::primary || told.state == State::standby;
-  log_(well ? Log_Level::info : Log_Level::warning,
-       "state " + logged_ + (votes.empty() ? "" : " (" + votes + ")"));
+  log_(well ? Log_Level::info : Log_Level::warning, line);
 }
 
-std::string Repmgr_Node::told_votes(Time now) const {
+std::vector<Voter> Repmgr_Node::told_voters(Time now) const {
   const Node* self = candidate();
   if (!self) return {};
-  return tell_votes(electorate(facts_.nodes, *self, settings_.consensus_cluster), *self, votes_,
-                    lifetime(), now);
+  return tell_voters(electorate(facts_.nodes, *self, settings_.consensus_cluster), *self, votes_,
+                     lifetime(), now);
 }
 
 // Whether each peer that this node would ask has answered or failed at least once.
@@ -904,7 +1124,50 @@ Decision Repmgr_Node::get_decision() const {
 
 std::string Repmgr_Node::get_votes() const {
   const std::lock_guard lock(mutex_);
-  return told_votes(clock_());
+  const auto voters = told_voters(clock_());
+  return voters.empty() ? std::string() : tell_votes(voters);
+}
+
+std::optional<Lag> Repmgr_Node::get_lag() const {
+  const std::lock_guard lock(mutex_);
+  if (state_at(clock_()) != State::standby) return std::nullopt;
+  return measure_lag(facts_, replay_);
+}
+
+Report Repmgr_Node::get_report() const {
+  const std::lock_guard lock(mutex_);
+  const Time now = clock_();
+  Report report;
+  report.name = settings_.node_name;
+  if (const Node* self = find_node(nodes_, settings_.node_name)) report.self = *self;
+  report.decision = decision_at(now);
+  report.state_for = report.decision.state == told_ && told_since_ ? now - *told_since_ : Time();
+  const bool answers = report.decision.state != State::down;
+  const Node* primary = named_primary(facts_.nodes);
+  if (answers && primary) report.primary = primary->name;
+  report.voters = told_voters(now);
+  report.candidate = !report.voters.empty();
+  if (report.decision.state == State::primary) report.lease = cache_.decision.until - now;
+  report.in_recovery = answers && facts_.in_recovery;
+  if (answers) report.replication = facts_.replication;
+  if (report.in_recovery) report.lag = measure_lag(facts_, replay_);
+  report.cache_age = now - cache_.looked_at;
+  report.connections = database_.connections();
+  report.claimants = claimants(now).size();
+  report.looks = looks_;
+  report.failed_looks = failed_looks_;
+  report.looked_for = looked_for_;
+  for (const auto& [name, peer] : peers_) {
+    const auto count = [&, &peer_name = name](const char* kind, const Question& question) {
+      if (question.asked_at) {
+        report.questions.push_back(
+            {peer_name, kind, question.replied, question.failed, question.taken});
+      }
+    };
+    count("vote", peer.vote);
+    count("state", peer.state);
+  }
+  return report;
 }
 
 std::optional<std::string> Repmgr_Node::get_primary() const {
@@ -949,18 +1212,21 @@ std::vector<Node> Repmgr_Node::get_all_nodes() const {
   return nodes_;
 }
 
-Real_Primary Repmgr_Node::get_real_primary() const {
-  const std::lock_guard lock(mutex_);
-  Real_Primary real;
-  real.nodes_known = !nodes_.empty();
+std::vector<std::string> Repmgr_Node::claimants(Time now) const {
+  std::vector<std::string> found;
   for (const Node& node : nodes_) {
     const auto peer = peers_.find(node.name);
-    const State state = names_equal(node.name, settings_.node_name) ? state_at(clock_())
+    const State state = names_equal(node.name, settings_.node_name) ? state_at(now)
                         : peer != peers_.end()                      ? peer->second.reported
                                                                     : State::unknown;
-    if (state == State::primary) real.claimants.push_back(node.name);
+    if (state == State::primary) found.push_back(node.name);
   }
-  return real;
+  return found;
+}
+
+Real_Primary Repmgr_Node::get_real_primary() const {
+  const std::lock_guard lock(mutex_);
+  return {!nodes_.empty(), claimants(clock_())};
 }
 
 bool Repmgr_Node::settled(bool cluster) const {

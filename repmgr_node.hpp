@@ -36,6 +36,9 @@ using Clock = std::function<Time()>;
 // Reads CLOCK_BOOTTIME. Thread-safe.
 Time boottime();
 
+// A stretch of time in words: "0.4 s", "3 min 12 s", "2 d 5 h".
+std::string tell_time(Time time);
+
 // What a node is right now. The numbers are the exit statuses of `primgr --once state`.
 enum class State { primary = 0, standby = 1, unknown = 2, down = 3 };
 
@@ -56,6 +59,35 @@ struct Node {
       host;  // where conninfo says the node is: hostaddr, else host; empty: nowhere TCP goes
 };
 
+// A position in the WAL, in bytes; PostgreSQL writes it as "16/B374D848".
+using Lsn = std::uint64_t;
+std::optional<Lsn> parse_lsn(std::string_view text);
+std::string print_lsn(Lsn lsn);
+
+// A server that streams from the local one: a row of pg_stat_replication.
+struct Attached {
+  std::string name, address, state, sync;
+  std::optional<Lsn> replayed;
+  std::optional<Time> lag;  // replay_lag: none also when it is idle and has all
+};
+
+// How WAL flows to and from the local server. What does not apply is none or empty.
+struct Replication {
+  bool known = false;           // it could be read
+  std::string problem;          // why not
+  std::optional<Lsn> position;  // written last; in recovery: replayed last
+  std::optional<int> timeline;
+  std::vector<Attached> attached;  // by name
+  // In recovery; the first four are of the WAL receiver, and only for those in pg_read_all_stats.
+  bool receiving = false;            // there is a WAL receiver
+  std::string status;                // its: "streaming", …
+  std::string from;                  // its sender's host
+  std::optional<Lsn> sender_at;      // how far its sender was, when last heard
+  std::optional<Lsn> received;       // flushed by it
+  std::optional<Time> since_commit;  // since the last transaction replayed, by the primary's clock
+  bool paused = false;
+};
+
 // What one look at the local database told.
 struct Facts {
   Time asked_at{};           // when the look began
@@ -64,6 +96,7 @@ struct Facts {
   bool nodes_known = false;  // repmgr.nodes could be read
   std::vector<Node> nodes;   // its rows, by node_id
   std::string problem;       // why it was not reachable, or why repmgr.nodes could not be read
+  Replication replication;
 };
 
 // A voter's promise to vote for no other node before `until`, on its own clock. A promise to nobody
@@ -137,13 +170,58 @@ Time vote_lifetime(Time vote_lease);
 std::vector<Time> count_votes(const std::vector<Node>& voters, const Node& self, const Votes& votes,
                               Time lifetime, Time now);
 
+// A voter as others are told of it.
+struct Voter {
+  std::string name;
+  bool self = false;
+  bool counts = false;
+  std::string names;              // empty: none that is unexpired
+  std::string why;                // why it names nobody
+  std::optional<Time> age, left;  // of the name: since it was asked for, and until it expires
+};
+std::vector<Voter> tell_voters(const std::vector<Node>& voters, const Node& self,
+                               const Votes& votes, Time lifetime, Time now);
+
 // The same in words: how many votes count, and what each voter says.
-std::string tell_votes(const std::vector<Node>& voters, const Node& self, const Votes& votes,
-                       Time lifetime, Time now);
+std::string tell_votes(const std::vector<Voter>& voters);
 
 // What the node `self_name` is, from what is known at `now` (section "States" of the README).
 Decision decide(const Facts& facts, const std::string& self_name, bool whole_cluster,
                 const Votes& votes, Time lifetime, Time now);
+
+// How far a standby is behind; none: unbounded, for want of a sender or of knowledge.
+struct Lag {
+  bool streaming = false;
+  std::optional<Lsn> receive, replay;  // bytes that its sender has and it has not flushed, replayed
+  std::optional<Time> delay;           // how long the oldest WAL not replayed has been there
+  std::string problem;                 // why it is not streaming, or why the rest is none
+};
+
+// Since when WAL has been waiting for its replay, by this node's own clock: an idle primary makes
+// nobody late, and clocks of two hosts are not compared as long as the history reaches back.
+class Replay_History {
+ public:
+  // At `now` the sender was at `sender_at` and the standby had replayed up to `replayed`.
+  void saw(Time now, Lsn sender_at, Lsn replayed);
+  // How long the oldest WAL beyond `replayed` has been known at `now`: to one look. None if that is
+  // longer than the history.
+  std::optional<Time> delay(Time now, Lsn replayed) const;
+  void forget() { seen_.clear(); }
+  std::size_t size() const { return seen_.size(); }
+
+ private:
+  struct Seen {
+    Time at;
+    Lsn lsn;
+  };
+  std::deque<Seen> seen_;  // the first is replayed, if that is known; bounded
+  Time step_{};            // from one to the next, at least
+};
+
+Lag measure_lag(const Facts& facts, const Replay_History& history);
+
+// What keeps a standby from being read from when it may be at most so far behind; empty: nothing.
+std::string too_late(const Lag& lag, std::optional<Lsn> most_bytes, std::optional<Time> most_delay);
 
 // ---- peers --------------------------------------------------------------------------------------
 
@@ -230,6 +308,7 @@ class Database {
   short events() const { return events_; }
   Time deadline() const { return deadline_; }
 
+  // Thread-safe.
   std::size_t connections() const { return pool_.open(); }
 
  private:
@@ -281,6 +360,35 @@ struct Real_Primary {
   std::vector<std::string> claimants;  // the nodes whose /state is Primary, by node_id
 };
 
+// How the questions of one kind to one peer went.
+struct Question_Count {
+  std::string peer;
+  const char* kind = "";  // "vote" or "state"
+  std::uint64_t replied = 0, failed = 0;
+  Time taken{};
+};
+
+// All that a node can tell about itself, at one moment.
+struct Report {
+  std::string name;
+  std::optional<Node> self;  // its row of repmgr.nodes as last read
+  Decision decision;
+  Time state_for{};     // how long it has been in that state
+  std::string primary;  // whom its own database names; empty: none
+  bool candidate = false;
+  std::vector<Voter> voters;  // of a candidate
+  Time lease{};               // of a Primary: until too few votes are left
+  bool in_recovery = false;
+  Replication replication;
+  Lag lag;
+  Time cache_age{};
+  std::size_t connections = 0;
+  std::size_t claimants = 0;
+  std::uint64_t looks = 0, failed_looks = 0;
+  Time looked_for{};  // all of them together
+  std::vector<Question_Count> questions;
+};
+
 // Thread-safe, but for run(), learn() and refresh(), which are the refresher's (one thread). One
 // mutex guards all that is known (facts, votes, reports, cache) and is held for short, bounded work
 // only: never while the database, a peer or the log is waited for. Replies of peers arrive in
@@ -300,8 +408,10 @@ class Repmgr_Node {
   void stop();
   // Looks now instead of at the next tick; at most every 100 ms.
   void look_now();
-  // How often run() went round. It does so once a refresh_interval at least, unless it is stuck.
-  std::uint64_t turns() const { return turns_; }
+  // When refresh() was last at work: once a refresh_interval at least, unless run() is stuck.
+  Time turned_at() const { return turned_at_; }
+  // Whether that was within cache_ttl.
+  bool alive() const { return clock_() - turned_at_.load() <= settings_.cache_ttl; }
 
   // Who this node is, as configured.
   const std::string& name() const { return settings_.node_name; }
@@ -328,6 +438,9 @@ class Repmgr_Node {
   Decision get_decision() const;
   // Who votes for whom, in words; empty if this node is no candidate.
   std::string get_votes() const;
+  // How far this node is behind, and none if it is no standby that answers.
+  std::optional<Lag> get_lag() const;
+  Report get_report() const;
 
   // Whether the state is as good as it gets: the first look is over and, if votes matter, they
   // suffice or every voter has answered or failed. `cluster`: the same for get_real_primary().
@@ -349,6 +462,8 @@ class Repmgr_Node {
     std::optional<Time> asked_at;
     bool under_way = false;
     bool answered = false;  // or failed, at least once since the node became a candidate
+    std::uint64_t replied = 0, failed = 0;
+    Time taken{};
   };
   struct Peer {
     Question vote, state;
@@ -367,7 +482,8 @@ class Repmgr_Node {
   Time lifetime() const;
   Time pause() const;
   Time grace() const;
-  std::string told_votes(Time now) const;
+  std::vector<Voter> told_voters(Time now) const;
+  std::vector<std::string> claimants(Time now) const;
 
   bool all_answered(Question Peer::*kind) const;
 
@@ -389,7 +505,7 @@ class Repmgr_Node {
   const int wake_fd_;
   std::atomic<bool> stopping_{false};
   std::atomic<bool> look_wanted_{false};
-  std::atomic<std::uint64_t> turns_{0};
+  std::atomic<Time> turned_at_;
 
   mutable std::mutex mutex_;
   Facts facts_;              // of the last look
@@ -398,7 +514,14 @@ class Repmgr_Node {
   Votes votes_;
   std::map<std::string, Peer> peers_;  // by name: every registered node but this one
   Cache cache_;
-  std::string logged_;         // state and reason last logged, so that each change is told once
+  Replay_History replay_;
+  State told_ = State::down;  // what it last was, and since when
+  std::optional<Time> told_since_;
+  std::uint64_t looks_ = 0, failed_looks_ = 0;
+  Time looked_for_{};
+  std::string logged_;  // state and reason last logged, so that each change is told once
+  State logged_state_ = State::down;
+  std::optional<Time> logged_since_;
   std::size_t under_way_ = 0;  // questions to peers; the destructor waits for their end
   std::condition_variable none_under_way_;
 

@@ -34,6 +34,12 @@ bool eventually(double seconds, const std::function<bool()>& condition) {
   return true;
 }
 
+std::size_t count(const std::string& text, const std::string& what) {
+  std::size_t n = 0;
+  for (auto at = text.find(what); at != text.npos; at = text.find(what, at + what.size())) ++n;
+  return n;
+}
+
 double seconds_since(Steady::time_point start) {
   return std::chrono::duration<double>(Steady::now() - start).count();
 }
@@ -250,7 +256,8 @@ TEST_CASE("decide: a majority of all registered nodes, not of those that answer"
   CHECK(decision.state == State::primary);
   CHECK(decision.until == 12s);  // the third vote is the first to expire
   const Node& n1 = facts.nodes[0];
-  CHECK(tell_votes(facts.nodes, n1, votes, 3s, 10s).starts_with("3 of 5 votes, 3 needed: n1 (t"));
+  CHECK(tell_votes(tell_voters(facts.nodes, n1, votes, 3s, 10s))
+            .starts_with("3 of 5 votes, 3 needed: n1 (t"));
   CHECK(decide(facts, "n1", false, votes, 3s, 12s).state == State::unknown);
   votes["n4"] = {10s, "n1", ""};  // one to spare: the oldest does not matter
   CHECK(decide(facts, "n1", false, votes, 3s, 10s).until == 13s);
@@ -619,12 +626,13 @@ TEST_CASE("each change is logged once") {
   World world;
   world.names("n2", "n1");
   for (int i = 0; i < 5; ++i) world.look(make_facts(make_site(3)));
+  world.pass(2s);
   CHECK(world.log.size() == 1);
   Facts down;
   down.problem = "refused";
   for (int i = 0; i < 5; ++i) world.look(down);
   CHECK(world.log.size() == 2);
-  CHECK(world.log.back() == "state Down: refused");
+  CHECK(world.log.back() == "state Down: refused; was Primary for 2.0 s");
 }
 
 TEST_SUITE_END();
@@ -843,8 +851,10 @@ namespace {
 
 // The shipped server on a free port of 127.0.0.1, over a made-up world.
 struct Served {
-  explicit Served(World& world, Config with = {})
-      : config(std::move(with)), tls(config, log), server(config, world.node, tls, log) {
+  explicit Served(World& world, Config with = {}, Http_Get peers = nullptr)
+      : config(std::move(with)),
+        tls(config, log),
+        server(config, world.node, tls, log, std::move(peers)) {
     port = server.bind_to_any_port("127.0.0.1");
     REQUIRE(port > 0);
     thread = std::thread([this] { server.run(); });
@@ -985,6 +995,529 @@ TEST_CASE("an answer is 1,024 bytes at most, whatever the nodes are called") {
   strange.look(make_facts(nodes, true));
   CHECK(get_reported_primary(strange.node, "", "").status == 200);
   CHECK(Json::accept(get_reported_primary(strange.node, "", "").body));
+}
+
+namespace {
+
+// Facts of a standby that streams: `received` has arrived of what its sender has, and `replayed`.
+Facts standby_facts(Lsn sender_at, Lsn received, Lsn replayed) {
+  Facts facts = make_facts(make_site(3), true);
+  facts.replication.known = facts.replication.receiving = true;
+  facts.replication.status = "streaming";
+  facts.replication.from = "10.0.0.1";
+  facts.replication.sender_at = sender_at;
+  facts.replication.received = received;
+  facts.replication.position = replayed;
+  facts.replication.timeline = 3;
+  return facts;
+}
+
+}  // namespace
+
+TEST_CASE("positions in the WAL") {
+  CHECK(parse_lsn("16/B374D848") == Lsn{0x16'B374D848});
+  CHECK(parse_lsn("0/0") == Lsn{0});
+  CHECK(parse_lsn("FFFFFFFF/FFFFFFFF") == ~Lsn{0});
+  CHECK(print_lsn(0x16'B374D848) == "16/B374D848");
+  for (const char* text : {"", "/", "1", "1/", "/1", "1/2/3", "1/g", "100000000/1", "-1/1", "1/ 1"})
+    CHECK_FALSE(parse_lsn(text));
+}
+
+TEST_CASE("sizes are those of postgresql.conf") {
+  CHECK(parse_size("0") == 0);
+  CHECK(parse_size("1024") == 1024);
+  CHECK(parse_size("16kB") == 16 << 10);
+  CHECK(parse_size("1.5MB") == 3 << 19);
+  CHECK(parse_size("2GB") == 2LL << 30);
+  CHECK(parse_size("1TB") == 1LL << 40);
+  for (const char* text :
+       {"", "MB", "16mb", "16 MB", "-1", "1e30", "nan", "inf", "0x10", "16MBB"}) {
+    CAPTURE(text);
+    CHECK_THROWS_AS(parse_size(text), Config_Error);
+  }
+}
+
+TEST_CASE("a stretch of time in words") {
+  CHECK(tell_time(-1s) == "0.0 s");
+  CHECK(tell_time(59'940ms) == "59.9 s");
+  CHECK(tell_time(60s) == "1 min 0 s");
+  CHECK(tell_time(192s) == "3 min 12 s");
+  CHECK(tell_time(24h + 61min) == "1 d 1 h");
+  CHECK(tell_time(3h + 4min + 5s) == "3 h 4 min");
+}
+
+TEST_CASE("replay is late for as long as WAL has been waiting, by this node's clock") {
+  Replay_History history;
+  CHECK_FALSE(history.delay(0s, 0));
+  history.saw(100s, 1000, 1000);
+  CHECK(history.delay(500s, 1000) == 0s);  // an idle primary makes nobody late
+  history.saw(500s, 2000, 1000);
+  CHECK(history.delay(500s, 1000) == 0s);
+  history.saw(501s, 3000, 1000);
+  CHECK(history.delay(502s, 1000) == 2s);  // since 500 s there has been something to replay
+  CHECK(history.delay(502s, 2000) == 1s);
+  CHECK(history.delay(502s, 3000) == 0s);
+  history.saw(503s, 3000, 2500);
+  CHECK(history.delay(503s, 2500) == 2s);
+  // What was waiting before the history began is not known.
+  Replay_History late;
+  late.saw(100s, 5000, 1000);
+  CHECK_FALSE(late.delay(101s, 1000));
+  CHECK(late.delay(101s, 5000) == 0s);
+  // Another sender, which is behind: what was known of the first means nothing.
+  history.saw(504s, 1500, 1500);
+  CHECK(history.delay(505s, 1500) == 0s);
+  // Paused for a day: bounded, and as late as it is, to a minute or two.
+  Replay_History paused;
+  paused.saw(0s, 1, 1);
+  for (int i = 1; i <= 86'400; ++i) paused.saw(std::chrono::seconds(i), Lsn(i) + 1, 1);
+  CHECK(paused.size() <= 1024);
+  CHECK(paused.delay(86'400s, 1).value() >= 86'400s - 3min);
+  CHECK(paused.delay(86'400s, 43'200).value() >= 43'200s - 3min);
+  CHECK(paused.delay(86'400s, 43'200).value() <= 43'200s + 3min);
+}
+
+TEST_CASE("lag: what is not known is unbounded, never zero") {
+  Replay_History history;
+  history.saw(0s, 100, 100);
+  Lag lag = measure_lag(standby_facts(100, 100, 100), history);
+  CHECK(lag.streaming);
+  CHECK(lag.receive == 0U);
+  CHECK(lag.replay == 0U);
+  CHECK(lag.delay == 0s);
+  CHECK(lag.problem.empty());
+  CHECK(too_late(lag, 0, 0s).empty());
+
+  lag = measure_lag(standby_facts(1000, 600, 100), history);
+  CHECK(lag.receive == 400U);
+  CHECK(lag.replay == 900U);
+  CHECK(too_late(lag, 900, std::nullopt).empty());
+  CHECK(too_late(lag, 899, std::nullopt) == "it has 900 bytes of WAL to replay, more than 899");
+  // More was flushed than its sender was last heard to have.
+  CHECK(measure_lag(standby_facts(100, 600, 100), history).replay == 500U);
+
+  const auto unbounded = [&](const std::function<void(Replication&)>& change) {
+    Facts facts = standby_facts(100, 100, 100);
+    change(facts.replication);
+    const Lag found = measure_lag(facts, history);
+    CHECK_FALSE(found.replay);
+    CHECK_FALSE(found.delay);
+    CHECK_FALSE(too_late(found, 1 << 30, std::nullopt).empty());
+    CHECK_FALSE(too_late(found, std::nullopt, 24h).empty());
+    return found;
+  };
+  CHECK(unbounded([](auto& r) { r = {}; }).problem == "replication could not be looked at");
+  CHECK(unbounded([](auto& r) {
+          r.receiving = false;
+          r.status.clear();
+        }).problem == "there is no WAL receiver: nothing is streamed to it");
+  CHECK(unbounded([](auto& r) { r.status.clear(); }).problem.find("pg_read_all_stats") !=
+        std::string::npos);
+  CHECK(unbounded([](auto& r) { r.status = "waiting"; }).problem ==
+        "its WAL receiver is waiting, not streaming");
+  CHECK(unbounded([](auto& r) { r.sender_at.reset(); }).streaming);
+  CHECK(unbounded([](auto& r) { r.position.reset(); }).streaming);
+
+  // Before the history: the last commit tells, and nothing if there was none.
+  Facts facts = standby_facts(1000, 1000, 100);
+  facts.replication.since_commit = 7s;
+  CHECK(measure_lag(facts, {}).delay == 7s);
+  facts.replication.since_commit.reset();
+  CHECK_FALSE(measure_lag(facts, {}).delay);
+  CHECK(too_late(measure_lag(facts, {}), 1 << 20, std::nullopt).empty());
+  CHECK(too_late(measure_lag(facts, {}), std::nullopt, 1h) == "it is not known how late it is");
+}
+
+TEST_CASE("/replica, /read-only, /readiness: who may be read from") {
+  World world(World::named("n2"));
+  const Served served(world);
+  const auto status = [&](const std::string& path) { return served.ask("GET", path).status; };
+  for (const char* path : {"/replica", "/read-only", "/readiness"}) {
+    CAPTURE(path);
+    CHECK(status(path) == 503);
+  }
+  world.look(standby_facts(1 << 20, 1 << 20, 1 << 20));
+  CHECK(status("/replica") == 200);
+  CHECK(status("/read-only") == 200);
+  CHECK(status("/readiness?lag=0") == 200);
+  world.now += 60s;
+  world.look(standby_facts(17 << 20, 17 << 20, 1 << 20));
+  CHECK(status("/replica?lag=16MB") == 200);
+  world.now += 11s;
+  world.look(standby_facts(18 << 20, 17 << 20, 1 << 20));
+  const auto late = served.ask("GET", "/replica?lag=16MB");
+  CHECK(late.status == 503);
+  CHECK(Json::parse(late.body)["reason"] ==
+        "it has 17825792 bytes of WAL to replay, more than 16777216");
+  CHECK(Json::parse(late.body)["replayLagSeconds"] == 11);
+  CHECK(status("/replica?lag=17MB&delay=11s") == 200);
+  CHECK(status("/replica?delay=10s") == 503);
+  CHECK(status("/replica") == 200);
+  CHECK(status("/readiness?lag=16MB") == 503);
+  CHECK(served.ask("OPTIONS", "/replica?lag=16MB").status == 503);
+
+  for (const char* query :
+       {"lag=", "lag=16", "delay=x", "lag=1&lag=2", "lagg=1MB", "lag=-1", "x"}) {
+    CAPTURE(query);
+    const auto refused = served.ask("GET", "/replica?" + std::string(query));
+    const bool fine = std::string(query) == "lag=16";
+    CHECK(refused.status == (fine ? 503 : 400));
+    CHECK(Json::parse(refused.body).contains(fine ? "reason" : "error"));
+  }
+  CHECK(served.ask("GET", "/replica?lag=" + std::string(3000, 'x')).body.size() <= max_reply_size);
+
+  // Nothing that is older than cache_ttl.
+  world.now += 21s;
+  CHECK(status("/replica") == 503);
+  // A primary is no replica, and may be read from; without its votes it may not.
+  World first;
+  const Served primary(first);
+  first.look(make_facts(make_site(3)));
+  CHECK(primary.ask("GET", "/read-only").status == 503);
+  first.names("n2", "n1");
+  first.pass(1s);
+  CHECK(primary.ask("GET", "/replica").status == 503);
+  CHECK(primary.ask("GET", "/read-only?lag=1MB").status == 200);
+  CHECK(primary.ask("GET", "/readiness").status == 200);
+}
+
+TEST_CASE("/health and /liveness") {
+  World world;
+  const Served served(world);
+  CHECK(served.ask("GET", "/health").status == 503);
+  CHECK(served.ask("GET", "/liveness").status == 200);
+  world.look(make_facts(make_site(3)));
+  CHECK(served.ask("GET", "/health").status == 200);  // Unknown, but PostgreSQL answers
+  CHECK(served.ask("GET", "/health").body == R"({"state":"Unknown"})");
+  world.now += 21s;  // nobody refreshes
+  CHECK(served.ask("GET", "/liveness").status == 503);
+  CHECK(served.ask("GET", "/health").status == 503);
+}
+
+TEST_CASE("/node tells a candidate's votes, and a standby's lag") {
+  World world;
+  const Served served(world);
+  const auto node = [&] {
+    const auto response = served.ask("GET", "/node");
+    CHECK(response.status == 200);
+    return Json::parse(response.body);
+  };
+  CHECK(node()["state"] == "Down");
+  CHECK(node()["site"].is_null());
+  CHECK(node()["primary"].is_null());
+  world.names("n2", "n1");
+  world.look(make_facts(make_site(3)));
+  world.now += 500ms;
+  Json told = node();
+  CHECK(told["name"] == "n1");
+  CHECK(told["id"] == 1);
+  CHECK(told["site"] == "default");
+  CHECK(told["role"] == "primary");
+  CHECK(told["state"] == "Primary");
+  CHECK(told["stateSeconds"] == 0.5);
+  CHECK(told["primary"] == "n1");
+  CHECK(told["reason"] ==
+        "a majority votes for it (2 of 3 votes, 2 needed: n1 (this node) names n1, "
+        "n2 names n1, n3: connection refused)");
+  CHECK(told["votes"]["counted"] == 2);
+  CHECK(told["votes"]["needed"] == 2);
+  CHECK(told["votes"]["of"] == 3);
+  CHECK(told["votes"]["leaseSeconds"] == 2.47);
+  CHECK(
+      told["votes"]["voters"][1].dump() ==
+      R"({"name":"n2","counts":true,"names":"n1","ageSeconds":0.5,"leaseSeconds":2.47,"error":null})");
+  CHECK(told["votes"]["voters"][2]["error"] == "connection refused");
+  CHECK(told["replication"].is_null());
+  CHECK(told["version"] == PRIMGR_VERSION);
+  CHECK(told["connections"]["most"] == 3);
+
+  Facts facts = standby_facts(0x2000, 0x1800, 0x1000);
+  facts.replication.attached = {{"n9", "10.0.0.9", "streaming", "async", Lsn{0x800}, 20ms}};
+  world.look(facts);
+  told = node();
+  CHECK(told["state"] == "Standby");
+  CHECK(told["stateSeconds"] == 0);
+  CHECK(told["votes"].is_null());
+  CHECK(told["timeline"] == 3);
+  CHECK(told["position"] == "0/1000");
+  CHECK(told["replication"]["receiveLagBytes"] == 0x800);
+  CHECK(told["replication"]["replayLagBytes"] == 0x1000);
+  CHECK(
+      told["standbys"].dump() ==
+      R"([{"name":"n9","address":"10.0.0.9","state":"streaming","sync":"async","lagBytes":2048,"lagSeconds":0.02}])");
+}
+
+TEST_CASE("/node is bounded, and what is wrong comes first") {
+  World world;
+  const Served served(world);
+  auto nodes = make_site(500);
+  for (int i = 2; i <= 499; ++i) world.names("n" + std::to_string(i), "n1");
+  world.look(make_facts(nodes));
+  const auto response = served.ask("GET", "/node");
+  CHECK(response.body.size() < max_node_size / 2);
+  const Json told = Json::parse(response.body);
+  CHECK(told["votes"]["counted"] == 499);
+  CHECK(told["votes"]["voters"].size() == most_told);
+  CHECK(told["votes"]["voters"][0]["name"] == "n500");
+}
+
+TEST_CASE("/cluster: every node, those that do not answer with the reason") {
+  World world(World::named("n2"));
+  std::map<std::string, Http_Reply> replies;
+  std::atomic<int> asked = 0;
+  const Served served(
+      world, {},
+      [&](const Node& peer, const std::string& target, Time, std::function<void(Http_Reply)> done) {
+        CHECK(target == "/node");
+        ++asked;
+        const auto found = replies.find(peer.name);
+        done(found == replies.end() ? Http_Reply{0, {}, "refused", {}} : found->second);
+      });
+  const auto cluster = [&](int status) {
+    // An answer is told on for a moment.
+    httplib::Response response;
+    const int before = asked;
+    CHECK(eventually(10, [&] {
+      response = served.ask("GET", "/cluster");
+      return asked > before || status == 503;
+    }));
+    CHECK(response.status == status);
+    return Json::parse(response.body);
+  };
+  Json told = cluster(503);  // the node list was never read
+  CHECK(told["realPrimary"].is_null());
+  CHECK(told["sites"][0]["nodes"][0]["name"] == "n2");
+  CHECK(told["sites"][0]["nodes"][0]["state"] == "Down");
+
+  auto nodes = make_site(4);
+  nodes[3].site = "east";
+  world.look(make_facts(nodes, true));
+  replies["n1"] = {200, R"({"name":"N1","state":"Primary","id":77,"reachable":false})", "", {}};
+  replies["n3"] = {404, "", "", {}};
+  told = cluster(200);
+  CHECK(told["from"] == "n2");
+  CHECK(told["realPrimary"] == "n1");
+  CHECK_FALSE(told.contains("claimants"));
+  REQUIRE(told["sites"].size() == 2);
+  CHECK(told["sites"][1]["site"] == "east");
+  const Json& site = told["sites"][0]["nodes"];
+  REQUIRE(site.size() == 3);
+  CHECK(site[0].dump() ==
+        R"({"name":"n1","id":1,"site":"default","reachable":true,"state":"Primary"})");
+  CHECK(site[1]["state"] == "Standby");
+  CHECK(
+      site[2].dump() ==
+      R"({"name":"n3","id":3,"site":"default","reachable":false,"role":"standby","error":"HTTP status 404 to /node: another version?"})");
+  CHECK(told["sites"][1]["nodes"][0]["error"] == "refused");
+
+  // Two claimants; then what is hostile.
+  replies["n4"] = {200, R"({"name":"n4","state":"Primary"})", "", {}};
+  told = cluster(200);
+  CHECK(told["realPrimary"].is_null());
+  CHECK(told["claimants"].dump() == R"(["n1","n4"])");
+  const auto error_of_n4 = [&](std::string body) {
+    replies["n4"] = {200, std::move(body), "", {}};
+    const Json node = cluster(200)["sites"][1]["nodes"][0];
+    return node.value("error", Json()).is_string() ? node["error"].get<std::string>() : "";
+  };
+  CHECK(error_of_n4(R"({"name":"n1","state":"Primary"})") ==
+        "another node answers at its address: n1");
+  for (const std::string& body :
+       {std::string("[]"), std::string("{}"), std::string(R"({"name":4})"),
+        std::string(50'000, '['), std::string("{\"name\":\"n4\""), std::string("\xff")}) {
+    CHECK(error_of_n4(body) == "its answer to /node is none");
+  }
+  CHECK(error_of_n4(R"({"name":"n4","state":5,"votes":[[[[[[[[1]]]]]]]]})").empty());
+  std::string deep = R"({"name":"n4","x":)";
+  for (int i = 0; i < 10'000; ++i) deep += R"({"a":)";
+  deep += "1" + std::string(10'001, '}');
+  CHECK(error_of_n4(deep).empty());
+
+  // Down: from the node list as last read.
+  Facts down;
+  down.problem = "gone";
+  world.look(down);
+  CHECK(cluster(200)["sites"][0]["nodes"].size() == 3);
+}
+
+TEST_CASE("/cluster: however many ask, the peers are asked once") {
+  World world(World::named("n2"));
+  world.look(make_facts(make_site(2), true));
+  std::mutex mutex;
+  std::vector<std::function<void(Http_Reply)>> held;
+  Config config;
+  config.node.peer_timeout = 20s;
+  const Served served(
+      world, config,
+      [&](const Node&, const std::string&, Time, std::function<void(Http_Reply)> done) {
+        const std::lock_guard lock(mutex);
+        held.push_back(std::move(done));
+      });
+  std::vector<std::thread> clients;
+  std::atomic<int> answered = 0;
+  for (int i = 0; i < 20; ++i) {
+    clients.emplace_back([&] {
+      const auto response = served.ask("GET", "/cluster");
+      if (response.body.find("\"realPrimary\":\"n1\"") != std::string::npos) ++answered;
+    });
+  }
+  CHECK(eventually(10, [&] {
+    const std::lock_guard lock(mutex);
+    return !held.empty();
+  }));
+  CHECK(served.ask("GET", "/state").status == 202);  // nobody waits for them
+  {
+    const std::lock_guard lock(mutex);
+    CHECK(held.size() == 1);
+    held[0]({200, R"({"name":"n1","state":"Primary"})", "", {}});
+    held.clear();
+  }
+  // Those who came too late for that answer, if any, start another.
+  CHECK(eventually(20, [&] {
+    const std::lock_guard lock(mutex);
+    for (auto& done : std::exchange(held, {}))
+      done({200, R"({"name":"n1","state":"Primary"})", "", {}});
+    return answered == 20;
+  }));
+  for (auto& client : clients) client.join();
+}
+
+TEST_CASE("/metrics tells the state, the votes, the peers and the requests") {
+  World world;
+  const Served served(world);
+  world.names("n2", "n1");
+  auto nodes = make_site(3);
+  nodes[2].name = "n\"3\\\n\xff";
+  world.look(make_facts(nodes));
+  served.ask("GET", "/state");
+  served.ask("GET", "/nope");
+  const auto response = served.ask("GET", "/metrics");
+  CHECK(response.status == 200);
+  CHECK(response.get_header_value("Content-Type") == "text/plain; version=0.0.4; charset=utf-8");
+  const auto has = [&](const std::string& line) {
+    INFO(response.body);
+    CHECK(response.body.find("\n" + line + "\n") != std::string::npos);
+  };
+  has(R"(primgr_state{state="Primary"} 1)");
+  has(R"(primgr_state{state="Down"} 0)");
+  has("primgr_votes 2");
+  has("primgr_votes_needed 2");
+  has("primgr_voters 3");
+  has("primgr_vote_lease_seconds 2.97");
+  has("primgr_claimants 1");
+  has(R"(primgr_peer_requests_total{peer="n2",question="vote",result="ok"} 1)");
+  has("primgr_peer_requests_total{peer=\"n\\\"3\\\\\\n\xef\xbf\xbd\",question=\"vote\",result="
+      "\"failed\"} 1");
+  has("primgr_refresh_seconds_count 1");
+  has("primgr_database_errors_total 0");
+  has(R"(primgr_http_requests_total{path="/state",code="200"} 1)");
+  has(R"(primgr_http_requests_total{path="other",code="404"} 1)");
+  CHECK(response.body.find("replay_lag") == std::string::npos);
+  world.look(standby_facts(2000, 1500, 1000));
+  const std::string standby = served.ask("GET", "/metrics").body;
+  CHECK(standby.find("\nprimgr_replay_lag_bytes 1000\n") != std::string::npos);
+  CHECK(standby.find("\nprimgr_receive_lag_bytes 500\n") != std::string::npos);
+  CHECK(standby.find("\nprimgr_votes ") == std::string::npos);
+}
+
+TEST_CASE("/ is a page for a browser, and its status is that of /state") {
+  World world(World::named("n2"));
+  world.look(make_facts(make_site(3), true));
+  const Served served(world);
+  const auto ask = [&](const char* accept) { return served.ask("GET", "/", {{"Accept", accept}}); };
+  for (const char* accept :
+       {"*/*", "application/json", "application/json, text/html", "text/plain"}) {
+    CAPTURE(accept);
+    CHECK(ask(accept).body == R"({"state":"Standby"})");
+  }
+  const auto shown = ask("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8");
+  CHECK(shown.status == 202);
+  CHECK(shown.body == page);
+  CHECK(shown.get_header_value("Content-Type") == "text/html; charset=utf-8");
+  CHECK(shown.get_header_value("Vary") == "Accept");
+  const std::string policy = shown.get_header_value("Content-Security-Policy");
+  CHECK(policy.starts_with("default-src 'none'; style-src 'sha256-"));
+  CHECK(policy.find("unsafe") == std::string::npos);
+  CHECK(served.ask("HEAD", "/", {{"Accept", "text/html"}}).status == 202);
+  // The policy knows the one style and the one script by their tags.
+  for (const char* tag : {"<style", "<script"}) {
+    CHECK(count(std::string(page), tag) == 1);
+    CHECK(count(std::string(page), std::string(tag) + ">") == 1);
+  }
+  // Nothing is fetched from elsewhere.
+  CHECK(page.find("src=") == page.npos);
+  CHECK(page.find("@import") == page.npos);
+  CHECK(page.find("innerHTML") == page.npos);
+}
+
+TEST_CASE("--status: a table, and in words what is not as it should be") {
+  const Json cluster = Json::parse(R"json({"from":"n2","at":"now","realPrimary":"n1","sites":[
+    {"site":"default","nodes":[
+      {"name":"n1","role":"primary","reachable":true,"state":"Primary","stateSeconds":61,
+       "reason":"a majority votes for it (why)","votes":{"counted":2,"of":3},"timeline":2,
+       "position":"0/3"},
+      {"name":"n2","role":"standby","reachable":true,"state":"Standby","stateSeconds":1,
+       "replication":{"streaming":true,"replayLagBytes":20480,"replayLagSeconds":1.5,
+                      "replayPaused":true,"problem":null}},
+      {"name":"n\u001b[31m3","role":"standby","reachable":false,"error":"refused"},
+      {"name":"n4","reachable":true,"state":"Standby","replication":{"problem":"no receiver"}}]}]})json");
+  const std::string text = print_status(cluster, false);
+  INFO(text);
+  CHECK(text.find(
+            " default | n1         | primary | Primary     | 1 min 1 s | 2 of 3 | 2        | 0/3 "
+            "     | \n") != std::string::npos);
+  CHECK(text.find("20 kB, 1.5 s\n") != std::string::npos);
+  CHECK(text.find("\nn1: votes are missing: a majority votes for it (why)\n") != std::string::npos);
+  CHECK(text.find("\nn2: replay is paused\n") != std::string::npos);
+  CHECK(text.find("\nn\\x1b[31m3: unreachable: refused\n") != std::string::npos);
+  CHECK(text.find("\nn4: no receiver\n") != std::string::npos);
+  CHECK(text.ends_with("\nPrimary: n1 (seen from n2 at now)\n"));
+  CHECK(text.find('\x1b') == std::string::npos);
+  CHECK(print_status(cluster, true).find("\x1b[1;32mPrimary\x1b[0m") != std::string::npos);
+  // Anything may come from elsewhere.
+  for (
+      const char* hostile :
+      {"null", "[]", "{}", R"({"sites":[1,{},{"nodes":3},{"nodes":[1,null,{"name":{}}]}]})",
+       R"({"sites":[{"site":1,"nodes":[{"reachable":true,"state":[],"votes":{"counted":"x","of":1e300},)"
+       R"("stateSeconds":1e308,"timeline":-1e300,"replication":[]}]}],"claimants":[1,"a"]})"}) {
+    CAPTURE(hostile);
+    CHECK_FALSE(print_status(Json::parse(hostile), true).empty());
+  }
+}
+
+TEST_CASE("--url") {
+  CHECK(parse_url("http://db1").address.port == 5999);
+  CHECK_FALSE(parse_url("http://db1:80/").tls);
+  CHECK(parse_url("https://[::1]:7").tls);
+  CHECK(parse_url("https://[::1]:7").address.host == "::1");
+  for (const char* url :
+       {"", "db1:5999", "ftp://x", "http://", "http://a/b", "http://a:b", "http://u@h"}) {
+    CAPTURE(url);
+    CHECK_THROWS_AS(parse_url(url), Config_Error);
+  }
+}
+
+TEST_CASE("each line of the log as JSON") {
+  int ends[2];
+  REQUIRE(pipe(ends) == 0);
+  const int before = dup(STDERR_FILENO);
+  dup2(ends[1], STDERR_FILENO);
+  Stderr_Log(Log_Level::info, Log_Format::json)(Log_Level::warning, "a \"b\"\n\xff");
+  dup2(before, STDERR_FILENO);
+  ::close(before);
+  ::close(ends[1]);
+  char text[512];
+  const ssize_t n = read(ends[0], text, sizeof text);
+  ::close(ends[0]);
+  REQUIRE(n > 0);
+  std::string line(text, static_cast<std::size_t>(n));
+  CHECK(line.ends_with("}\n"));
+  CHECK(count(line, "\n") == 1);
+  if (line.starts_with("<")) line.erase(0, 3);  // under a journal
+  const Json told = Json::parse(line);
+  CHECK(told["level"] == "warning");
+  CHECK(told["message"] == "a \"b\"\n\xef\xbf\xbd");
+  CHECK(told["time"].get<std::string>().size() == 24);
 }
 
 TEST_CASE("other methods are 405, other paths 404, both in JSON") {
@@ -2200,12 +2733,6 @@ bool lab_possible(const char* test) {
   return false;
 }
 
-std::size_t count(const std::string& text, const std::string& what) {
-  std::size_t n = 0;
-  for (auto at = text.find(what); at != text.npos; at = text.find(what, at + what.size())) ++n;
-  return n;
-}
-
 }  // namespace
 
 TEST_SUITE_BEGIN("lab");
@@ -2741,6 +3268,124 @@ TEST_CASE("lab: --once in a shell script, with and without a daemon; signals") {
   CHECK(bad.ends_with(" 78"));
 }
 
+TEST_CASE("lab: reads go to standbys that are late by no more than is asked for") {
+  if (!lab_possible("/replica")) return;
+  const Lab lab("--no-repmgrd");
+  const std::string bounded = "/replica?lag=4MB&delay=10s";
+  for (const char* node : {"n2", "n3"}) CHECK(lab.answers(node, 200, 10, bounded));
+  CHECK(lab.ask("n1", bounded).status == 503);
+  CHECK(lab.ask("n1", "/read-only?lag=4MB").status == 200);
+  CHECK(eventually(10, [&] { return lab.server("read") == "n2"; }));
+
+  // An idle primary makes nobody late, however long ago the last commit was.
+  CHECK(eventually(20, [&] {
+    return lab.sql("n3", "SELECT now() - pg_last_xact_replay_timestamp() > '3s'") == "t";
+  }));
+  CHECK(lab.ask("n3", "/replica?lag=0&delay=1s").status == 200);
+
+  lab.sql("n2", "SELECT pg_wal_replay_pause()");
+  lab.sql("n1", "CREATE TABLE load (line text)");
+  CHECK(eventually(20, [&] {
+    lab.sql("n1", "INSERT INTO load SELECT repeat('x', 1000) FROM generate_series(1, 2000)");
+    return lab.ask("n2", bounded).status == 503;
+  }));
+  CHECK(Json::parse(lab.ask("n2", bounded).body)["reason"].get<std::string>().find(
+            "bytes of WAL to replay") != std::string::npos);
+  CHECK(lab.answers("n2", 503, 10, "/replica?delay=1s"));
+  CHECK(lab.ask("n2", "/replica").status == 200);
+  CHECK(lab.ask("n2").status == 202);
+  CHECK(lab.answers("n3", 200, 10, bounded));
+  CHECK(eventually(20, [&] {
+    for (int i = 0; i < 4; ++i) {
+      if (lab.server("read") != "n3") return false;
+    }
+    return true;
+  }));
+  lab.sql("n2", "SELECT pg_wal_replay_resume()");
+  CHECK(lab.answers("n2", 200, 10, bounded));
+  CHECK(eventually(20, [&] { return lab.server("read") == "n2"; }));
+
+  // Without a sender the lag is unbounded, not zero.
+  lab.run("kill n1");
+  CHECK(lab.answers("n3", 503, 10, "/replica?lag=1TB"));
+  CHECK(Json::parse(lab.ask("n3", "/replica").body)["reason"].get<std::string>().find(
+            "WAL receiver") != std::string::npos);
+  CHECK(lab.ask("n3").status == 202);
+}
+
+TEST_CASE("lab: without the right to see statistics only lag is unknown, and told so") {
+  if (!lab_possible("pg_read_all_stats")) return;
+  const Lab lab("--no-repmgrd --no-haproxy");
+  CHECK(lab.answers("n2", 200, 10, "/replica"));
+  lab.sql("n1", "REVOKE pg_read_all_stats FROM primgr");
+  CHECK(lab.answers("n2", 503, 10, "/replica"));
+  CHECK(Json::parse(lab.ask("n2", "/replica").body)["reason"] ==
+        "its WAL receiver is not shown: GRANT pg_read_all_stats TO primgr's role");
+  CHECK(lab.ask("n2").status == 202);
+  CHECK(lab.ask("n1").status == 200);
+}
+
+TEST_CASE("lab: the cluster at a glance, also while the local database is down") {
+  if (!lab_possible("/cluster")) return;
+  const Lab lab("--no-repmgrd --no-haproxy");
+  const std::string n2 = "exec-node n2 " + program() + " --config " + lab.conf("n2", "primgr_conf");
+  const auto status = [&](const std::string& more = "") {
+    const Ran ran = lab.attempt(n2 + " --status " + more);
+    return ran.output + "\n" + std::to_string(ran.status);
+  };
+  const auto shows = [&](const std::string& text, const std::string& more = "") {
+    std::string last;
+    const bool shown =
+        eventually(15, [&] { return (last = status(more)).find(text) != std::string::npos; });
+    INFO(last);
+    CHECK(shown);
+    return last;
+  };
+  const std::string well = shows("3 of 3");
+  CHECK(well.find("\nPrimary: n1 (seen from n2 at ") != std::string::npos);
+  CHECK(well.ends_with("\n0"));
+  CHECK(count(well, "| Standby |") == 2);
+
+  const auto cluster = [&](const std::string& node = "n2") {
+    return Json::parse(lab.ask(node, "/cluster").body);
+  };
+  CHECK(eventually(15, [&] {
+    const Json n1 = cluster()["sites"][0]["nodes"][0];
+    return n1["standbys"].size() == 2 && n1["standbys"][1]["state"] == "streaming" &&
+           n1["standbys"][1]["lagBytes"] == 0;
+  }));
+  const Json first = cluster()["sites"][0]["nodes"][0];
+  CHECK(first["standbys"][0]["name"] == "n2");
+  CHECK(first["timeline"] == 1);
+  CHECK(parse_lsn(first["position"].get<std::string>()));
+  const Json second = cluster("n3")["sites"][0]["nodes"][1];
+  CHECK(second["replication"]["streaming"] == true);
+  CHECK(second["replication"]["from"] == lab.address("n1"));
+
+  lab.run("primgr n3 stop");
+  const std::string two = shows("n1: votes are missing");
+  CHECK(two.find("n3: unreachable: connection refused") != std::string::npos);
+  CHECK(two.ends_with("\n0"));
+
+  lab.run("stop n2");
+  shows("n2: Down: ");
+  CHECK(cluster()["realPrimary"] == "n1");
+  const auto real = [&] {
+    const Ran ran = lab.attempt(n2 + " --once real-primary");
+    return ran.output + " " + std::to_string(ran.status);
+  };
+  CHECK(real() == "n1 0");  // its daemon knows
+  lab.run("stop n1");
+  shows("No primary (seen from n2");
+  CHECK(status().ends_with("\n2"));
+  CHECK(status("--json").find("\"realPrimary\":null") != std::string::npos);
+  CHECK(eventually(5, [&] { return real() == "Unknown 2"; }));
+  lab.run("primgr n2 stop");
+  CHECK(real() == "Down 3");
+  CHECK(status().ends_with("(is primgr running here? --url asks another node)\n69"));
+  CHECK(status("--url http://" + lab.address("n1") + ":5999").ends_with("\n2"));
+}
+
 TEST_CASE("lab: systemd is told that primgr is ready, alive, and ending") {
   if (!lab_possible("systemd")) return;
   char folder[] = "/tmp/primgr-notify-XXXXXX";
@@ -2789,6 +3434,13 @@ TEST_CASE("lab: over TLS a failover goes as without, and who has no certificate 
   const std::string conf = lab.conf("n2", "primgr_conf");
   CHECK(lab.attempt("exec-node n2 " + program() + " --config " + conf + " --once real-primary")
             .output == "n1");
+  const Ran shown = lab.attempt("exec-node n2 " + program() + " --config " + conf + " --status");
+  INFO(shown.output);
+  CHECK(shown.status == 0);
+  CHECK(count(shown.output, "unreachable") == 0);
+  CHECK(lab.attempt("exec-node n2 " + program() + " --config " + conf + " --status --url https://" +
+                    lab.address("n1"))
+            .status == 0);
   const std::string url = "https://" + lab.address("n1") + ":5999/state";
   CHECK(lab.attempt("exec-node n2 curl -q -sk --max-time 5 " + url).status != 0);
   lab.run("kill n1");

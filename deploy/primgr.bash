@@ -9,10 +9,12 @@ _primgr() {
       mapfile -t COMPREPLY < <(compgen -f -- "$word")
       return
       ;;
-    -l | --listen) return ;;
+    -l | --listen | -u | --url) return ;;
     -L | --log-level) words='error warning info debug' ;;
+    -F | --log-format) words='text json' ;;
+    -s | --status) words='--watch --json --url --config' ;;
     -1 | --once) words='state primary real-primary --json --config --log-level' ;;
-    *) words='--config --listen --log-level --once --json --check-config --version --help' ;;
+    *) words='--config --listen --log-level --log-format --once --status --watch --url --json --check-config --version --help' ;;
   esac
   mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
 }
