@@ -2480,7 +2480,7 @@ std::string print_status(const Json& cluster, bool colour) {
       if (coloured) line += "\x1b[0m";
       if (i + 1 < row.size()) line.append(widths[i] - row[i].width(), ' ');
     }
-    text += line + "\n";
+    text += line.erase(line.find_last_not_of(' ') + 1) + "\n";
     if (&row != &rows.front()) continue;
     for (std::size_t i = 0; i < widths.size(); ++i) {
       text += (i ? "+" : "") + std::string(widths[i] + 2, '-');

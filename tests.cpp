@@ -1465,7 +1465,7 @@ TEST_CASE("--status: a table, and in words what is not as it should be") {
   INFO(text);
   CHECK(text.find(
             " default | n1         | primary | Primary     | 1 min 1 s | 2 of 3 | 2        | 0/3 "
-            "     | \n") != std::string::npos);
+            "     |\n") != std::string::npos);
   CHECK(text.find("20 kB, 1.5 s\n") != std::string::npos);
   CHECK(text.find("\nn1: votes are missing: a majority votes for it (why)\n") != std::string::npos);
   CHECK(text.find("\nn2: replay is paused\n") != std::string::npos);
