@@ -298,7 +298,7 @@ faults: primgr $(B)/tests lab-deps ## random faults on a real cluster: FAULTS=10
 # clang's libFuzzer; its findings and its growing corpus stay below build/.
 SECONDS   = 60
 FUZZ_SEED = 0
-FUZZERS = config reply grants http
+FUZZERS = config reply node grants http
 $(B)/fuzz: fuzz/fuzz.cpp $(SOURCES) Makefile $(FETCHED)
 	@$(call install,clang $$(apt-cache depends clang 2>/dev/null | sed -n 's/.*Depends: clang-\([0-9]*\)$$/libclang-rt-\1-dev/p'))
 	@echo '  CXX     $@'

@@ -11,7 +11,6 @@
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <system_error>
-#include <tuple>
 #include <utility>
 
 namespace primgr {
@@ -197,13 +196,10 @@ const char* to_string(State state) {
 std::optional<Lsn> parse_lsn(std::string_view text) {
   std::uint32_t high = 0, low = 0;
   const char* last = text.data() + text.size();
-  auto [end, error] = std::from_chars(text.data(), last, high, 16);
-  if (error != std::errc() || end == last || *end != '/') return std::nullopt;
-  std::tie(end, error) = [&] {
-    const auto result = std::from_chars(end + 1, last, low, 16);
-    return std::pair(result.ptr, result.ec);
-  }();
-  if (error != std::errc() || end != last) return std::nullopt;
+  const auto first = std::from_chars(text.data(), last, high, 16);
+  if (first.ec != std::errc() || first.ptr == last || *first.ptr != '/') return std::nullopt;
+  const auto second = std::from_chars(first.ptr + 1, last, low, 16);
+  if (second.ec != std::errc() || second.ptr != last) return std::nullopt;
   return Lsn{high} << 32 | low;
 }
 

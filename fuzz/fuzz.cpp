@@ -44,6 +44,24 @@ void reply(const std::string& bytes) {
   require(http_node_reports_state(told) != State::primary || status == 200, "only 200 is Primary");
 }
 
+// What a peer tells of itself is told on in /cluster, and shown by --status.
+void node(const std::string& bytes) {
+  Node peer;
+  peer.name = "n1";
+  std::string why;
+  Json told = read_node(peer, {200, bytes, "", {}}, why);
+  require(why.empty() == told.is_object(), "a document, or a reason");
+  if (why.empty())
+    require(names_equal(told["name"].get<std::string>(), "n1"), "it is the one asked");
+  told["reachable"] = why.empty();
+  const Json cluster = {{"sites", {{{"site", "s"}, {"nodes", {told}}}}}};
+  require(!dump(cluster).empty(), "it can be told on");
+  const std::string shown = print_status(cluster, false);
+  for (const char c : shown) {
+    require(static_cast<unsigned char>(c) >= 0x20 || c == '\n', "no control character is shown");
+  }
+}
+
 void grants(const std::string& text) {
   const auto grant = Grant_File::parse(text, "boot", 1h);
   if (!grant) return;
@@ -110,18 +128,18 @@ void http(const std::string& bytes) {
   }
   close(fd);
   require(answer.empty() || answer.starts_with("HTTP/1.1 "), "an answer is HTTP");
-  require(answer.find("\"Primary\"}") == answer.npos, "a standby never says it is Primary");
+  require(answer.find("{\"state\":\"Primary\"}") == answer.npos, "a standby is never Primary");
 }
 
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   static const std::map<std::string, void (*)(const std::string&)> targets = {
-      {"config", config}, {"reply", reply}, {"grants", grants}, {"http", http}};
+      {"config", config}, {"reply", reply}, {"node", node}, {"grants", grants}, {"http", http}};
   static const auto target = [] {
     const char* name = getenv("FUZZ_TARGET");
     const auto found = targets.find(name ? name : "");
-    require(found != targets.end(), "FUZZ_TARGET is config, reply, grants or http");
+    require(found != targets.end(), "FUZZ_TARGET is config, reply, node, grants or http");
     signal(SIGPIPE, SIG_IGN);
     return found->second;
   }();
