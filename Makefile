@@ -188,14 +188,16 @@ PREFIX  = /usr/local
 # Below DESTDIR and PREFIX; uninstall removes these, and nothing else. /etc/primgr.conf is yours.
 DOC     = share/doc/primgr
 INSTALLED = bin/primgr lib/systemd/system/primgr.service share/man/man8/primgr.8 \
-            share/bash-completion/completions/primgr $(DOC)/primgr.conf.example $(DOC)/haproxy.cfg $(DOC)/primgr.sql
+            share/bash-completion/completions/primgr $(DOC)/primgr.conf.example $(DOC)/haproxy.cfg \
+            $(DOC)/alerts.yml $(DOC)/primgr.sql
 
 install: $(BIN) ## install below PREFIX=/usr/local, for packagers below DESTDIR
 	@install -d '$(DESTDIR)$(PREFIX)' && cd '$(DESTDIR)$(PREFIX)' && install -d $(sort $(dir $(INSTALLED))) && \
 	install -m 755 '$(CURDIR)/$(BIN)' bin/primgr && \
 	install -m 644 '$(CURDIR)/deploy/primgr.8' share/man/man8/ && \
 	install -m 644 '$(CURDIR)/deploy/primgr.bash' share/bash-completion/completions/primgr && \
-	install -m 644 '$(CURDIR)/primgr.conf.example' '$(CURDIR)/deploy/haproxy.cfg' '$(CURDIR)/deploy/primgr.sql' $(DOC)/ && \
+	install -m 644 '$(CURDIR)/primgr.conf.example' '$(CURDIR)/deploy/haproxy.cfg' '$(CURDIR)/deploy/alerts.yml' \
+	  '$(CURDIR)/deploy/primgr.sql' $(DOC)/ && \
 	sed 's|/usr/local/bin/primgr|$(PREFIX)/bin/primgr|' '$(CURDIR)/deploy/primgr.service' >lib/systemd/system/primgr.service && \
 	chmod 644 lib/systemd/system/primgr.service
 
@@ -236,10 +238,22 @@ check-packages: primgr ## try the packages in throwaway Debian 12 and 13 roots: 
 	@mkdir -p $(B); $(call install,debootstrap rpm)
 	@MIRROR='$(DEBIAN_MIRROR)' deploy/try-packages
 
+# This one program: up to Debian 12 it is part of a package that would start a daemon if it were installed.
+PROMTOOL = $(TOP)/promtool/promtool
+$(TOP)/promtool/promtool: | $(B)/packages.stamp
+	@echo 'primgr: fetching promtool'
+	@mkdir -p $(@D) && cd $(@D) && rm -f *.deb && sudo= && { [ "$$(id -u)" = 0 ] || sudo=sudo; } && \
+	get() { for p in promtool prometheus; do ! apt-get -q -o APT::Sandbox::User=root download $$p || return 0; done; return 1; } && { \
+	  { get || { $$sudo apt-get update && get; }; } && \
+	  dpkg-deb --fsys-tarfile *.deb | tar -xm --strip-components=3 ./usr/bin/promtool && rm *.deb; \
+	} >fetch.log 2>&1 || { grep '^[EW]:' fetch.log | tail -n 3 >&2; \
+	echo "primgr: cannot fetch promtool, of the package promtool or prometheus (whole output in $(@D)/fetch.log);" \
+	  "another one: make PROMTOOL=<path of promtool>" >&2; exit 1; }
+
 # What an operator copies: the unit (procps: its kill) and the man page are without faults, and
 # uninstall undoes install, but for what was there before: the folder with a space has a file of its own.
 TRIED = $(CURDIR)/$(B)/staged here
-check-deploy: primgr ## check the unit, its sandbox, the man page, the completion, install and uninstall
+check-deploy: primgr $(PROMTOOL) ## check the unit, its sandbox, the man page, the completion, the alerts, install and uninstall
 	@$(call install,systemd man-db procps)
 	@rm -rf '$(TRIED)' && mkdir -p '$(TRIED)/usr/bin' && touch '$(TRIED)/usr/bin/other'
 	@$(MAKE) -s install DESTDIR='$(TRIED)' PREFIX=/usr
@@ -250,6 +264,9 @@ check-deploy: primgr ## check the unit, its sandbox, the man page, the completio
 	@systemd-analyze security --no-pager --offline=true --threshold=15 deploy/primgr.service >$(B)/security.log || { tail -n 1 $(B)/security.log; exit 1; }
 	@man --warnings -E UTF-8 -l -Tutf8 -Z deploy/primgr.8 2>&1 >/dev/null | { ! grep . ; }
 	@bash -n deploy/primgr.bash
+	@{ $(PROMTOOL) check rules deploy/alerts.yml && $(PROMTOOL) test rules deploy/alerts.test.yml; } >$(B)/alerts.log 2>&1 || { cat $(B)/alerts.log >&2; exit 1; }
+	@for m in $$(grep -o 'primgr_[a-z_]*' deploy/alerts.yml | sort -u); do grep -qF "\"$${m#primgr_}\"" primgr.cpp || \
+	  { echo "deploy/alerts.yml asks for $$m, which primgr does not tell" >&2; exit 1; }; done
 	@$(MAKE) -s uninstall DESTDIR='$(TRIED)' PREFIX=/usr
 	@left=$$(cd '$(TRIED)' && find . ! -type d -o -path '*/$(DOC)') && [ "$$left" = ./usr/bin/other ] || \
 	  { echo "uninstall is to leave ./usr/bin/other alone, and left: $$left" >&2; exit 1; }
