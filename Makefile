@@ -62,7 +62,7 @@ FETCHED  = $(TOP)/httplib/httplib.h $(B)/libpq/.built
 
 .DELETE_ON_ERROR:
 .PHONY: all arm64 help packages install uninstall deb rpm check-packages check-deploy check check-alone check-arm64 \
-        simulate faults fuzz sanitize sanitize-lab demo bench lab-deps format clean distclean
+        simulate faults fuzz sanitize sanitize-lab demo bench lab-deps browser-deps format clean distclean
 
 all: $(BIN) ## build ./primgr, statically linked, with all it needs fetched on the way
 
@@ -298,7 +298,11 @@ $(B)/primgr-tsan: $(SOURCES) Makefile $(FETCHED)
 lab-deps:
 	@lab/lab deps
 
-check: primgr $(B)/tests lab-deps ## run every test: units, endpoints, and a real cluster
+# Ubuntu has Chromium as a snap only; there the test of the page is skipped.
+browser-deps: lab-deps
+	@mkdir -p $(B); . /etc/os-release; [ "$$ID" = ubuntu ] || { $(call install,chromium chromium-driver); }
+
+check: primgr $(B)/tests browser-deps ## run every test: units, endpoints, and a real cluster
 	$(B)/tests $(TESTS)
 
 SEEDS = 100000
@@ -341,7 +345,7 @@ sanitize: $(B)/tests-asan $(B)/tests-tsan ## run the tests that need no cluster 
 	SIM_SEEDS=200 $(B)/tests-asan --test-suite-exclude=lab --test-case-exclude='each rule*'
 	SIM_SEEDS=200 $(B)/tests-tsan --test-suite-exclude=lab --test-case-exclude='each rule*'
 
-sanitize-lab: $(B)/tests $(B)/primgr-asan $(B)/primgr-tsan lab-deps ## run the cluster tests against a sanitized primgr
+sanitize-lab: $(B)/tests $(B)/primgr-asan $(B)/primgr-tsan browser-deps ## run the cluster tests against a sanitized primgr
 	PRIMGR=$(B)/primgr-asan $(B)/tests --test-suite=lab
 	PRIMGR=$(B)/primgr-tsan $(B)/tests --test-suite=lab
 

@@ -2726,6 +2726,160 @@ class Watcher {
   std::thread thread_;
 };
 
+// A headless Chromium in a network namespace, driven through chromedriver by W3C WebDriver.
+class Browser {
+ public:
+  explicit Browser(const std::string& network) : network_(network) {
+    {
+      const In_Namespace there(network);
+      driver_ = fork();
+    }
+    if (driver_ == 0) {
+      setpgid(0, 0);
+      execlp("chromedriver", "chromedriver", "--port=9515", "--log-level=OFF", nullptr);
+      _exit(127);
+    }
+    std::string last = "chromedriver does not answer";
+    const bool started = eventually(60, [&] {
+      try {
+        const Json arguments = {"--headless=new", "--no-sandbox", "--disable-gpu",
+                                "--disable-dev-shm-usage", "--hide-scrollbars"};
+        const Json options = {{"browserName", "chrome"},
+                              {"goog:loggingPrefs", {{"browser", "ALL"}}},
+                              {"goog:chromeOptions", {{"args", arguments}}}};
+        const Json session =
+            call("POST", "/session", {{"capabilities", {{"alwaysMatch", options}}}});
+        session_ = "/session/" + session["sessionId"].get<std::string>();
+      } catch (const std::runtime_error& error) {
+        last = error.what();
+      }
+      return !session_.empty();
+    });
+    if (!started) end();
+    INFO(last);
+    REQUIRE(started);
+  }
+  ~Browser() { end(); }
+  Browser(const Browser&) = delete;
+  Browser& operator=(const Browser&) = delete;
+
+  void open(const std::string& url) { command("POST", "/url", {{"url", url}}); }
+  std::string title() { return command("GET", "/title").get<std::string>(); }
+
+  // What is to be seen of each element that a CSS selector finds.
+  std::vector<std::string> texts(const std::string& selector) {
+    std::vector<std::string> all;
+    for (const std::string& element : find(selector)) {
+      all.push_back(command("GET", element + "/text").get<std::string>());
+    }
+    return all;
+  }
+  std::string text(const std::string& selector) {
+    const auto all = texts(selector);
+    return all.empty() ? "" : all.front();
+  }
+  // Waits until that is among what is to be seen there.
+  void shows(const std::string& selector, const std::string& what) {
+    std::string last;
+    const bool shown =
+        eventually(20, [&] { return (last = text(selector)).find(what) != std::string::npos; });
+    INFO(selector, " is to show: ", what, "\nbut shows: ", last);
+    CHECK(shown);
+  }
+  // Types into an element; a key as WebDriver has it.
+  void type(const std::string& selector, const std::string& keys) {
+    command("POST", find(selector).at(0) + "/value", {{"text", keys}});
+  }
+  Json run(const std::string& script) {
+    return command("POST", "/execute/sync", {{"script", script}, {"args", Json::array()}});
+  }
+  // What the browser has complained of since it was last asked.
+  std::string complaints() {
+    std::string all;
+    for (const Json& line : command("POST", "/se/log", {{"type", "browser"}})) {
+      all += line["message"].get<std::string>() + "\n";
+    }
+    return all;
+  }
+  bool has_dialog() {
+    try {
+      command("GET", "/alert/text");
+      return true;
+    } catch (const std::runtime_error&) {
+      return false;
+    }
+  }
+
+  // The whole page in build/screenshots/, as a desk sees it by night and a phone by day.
+  void screenshot(const std::string& name) {
+    take(name, 1280, 800, "dark");
+    take(name + "-phone", 360, 740, "light");
+  }
+
+ private:
+  // Throws std::runtime_error with what WebDriver says is wrong.
+  Json call(const std::string& method, const std::string& path, const Json& body = Json::object()) {
+    const In_Namespace there(network_);
+    httplib::Client client("127.0.0.1", 9515);
+    client.set_read_timeout(60s);
+    const std::string sent = body.dump();
+    const auto result = method == "GET"      ? client.Get(path)
+                        : method == "DELETE" ? client.Delete(path)
+                                             : client.Post(path, sent, "application/json");
+    if (!result) throw std::runtime_error(httplib::to_string(result.error()));
+    Json value = Json::parse(result->body, nullptr, false);
+    if (result->status != 200) throw std::runtime_error(result->body.substr(0, 1000));
+    return value.at("value");
+  }
+  Json command(const std::string& method, const std::string& path,
+               const Json& body = Json::object()) {
+    return call(method, session_ + path, body);
+  }
+  std::vector<std::string> find(const std::string& selector) {
+    std::vector<std::string> elements;
+    for (const Json& found :
+         command("POST", "/elements", {{"using", "css selector"}, {"value", selector}})) {
+      elements.push_back("/element/" + found.front().get<std::string>());
+    }
+    return elements;
+  }
+  Json devtools(const std::string& name, const Json& parameters) {
+    return command("POST", "/goog/cdp/execute", {{"cmd", name}, {"params", parameters}});
+  }
+  void take(const std::string& name, int width, int height, const std::string& scheme) {
+    devtools(
+        "Emulation.setDeviceMetricsOverride",
+        {{"width", width}, {"height", height}, {"deviceScaleFactor", 1}, {"mobile", width < 500}});
+    const Json feature = {{"name", "prefers-color-scheme"}, {"value", scheme}};
+    devtools("Emulation.setEmulatedMedia", {{"features", Json::array({feature})}});
+    CHECK(run("return document.documentElement.scrollWidth <= innerWidth") == true);
+    const std::string base64 =
+        devtools("Page.captureScreenshot", {{"captureBeyondViewport", true}})["data"];
+    std::string png(base64.size(), '\0');
+    const int size = EVP_DecodeBlock(reinterpret_cast<unsigned char*>(png.data()),
+                                     reinterpret_cast<const unsigned char*>(base64.data()),
+                                     static_cast<int>(base64.size()));
+    REQUIRE(size > 0);
+    png.resize(static_cast<std::size_t>(size));
+    std::filesystem::create_directories("build/screenshots");
+    std::ofstream("build/screenshots/" + name + ".png", std::ios::binary) << png;
+  }
+  void end() {
+    if (driver_ <= 0) return;
+    try {
+      if (!session_.empty()) call("DELETE", session_);
+    } catch (const std::runtime_error&) {
+    }
+    kill(-driver_, SIGKILL);
+    waitpid(driver_, nullptr, 0);
+    driver_ = -1;
+  }
+
+  const std::string network_;
+  pid_t driver_ = -1;
+  std::string session_;
+};
+
 // Whether tests on the lab can run; if not, says why, once a test.
 bool lab_possible(const char* test) {
   if (geteuid() == 0) return true;
@@ -3384,6 +3538,94 @@ TEST_CASE("lab: the cluster at a glance, also while the local database is down")
   CHECK(real() == "Down 3");
   CHECK(status().ends_with("(is primgr running here? --url asks another node)\n69"));
   CHECK(status("--url http://" + lab.address("n1") + ":5999").ends_with("\n2"));
+}
+
+TEST_CASE("lab: the page in a browser, before, during and after a failover") {
+  if (!lab_possible("the page")) return;
+  if (shell("command -v chromedriver").status != 0) {
+    skipped.push_back("the page: no chromedriver: install chromium and chromium-driver");
+    return;
+  }
+  const Lab lab("--no-repmgrd --no-haproxy");
+  Browser page(lab.hub());
+  const std::string n1 = "[data-node=n1]", n2 = "[data-node=n2]", n3 = "[data-node=n3]";
+
+  page.open("http://" + lab.address("n2") + ":5999/");
+  page.shows("h1", "Primary: n1");
+  page.shows("#summary", "All 3 nodes are well.");
+  page.shows("#seen", "Live, seen from n2 at ");
+  CHECK(page.title() == "n1 Primary - primgr");
+  CHECK(page.texts("h2") == std::vector<std::string>{"Site default"});
+  CHECK(page.texts("li h3") ==
+        std::vector<std::string>{"n1\nPrimary", "n2\nStandby", "n3\nStandby"});
+  CHECK(page.text("#stale").empty());
+  page.shows(n1, "Votes: 3 of 3, 2 needed");
+  page.shows(n1, "Attached standbys: n2, n3");
+  page.shows(n1, "Role\nprimary");
+  page.shows(n2, "From\n" + lab.address("n1"));
+  page.shows(n2, "Replay lag\n0 B");
+  page.shows(n2, "timeline 1");
+  // The votes are unfolded by keyboard, and stay so, with the focus, while the page goes on.
+  CHECK(page.text(n1 + " tbody").empty());
+  page.type(n1 + " summary", "\ue007");
+  page.shows(n1 + " thead", "Voter Vote Age Lease left");
+  CHECK(count(page.text(n1 + " tbody"), "counts") == 3);
+  CHECK(page.complaints().empty());
+  page.screenshot("page-before");
+
+  lab.run("kill n1");
+  page.shows("h1", "No primary");
+  page.shows(n1 + " h3", "Down");
+  page.shows(n1 + " .problem", "connection");
+  page.shows(n2 + " .problem", "there is no WAL receiver");
+  page.shows(n2, "Replay lag\nunbounded");
+  page.shows("#summary", "To look at: n1, n2, n3 (3 of 3).");
+  page.shows("#told", "No primary");
+  lab.run("primgr n1 stop");
+  page.shows(n1 + " h3", "Unreachable");
+  page.shows(n1 + " .problem", "connection refused or host unreachable");
+  page.shows(n1, "Last seen\nDown, ");
+  CHECK(page.title() == "No primary - primgr");
+  page.screenshot("page-during");
+
+  lab.run("promote n2");
+  lab.run("follow n3");
+  page.shows("h1", "Primary: n2");
+  page.shows(n2 + " h3", "Primary");
+  page.shows(n2, "timeline 2");
+  page.shows(n2, "Votes: 2 of 3, 2 needed");
+  page.shows(n2 + " .problem", "A vote is missing: n1: connection refused");
+  page.shows(n3, "Replay lag\n0 B");
+  page.shows("#summary", "To look at: n1, n2 (2 of 3).");
+  CHECK(page.title() == "n2 Primary - primgr");
+  page.screenshot("page-after");
+
+  // The page's own node goes away, and comes back.
+  lab.run("primgr n2 stop");
+  page.shows("#stale", "Not live: last answer ");
+  page.shows("#stale", " s ago (no connection to primgr)");
+  page.shows("#seen", "Was seen from n2 at ");
+  CHECK(page.title() == "Not live: n2 Primary - primgr");
+  page.screenshot("page-not-live");
+  lab.run("primgr n2 start");
+  page.shows("#seen", "Live, seen from n2 at ");
+  page.shows("h1", "Primary: n2");
+  CHECK(page.text("#stale").empty());
+
+  // Names with markup are text; a node that another one says such things of is shown as it is.
+  page.complaints();
+  const std::string name = "<img src=x onerror=alert(1)>";
+  lab.sql("n2", "UPDATE repmgr.nodes SET node_name = '" + name + "' WHERE node_name = 'n1'");
+  page.shows("li h3", name + "\nUnreachable");
+  page.shows("#summary", "To look at: " + name + ", n2 (2 of 3).");
+  page.screenshot("page-markup");
+  CHECK_FALSE(page.has_dialog());
+  CHECK(page.run("return document.images.length") == 0);
+  CHECK(page.complaints().empty());
+  // Nothing was built anew: what was unfolded before the failover still is.
+  lab.sql("n2", "UPDATE repmgr.nodes SET node_name = 'n1' WHERE node_name = '" + name + "'");
+  page.shows(n1 + " h3", "Unreachable");
+  CHECK(page.run("return document.querySelectorAll('li').length") == 3);
 }
 
 TEST_CASE("lab: systemd is told that primgr is ready, alive, and ending") {
