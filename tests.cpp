@@ -2733,11 +2733,11 @@ class Browser {
     {
       const In_Namespace there(network);
       driver_ = fork();
-    }
-    if (driver_ == 0) {
-      setpgid(0, 0);
-      execlp("chromedriver", "chromedriver", "--port=9515", "--log-level=OFF", nullptr);
-      _exit(127);
+      if (driver_ == 0) {
+        setpgid(0, 0);
+        execlp("chromedriver", "chromedriver", "--port=9515", "--log-level=OFF", nullptr);
+        _exit(127);
+      }
     }
     std::string last = "chromedriver does not answer";
     const bool started = eventually(60, [&] {
