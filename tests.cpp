@@ -3640,6 +3640,11 @@ TEST_CASE("lab: the page in a browser, before, during and after a failover") {
   page.shows("#seen", "Live, seen from n2 at ");
   page.shows("h1", "Primary: n2");
   CHECK(page.text("#stale").empty());
+  lab.run("primgr n2 pause");
+  page.shows("#stale", "(no answer ");
+  lab.run("primgr n2 resume");
+  page.shows("#seen", "Live, seen from n2 at ");
+  page.shows("h1", "Primary: n2");
 
   // A name with markup is text.
   page.complaints();
