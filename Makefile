@@ -302,8 +302,8 @@ lab-deps:
 browser-deps: lab-deps
 	@mkdir -p $(B); . /etc/os-release; [ "$$ID" = ubuntu ] || { $(call install,chromium chromium-driver); }
 
-check: primgr $(B)/tests browser-deps ## run every test: units, endpoints, and a real cluster
-	$(B)/tests $(TESTS)
+check: primgr $(B)/tests browser-deps $(PROMTOOL) ## run every test: units, endpoints, and a real cluster
+	PROMTOOL=$(PROMTOOL) $(B)/tests $(TESTS)
 
 SEEDS = 100000
 simulate: $(B)/tests ## simulate many clusters in virtual time: SEEDS=100000

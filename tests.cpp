@@ -3546,6 +3546,17 @@ TEST_CASE("lab: the cluster at a glance, also while the local database is down")
   CHECK(second["replication"]["streaming"] == true);
   CHECK(second["replication"]["from"] == lab.address("n1"));
 
+  if (const char* promtool = getenv("PROMTOOL")) {
+    for (const char* node : {"n1", "n2"}) {
+      const Ran checked = shell("printf %s " + quoted(lab.ask(node, "/metrics").body) + " | " +
+                                quoted(promtool) + " check metrics 2>&1");
+      INFO(checked.output);
+      CHECK(checked.status == 0);
+    }
+  } else {
+    MESSAGE("promtool does not check /metrics here: `make check` says where it is in PROMTOOL");
+  }
+
   lab.run("primgr n3 stop");
   const std::string two = shows("n1: votes are missing");
   CHECK(two.find("n3: unreachable: connection refused") != std::string::npos);
