@@ -1441,7 +1441,12 @@ class Cluster {
     if (fresh()) return answer_;
     collecting_ = true;
     lock.unlock();
-    Answer answer = collect();
+    Answer answer{503, R"({"realPrimary":null,"sites":[]})"};
+    try {
+      answer = collect();
+    } catch (const std::bad_alloc&) {
+      // There is nothing to tell now; the next who asks starts anew.
+    }
     lock.lock();
     answer_ = answer;
     collecting_ = false;
