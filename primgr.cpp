@@ -1321,7 +1321,7 @@ std::vector<Voter> first_voters(std::vector<Voter> voters) {
 }
 
 Json tell_voting(const Report& report) {
-  if (!report.candidate) return nullptr;
+  if (report.voters.empty()) return nullptr;
   Json voters = Json::array();
   for (const Voter& voter : first_voters(report.voters)) {
     voters.push_back({{"name", voter.name},
@@ -1331,9 +1331,7 @@ Json tell_voting(const Report& report) {
                       {"leaseSeconds", or_null(voter.left)},
                       {"error", or_null(voter.why)}});
   }
-  const auto counted = std::count_if(report.voters.begin(), report.voters.end(),
-                                     [](const Voter& voter) { return voter.counts; });
-  return {{"counted", counted},
+  return {{"counted", votes_counted(report.voters)},
           {"needed", votes_needed(report.voters.size())},
           {"of", report.voters.size()},
           {"leaseSeconds", in_seconds(report.lease)},
@@ -1378,7 +1376,7 @@ Json get_node(const Repmgr_Node& node, const Process& process) {
                {"site", self ? Json(self->site) : Json(nullptr)},
                {"role", self ? Json(self->type) : Json(nullptr)}};
   std::string reason = report.decision.reason;
-  if (report.candidate) reason += " (" + tell_votes(first_voters(report.voters)) + ")";
+  if (!report.voters.empty()) reason += " (" + tell_votes(first_voters(report.voters)) + ")";
   told["state"] = to_string(report.decision.state);
   told["since"] = print_time(wall_clock(report.state_for));
   told["stateSeconds"] = in_seconds(report.state_for);
@@ -1432,13 +1430,12 @@ class Cluster {
 
   Answer get() {
     std::unique_lock lock(mutex_);
-    const auto fresh = [this] { return std::chrono::steady_clock::now() < fresh_until_; };
     if (collecting_) {
       const std::uint64_t current = collected_;
       changed_.wait_for(lock, timeout_ + 1s, [&] { return collected_ != current; });
       return answer_;
     }
-    if (fresh()) return answer_;
+    if (std::chrono::steady_clock::now() < fresh_until_) return answer_;
     collecting_ = true;
     lock.unlock();
     Answer answer{503, R"({"realPrimary":null,"sites":[]})"};
@@ -1656,10 +1653,9 @@ std::string get_metrics(const Repmgr_Node& node, const Process& process, const T
   m.gauge("state_seconds", "How long it has been in that state.", seconds(report.state_for));
   m.gauge("cache_age_seconds", "How old the look at the database is that answers rest on.",
           seconds(report.cache_age));
-  if (report.candidate) {
-    const auto counted = std::count_if(report.voters.begin(), report.voters.end(),
-                                       [](const Voter& voter) { return voter.counts; });
-    m.gauge("votes", "Votes that count for this node now.", static_cast<double>(counted));
+  if (!report.voters.empty()) {
+    m.gauge("votes", "Votes that count for this node now.",
+            static_cast<double>(votes_counted(report.voters)));
     m.gauge("votes_needed", "Votes that are a majority.",
             static_cast<double>(votes_needed(report.voters.size())));
     m.gauge("voters", "Nodes that have a vote, this one too.",
@@ -2372,20 +2368,18 @@ Http_Reply ask_daemon(const Config& config, const Url& url, bool own, const std:
 }
 
 // What is at a key of a JSON object, if it is of that type: what comes from other hosts is hostile.
-std::string text_at(const Json& json, const char* key) {
-  const auto found = json.is_object() ? json.find(key) : json.end();
-  if (!json.is_object() || found == json.end() || !found->is_string()) return {};
-  return printable(found->get<std::string>());
-}
-std::optional<double> number_at(const Json& json, const char* key) {
-  const auto found = json.is_object() ? json.find(key) : json.end();
-  if (!json.is_object() || found == json.end() || !found->is_number()) return std::nullopt;
-  return found->get<double>();
-}
 const Json& at(const Json& json, const char* key) {
   static const Json nothing;
   const auto found = json.is_object() ? json.find(key) : json.end();
   return !json.is_object() || found == json.end() ? nothing : *found;
+}
+std::string text_at(const Json& json, const char* key) {
+  const Json& value = at(json, key);
+  return value.is_string() ? printable(value.get<std::string>()) : std::string();
+}
+std::optional<double> number_at(const Json& json, const char* key) {
+  const Json& value = at(json, key);
+  return value.is_number() ? std::optional(value.get<double>()) : std::nullopt;
 }
 
 // "12 kB", as pg_size_pretty() has it.

@@ -309,10 +309,14 @@ std::vector<Voter> tell_voters(const std::vector<Node>& voters, const Node& self
   return told;
 }
 
+std::size_t votes_counted(const std::vector<Voter>& voters) {
+  return static_cast<std::size_t>(
+      std::count_if(voters.begin(), voters.end(), [](const Voter& voter) { return voter.counts; }));
+}
+
 std::string tell_votes(const std::vector<Voter>& voters) {
-  const auto counted =
-      std::count_if(voters.begin(), voters.end(), [](const Voter& voter) { return voter.counts; });
-  std::string told = std::to_string(counted) + " of " + std::to_string(voters.size()) + " votes, " +
+  std::string told = std::to_string(votes_counted(voters)) + " of " +
+                     std::to_string(voters.size()) + " votes, " +
                      std::to_string(votes_needed(voters.size())) + " needed: ";
   for (const Voter& voter : voters) {
     if (&voter != &voters.front()) told += ", ";
@@ -388,7 +392,7 @@ Lag measure_lag(const Facts& facts, const Replay_History& history) {
   } else if (!r.sender_at || !r.position) {
     lag.problem = "its sender has not told yet how far it is";
   } else {
-    const Lsn end = std::max(*r.sender_at, r.received.value_or(0));
+    const Lsn end = r.end();
     lag.receive = end - std::min(end, r.received.value_or(0));
     lag.replay = end - std::min(end, *r.position);
     lag.delay = history.delay(facts.asked_at, *r.position);
@@ -840,7 +844,7 @@ void Repmgr_Node::learn(Facts facts) {
   looked_for_ += clock_() - facts_.asked_at;
   if (!facts_.reachable) ++failed_looks_;
   if (const Replication& r = facts_.replication; r.sender_at && r.position) {
-    replay_.saw(facts_.asked_at, std::max(*r.sender_at, r.received.value_or(0)), *r.position);
+    replay_.saw(facts_.asked_at, r.end(), *r.position);
   } else {
     replay_.forget();
   }
@@ -1142,7 +1146,6 @@ Report Repmgr_Node::get_report() const {
   const Node* primary = named_primary(facts_.nodes);
   if (answers && primary) report.primary = primary->name;
   report.voters = told_voters(now);
-  report.candidate = !report.voters.empty();
   if (report.decision.state == State::primary) report.lease = cache_.decision.until - now;
   report.in_recovery = answers && facts_.in_recovery;
   if (answers) report.replication = facts_.replication;

@@ -11,6 +11,7 @@
 
 #include <libpq-fe.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -86,6 +87,9 @@ struct Replication {
   std::optional<Lsn> received;       // flushed by it
   std::optional<Time> since_commit;  // since the last transaction replayed, by the primary's clock
   bool paused = false;
+
+  // The end of the WAL, as far as this standby knows. REQUIRES: sender_at.
+  Lsn end() const { return std::max(*sender_at, received.value_or(0)); }
 };
 
 // What one look at the local database told.
@@ -181,6 +185,8 @@ struct Voter {
 };
 std::vector<Voter> tell_voters(const std::vector<Node>& voters, const Node& self,
                                const Votes& votes, Time lifetime, Time now);
+
+std::size_t votes_counted(const std::vector<Voter>& voters);
 
 // The same in words: how many votes count, and what each voter says.
 std::string tell_votes(const std::vector<Voter>& voters);
@@ -373,10 +379,9 @@ struct Report {
   std::string name;
   std::optional<Node> self;  // its row of repmgr.nodes as last read
   Decision decision;
-  Time state_for{};     // how long it has been in that state
-  std::string primary;  // whom its own database names; empty: none
-  bool candidate = false;
-  std::vector<Voter> voters;  // of a candidate
+  Time state_for{};           // how long it has been in that state
+  std::string primary;        // whom its own database names; empty: none
+  std::vector<Voter> voters;  // of a candidate; of others none
   Time lease{};               // of a Primary: until too few votes are left
   bool in_recovery = false;
   Replication replication;
