@@ -62,7 +62,7 @@ FETCHED  = $(TOP)/httplib/httplib.h $(B)/libpq/.built
 
 .DELETE_ON_ERROR:
 .PHONY: all arm64 help packages install uninstall deb rpm check-packages check-deploy check check-alone check-arm64 \
-        simulate faults fuzz sanitize sanitize-lab demo bench lab-deps browser-deps format clean distclean
+        simulate faults harm fuzz sanitize sanitize-lab demo bench lab-deps browser-deps format clean distclean
 
 all: $(BIN) ## build ./primgr, statically linked, with all it needs fetched on the way
 
@@ -275,7 +275,7 @@ check-deploy: primgr $(PROMTOOL) ## check the unit, its sandbox, the man page, t
 
 # The tests compile the shipped sources in; TESTS=… picks some: make check TESTS="-ts=rules".
 TESTS      =
-SOURCES    = primgr.cpp repmgr_node.cpp repmgr_node.hpp $(TOP)/page.hpp
+SOURCES    = primgr.cpp repmgr_node.cpp repmgr_node.hpp tests/fake_postgres.hpp $(TOP)/page.hpp
 ASAN       = -fsanitize=address,undefined -fno-sanitize-recover=all -Wno-maybe-uninitialized
 TSAN       = -fsanitize=thread -Wno-maybe-uninitialized
 # $(call link,flags,main source): an unstripped program for testing.
@@ -316,10 +316,14 @@ FAULT_SEED = 1
 faults: primgr $(B)/tests lab-deps ## random faults on a real cluster: FAULTS=100 NODES=3 QUIET=60 FAULT_SEED=1
 	FAULTS=$(FAULTS) NODES=$(NODES) QUIET=$(QUIET) FAULT_SEED=$(FAULT_SEED) $(B)/tests --test-case='faults*'
 
+HARM_SECONDS = 600
+harm: primgr $(B)/tests lab-deps ## maltreat a real database, and count what primgr has on it: HARM_SECONDS=600 for each test
+	HARM_SECONDS=$(HARM_SECONDS) $(B)/tests --test-case='harm*'
+
 # clang's libFuzzer; its findings and its growing corpus stay below build/.
 SECONDS   = 60
 FUZZ_SEED = 0
-FUZZERS = config reply node grants http
+FUZZERS = config reply node grants http database
 $(B)/fuzz: fuzz/fuzz.cpp $(SOURCES) Makefile $(FETCHED)
 	@$(call install,clang $$(apt-cache depends clang 2>/dev/null | sed -n 's/.*Depends: clang-\([0-9]*\)$$/libclang-rt-\1-dev/p'))
 	@echo '  CXX     $@'
@@ -366,7 +370,7 @@ bench: primgr $(B)/bare $(B)/hold $(B)/peers lab-deps ## measure primgr: PARTS="
 	@PRIMGR='$(CURDIR)/primgr' TOOLS='$(CURDIR)/$(B)' HOLD_SECONDS='$(HOLD_SECONDS)' bench/bench $(PARTS)
 
 format: ## reformat the sources
-	clang-format -i *.cpp *.hpp bench/*.cpp fuzz/*.cpp
+	clang-format -i *.cpp *.hpp bench/*.cpp fuzz/*.cpp tests/*.hpp
 
 clean: ## remove what was built, but for the libraries
 	rm -rf primgr $(B)/*.o $(B)/primgr* $(B)/tests* $(B)/bare $(B)/hold $(B)/peers $(B)/package $(B)/staged $(B)/rpmbuild \

@@ -1389,6 +1389,8 @@ Json get_node(const Repmgr_Node& node, const Process& process) {
   told["replication"] = tell_replication(report);
   told["standbys"] = tell_standbys(report.replication);
   told["cacheAgeSeconds"] = in_seconds(report.cache_age);
+  told["nodesAgeSeconds"] = or_null(report.nodes_age);
+  told["nodesProblem"] = or_null(report.nodes_problem);
   told["connections"] = {{"open", report.connections}, {"most", process.most_connections}};
   told["version"] = PRIMGR_VERSION;
   told["uptimeSeconds"] = in_seconds(boottime() - process.started);
@@ -1653,6 +1655,7 @@ std::string get_metrics(const Repmgr_Node& node, const Process& process, const T
   m.gauge("state_seconds", "How long it has been in that state.", seconds(report.state_for));
   m.gauge("cache_age_seconds", "How old the look at the database is that answers rest on.",
           seconds(report.cache_age));
+  m.gauge("nodes_age_seconds", "How old the list of nodes in use is.", report.nodes_age);
   if (!report.voters.empty()) {
     m.gauge("votes", "Votes that count for this node now.",
             static_cast<double>(votes_counted(report.voters)));
@@ -2434,6 +2437,11 @@ std::string print_status(const Json& cluster, bool colour) {
       } else if (state != "Primary" && state != "Standby") {
         if (state == "Unknown") shown = fair;
         remark(node, state + ": " + text_at(node, "reason"));
+      }
+      if (const auto problem = text_at(node, "nodesProblem"); !problem.empty()) {
+        remark(node, "repmgr.nodes is blocked (" + problem + "): the list of " +
+                         print_seconds(number_at(node, "nodesAgeSeconds").value_or(0)) +
+                         " ago stands");
       }
       const auto counted = number_at(votes, "counted"), of = number_at(votes, "of");
       if (counted && of) {

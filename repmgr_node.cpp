@@ -1,7 +1,10 @@
 #include "repmgr_node.hpp"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -22,6 +25,16 @@ namespace {
 // How soon an undecided node looks and asks again, and how often it can be made to look at once.
 constexpr Time undecided_interval = 200ms;
 constexpr Time look_gap = 100ms;
+
+// How long a look waits for its survey once the pulse is there, so that both are told together.
+constexpr Time survey_grace = 100ms;
+
+// While repmgr.nodes is blocked, how often it is asked for: each attempt that fails is a line in
+// PostgreSQL's log.
+constexpr Time blocked_interval = 5s;
+
+// How often an exchange starts anew because its connection broke.
+constexpr int most_lost = 10;
 
 // How long a vote waits for another's promise to be written.
 constexpr Time vote_patience = 100ms;
@@ -67,26 +80,6 @@ struct Result_Deleter {
 };
 using Result = std::unique_ptr<PGresult, Result_Deleter>;
 
-// Statements in one message: one round trip, and each is answered also when one after it fails, for
-// want of the schema or of the right to read it. The last two are for people to see and for
-// routing by lag; what decides comes first.
-constexpr const char* look_query =
-    "SELECT pg_catalog.pg_is_in_recovery();"
-    "SELECT node_id, node_name, location, type, active, conninfo"
-    " FROM repmgr.nodes ORDER BY node_id;"
-    "SELECT CASE WHEN r THEN pg_catalog.pg_last_wal_replay_lsn()"
-    " ELSE pg_catalog.pg_current_wal_lsn() END,"
-    " CASE WHEN NOT r THEN pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()) END,"
-    " w.pid, w.status, w.received_tli, w.sender_host, w.latest_end_lsn,"
-    " pg_catalog.pg_last_wal_receive_lsn(), CASE WHEN r THEN extract(epoch FROM"
-    " pg_catalog.clock_timestamp() - pg_catalog.pg_last_xact_replay_timestamp()) END,"
-    " CASE WHEN r THEN pg_catalog.pg_is_wal_replay_paused() END"
-    " FROM pg_catalog.pg_is_in_recovery() AS r"
-    " LEFT JOIN pg_catalog.pg_stat_wal_receiver AS w ON true;"
-    "SELECT application_name, client_addr, state, sync_state, replay_lsn,"
-    " extract(epoch FROM replay_lag) FROM pg_catalog.pg_stat_replication"
-    " ORDER BY application_name, pid LIMIT 32";
-
 std::optional<double> number(const std::string& text) {
   double value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -102,10 +95,22 @@ std::optional<Time> seconds(const std::string& text) {
   return std::chrono::duration_cast<Time>(std::chrono::duration<double>(*value));
 }
 
-void read_replication(const PGresult* rows, Replication& into) {
-  if (PQntuples(rows) != 1 || PQnfields(rows) != 10) return;
-  const auto text = [&](int column) { return std::string(PQgetvalue(rows, 0, column)); };
-  into.known = true;
+// A field as text; empty for NULL, and for what the server did not send.
+std::string field(const PGresult* rows, int row, int column) {
+  if (row >= PQntuples(rows) || column >= PQnfields(rows)) return {};
+  const char* value = PQgetvalue(rows, row, column);
+  return value ? std::string(value, static_cast<std::size_t>(PQgetlength(rows, row, column)))
+               : std::string();
+}
+
+Replication read_replication(const PGresult* rows) {
+  Replication into;
+  const auto text = [&](int column) { return field(rows, 0, column); };
+  into.known = PQntuples(rows) == 1;
+  if (!into.known) {
+    into.problem = std::to_string(PQntuples(rows)) + " rows of replication instead of one";
+    return into;
+  }
   into.position = parse_lsn(text(0));
   int timeline = 0;
   const std::string file = text(1).substr(0, 8), received = text(4);
@@ -121,12 +126,13 @@ void read_replication(const PGresult* rows, Replication& into) {
   into.received = parse_lsn(text(7));
   into.since_commit = seconds(text(8));
   into.paused = text(9) == "t";
+  return into;
 }
 
 std::vector<Attached> read_attached(const PGresult* rows) {
   std::vector<Attached> attached;
   for (int r = 0; r < PQntuples(rows); ++r) {
-    const auto text = [&](int column) { return std::string(PQgetvalue(rows, r, column)); };
+    const auto text = [&](int column) { return field(rows, r, column); };
     attached.push_back({text(0), text(1), text(2), text(3), parse_lsn(text(4)), seconds(text(5))});
   }
   return attached;
@@ -135,7 +141,7 @@ std::vector<Attached> read_attached(const PGresult* rows) {
 std::vector<Node> read_nodes(const PGresult* rows) {
   std::vector<Node> nodes;
   for (int r = 0; r < PQntuples(rows); ++r) {
-    const auto text = [&](int column) { return std::string(PQgetvalue(rows, r, column)); };
+    const auto text = [&](int column) { return field(rows, r, column); };
     Node node;
     const std::string id = text(0);
     std::from_chars(id.data(), id.data() + id.size(), node.id);
@@ -147,6 +153,23 @@ std::vector<Node> read_nodes(const PGresult* rows) {
     nodes.push_back(std::move(node));
   }
   return nodes;
+}
+
+std::string print_ms(Time time) {
+  return std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(time).count());
+}
+
+// What each new connection is told first. A statement that waits for a lock gives up soon, so that
+// the replication that is asked for after it stays fresh; none outlives db_timeout. Where there is
+// one connection for both exchanges, a slow survey must leave the pulse its time. Nothing is found
+// by a search_path that others may have set, and nothing is written.
+std::string make_preparation(Time timeout, std::size_t max_connections) {
+  const Time statement = max_connections > 1 ? timeout * 9 / 10 : timeout / 2;
+  const Time lock = std::min<Time>(500ms, timeout / 2);
+  return "SET statement_timeout = " + print_ms(statement) +
+         "; SET lock_timeout = " + print_ms(lock) +
+         "; SET search_path = pg_catalog, pg_temp; SET default_transaction_read_only = on;"
+         " PREPARE primgr_pulse AS SELECT pg_catalog.pg_is_in_recovery()";
 }
 
 }  // namespace
@@ -395,9 +418,11 @@ Lag measure_lag(const Facts& facts, const Replay_History& history) {
     const Lsn end = r.end();
     lag.receive = end - std::min(end, r.received.value_or(0));
     lag.replay = end - std::min(end, *r.position);
-    lag.delay = history.delay(facts.asked_at, *r.position);
+    lag.delay = history.delay(r.asked_at, *r.position);
     // From before this node began to watch: the time of the last commit tells, by two clocks.
     if (!lag.delay) lag.delay = *lag.replay ? r.since_commit : std::optional(Time::zero());
+    // Replay may have stood still since it was looked at.
+    if (lag.delay) *lag.delay += std::max(facts.asked_at - r.asked_at, Time::zero());
   }
   return lag;
 }
@@ -487,8 +512,46 @@ State http_node_reports_state(const Http_Reply& reply) {
 
 // ---- Connection_Pool ----------------------------------------------------------------------------
 
+namespace {
+
+// Whether the other side has ended the connection of `fd`. What it still sends is thrown away.
+bool is_ended(int fd) {
+  char rest[4096];
+  ssize_t n;
+  while ((n = ::recv(fd, rest, sizeof rest, MSG_DONTWAIT)) > 0) {
+  }
+  return n == 0 || (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
+}
+
+// A host that vanished with the server on it closes nothing: TCP is to find that out in a minute.
+// Other sockets do not know these options, and need none.
+void watch_peer(int fd) {
+  const auto set = [&](int level, int option, int value) {
+    setsockopt(fd, level, option, &value, sizeof value);
+  };
+  set(SOL_SOCKET, SO_KEEPALIVE, 1);
+  set(IPPROTO_TCP, TCP_KEEPIDLE, 15);
+  set(IPPROTO_TCP, TCP_KEEPINTVL, 15);
+  set(IPPROTO_TCP, TCP_KEEPCNT, 3);
+  set(IPPROTO_TCP, TCP_USER_TIMEOUT, 60'000);
+}
+
+}  // namespace
+
 Connection_Pool::~Connection_Pool() {
+  close();
+}
+
+void Connection_Pool::close() {
+  const std::lock_guard lock(mutex_);
+  for (const Leaving& leaving : leaving_) {
+    PQcancelFinish(leaving.cancel);
+    PQfinish(leaving.connection);
+  }
   for (PGconn* connection : idle_) PQfinish(connection);
+  open_ -= leaving_.size() + idle_.size();
+  leaving_.clear();
+  idle_.clear();
 }
 
 PGconn* Connection_Pool::take() {
@@ -499,9 +562,9 @@ PGconn* Connection_Pool::take() {
   return connection;
 }
 
-bool Connection_Pool::reserve() {
+bool Connection_Pool::reserve(std::size_t spare) {
   const std::lock_guard lock(mutex_);
-  if (open_ >= max_) return false;
+  if (open_ + spare >= max_) return false;
   ++open_;
   return true;
 }
@@ -512,9 +575,79 @@ void Connection_Pool::put(PGconn* connection) {
 }
 
 void Connection_Pool::discard(PGconn* connection) {
-  PQfinish(connection);
   const std::lock_guard lock(mutex_);
-  --open_;
+  const int fd = connection ? PQsocket(connection) : -1;
+  if (fd < 0) {
+    PQfinish(connection);
+    --open_;
+    return;
+  }
+  PGcancelConn* cancel = nullptr;
+  if (PQstatus(connection) == CONNECTION_OK && PQtransactionStatus(connection) == PQTRANS_ACTIVE) {
+    cancel = PQcancelCreate(connection);
+    if (!PQcancelStart(cancel)) PQcancelFinish(std::exchange(cancel, nullptr));
+  }
+  watch_peer(fd);
+  // The server reads the end as soon as it listens again. Not PQfinish(): that would close the
+  // socket, and with it the only sign that the backend has gone.
+  ::shutdown(fd, SHUT_WR);
+  leaving_.push_back({connection, cancel, POLLOUT});
+}
+
+void Connection_Pool::advance_cancel(Leaving& leaving) {
+  if (!leaving.cancel) return;
+  pollfd ready{PQcancelSocket(leaving.cancel), leaving.cancel_events, 0};
+  if (::poll(&ready, 1, 0) <= 0) return;
+  switch (PQcancelPoll(leaving.cancel)) {
+    case PGRES_POLLING_READING:
+      leaving.cancel_events = POLLIN;
+      break;
+    case PGRES_POLLING_WRITING:
+      leaving.cancel_events = POLLOUT;
+      break;
+    default:  // sent, or it cannot be: the statement has a timeout of its own
+      PQcancelFinish(std::exchange(leaving.cancel, nullptr));
+  }
+}
+
+bool Connection_Pool::collect() {
+  const std::lock_guard lock(mutex_);
+  const auto gone = std::erase_if(leaving_, [](Leaving& leaving) {
+    advance_cancel(leaving);
+    if (!is_ended(PQsocket(leaving.connection))) return false;
+    PQcancelFinish(leaving.cancel);
+    PQfinish(leaving.connection);
+    return true;
+  });
+  open_ -= gone;
+  return gone > 0;
+}
+
+bool Connection_Pool::drop_lost() {
+  std::vector<PGconn*> lost;
+  {
+    const std::lock_guard lock(mutex_);
+    std::erase_if(idle_, [&](PGconn* connection) {
+      // Asynchronous messages (a changed parameter, a farewell) are read and forgotten.
+      const bool alive = PQconsumeInput(connection) == 1 && !PQisBusy(connection) &&
+                         PQstatus(connection) == CONNECTION_OK;
+      if (!alive) lost.push_back(connection);
+      return !alive;
+    });
+  }
+  for (PGconn* connection : lost) discard(connection);
+  return !lost.empty();
+}
+
+void Connection_Pool::watch(std::vector<pollfd>& into) const {
+  const std::lock_guard lock(mutex_);
+  for (PGconn* connection : idle_) into.push_back({PQsocket(connection), POLLIN, 0});
+  for (const Leaving& leaving : leaving_) {
+    into.push_back({PQsocket(leaving.connection), POLLIN, 0});
+    if (leaving.cancel) {
+      into.push_back({PQcancelSocket(leaving.cancel), leaving.cancel_events, 0});
+    }
+  }
 }
 
 std::size_t Connection_Pool::open() const {
@@ -522,11 +655,97 @@ std::size_t Connection_Pool::open() const {
   return open_;
 }
 
+bool Connection_Pool::idle() const {
+  const std::lock_guard lock(mutex_);
+  return !idle_.empty();
+}
+
 // ---- Database -----------------------------------------------------------------------------------
+
+const Database::Statement Database::pulse_statement = {
+    "EXECUTE primgr_pulse", 1,
+    [](Database& into, const PGresult* rows) {
+      const std::string answer = field(rows, 0, 0);
+      if (PQntuples(rows) != 1 || (answer != "t" && answer != "f")) {
+        into.pulse_.error = "pg_is_in_recovery() is neither true nor false";
+        return;
+      }
+      const char* superuser = PQparameterStatus(into.pulse_.connection, "is_superuser");
+      into.superuser_ = superuser && superuser == std::string_view("on");
+      into.in_recovery_ = answer == "t";
+      into.reachable_ = true;
+      into.problem_.clear();
+    },
+    [](Database& into, const std::string&, const std::string& message) {
+      into.pulse_.error = message;
+    }};
+
+// The list of nodes comes last, since it alone can be blocked by others.
+const Database::Statement Database::survey_statements[] = {
+    {"SELECT CASE WHEN r THEN pg_catalog.pg_last_wal_replay_lsn()"
+     " ELSE pg_catalog.pg_current_wal_lsn() END,"
+     " CASE WHEN NOT r THEN pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()) END,"
+     " w.pid, w.status, w.received_tli, w.sender_host, w.latest_end_lsn,"
+     " pg_catalog.pg_last_wal_receive_lsn(), CASE WHEN r THEN extract(epoch FROM"
+     " pg_catalog.clock_timestamp() - pg_catalog.pg_last_xact_replay_timestamp()) END,"
+     " CASE WHEN r THEN pg_catalog.pg_is_wal_replay_paused() END"
+     " FROM pg_catalog.pg_is_in_recovery() AS r"
+     " LEFT JOIN pg_catalog.pg_stat_wal_receiver AS w ON true",
+     10, [](Database& into, const PGresult* rows) { into.found_.next = read_replication(rows); },
+     [](Database& into, const std::string&, const std::string& message) {
+       into.found_.next = {};
+       into.found_.next.problem = message;
+     }},
+    {"SELECT application_name, client_addr, state, sync_state, replay_lsn,"
+     " extract(epoch FROM replay_lag) FROM pg_catalog.pg_stat_replication"
+     " ORDER BY application_name, pid LIMIT 32",
+     6,
+     [](Database& into, const PGresult* rows) {
+       into.found_.next.attached = read_attached(rows);
+       into.found_.next.asked_at = into.survey_.asked_at;
+       into.found_.replication = std::move(into.found_.next);
+     },
+     [](Database& into, const std::string&, const std::string& message) {
+       into.found_.replication = {};
+       into.found_.replication.asked_at = into.survey_.asked_at;
+       into.found_.replication.problem = message;
+     }},
+    {"SELECT node_id, node_name, location, type, active, conninfo"
+     " FROM repmgr.nodes ORDER BY node_id",
+     6,
+     [](Database& into, const PGresult* rows) {
+       into.found_.nodes = read_nodes(rows);
+       into.found_.nodes_known = true;
+       into.found_.nodes_read_at = into.survey_.asked_at;
+       into.found_.nodes_due = {};
+       into.found_.blocked.clear();
+       into.found_.problem.clear();
+     },
+     [](Database& into, const std::string& sqlstate, const std::string& message) {
+       if (is_blocked(sqlstate)) {
+         into.found_.blocked = message;
+         into.found_.nodes_due = into.survey_.asked_at + blocked_interval;
+         return;
+       }
+       into.found_.nodes_known = false;
+       into.found_.nodes.clear();
+       into.found_.blocked.clear();
+       into.found_.problem = message;
+     }}};
+
+// What the server may answer to a statement that nothing is wrong with: PostgreSQL's error classes
+// 40 (rolled back, as by a conflict with recovery), 53 (resources), 57 (operator intervention,
+// timeouts too), and a lock that was not to be had.
+bool Database::is_blocked(const std::string& sqlstate) {
+  return sqlstate.starts_with("40") || sqlstate.starts_with("53") || sqlstate.starts_with("57") ||
+         sqlstate == "55P03";
+}
 
 Database::Database(std::string conninfo, Time timeout, std::size_t max_connections, Resolve resolve)
     : conninfo_(std::move(conninfo)),
       timeout_(timeout),
+      max_connections_(max_connections),
+      preparation_(make_preparation(timeout, max_connections)),
       resolve_(std::move(resolve)),
       pool_(max_connections) {}
 
@@ -535,40 +754,163 @@ Database::~Database() {
 }
 
 void Database::close() {
-  if (connection_) pool_.discard(std::exchange(connection_, nullptr));
-  while (PGconn* idle = pool_.take()) pool_.discard(idle);
-  watched_ = -1;
-  phase_ = Phase::idle;
+  for (Exchange* exchange : {&pulse_, &survey_}) {
+    // What is on its way is cancelled by its timeout, as nobody is left to wait for it.
+    if (exchange->connection) pool_.discard(std::exchange(exchange->connection, nullptr));
+    exchange->phase = Phase::idle;
+  }
+  pool_.close();
+  looking_ = false;
 }
 
-int Database::socket() const {
-  return connection_ ? PQsocket(connection_) : watched_;
-}
-
-void Database::begin(Time now) {
-  facts_ = Facts{};
-  facts_.asked_at = now;
-  deadline_ = now + timeout_;
-  results_ = 0;
-  watched_ = -1;
-  connection_ = pool_.take();
-  reused_ = connection_ != nullptr;
+void Database::begin(Time now, bool urgent) {
+  looking_ = survey_due_ = true;
+  urgent_ = urgent;
+  no_place_ = false;
+  start(pulse_, &pulse_statement, &pulse_statement + 1, now);
+  if (!take_idle(pulse_)) return;
   // A server that hung right after its last answer is to be told db_timeout after that, not a whole
   // interval later; but a look has half of db_timeout for itself.
-  if (reused_) deadline_ = std::max(answered_at_ + timeout_, now + timeout_ / 2);
-  phase_ = reused_ ? Phase::asking : Phase::connecting;
-  // A failure shows in the connection's status, which advance() reads.
-  if (reused_) {
-    ask();
-  } else {
-    connect(timeout_);
+  pulse_.deadline = std::max(answered_at_ + timeout_, now + timeout_ / 2);
+  // With a connection for each, both go at once.
+  if (survey_.phase != Phase::idle || !pool_.idle()) return;
+  begin_survey(now);
+  take_idle(survey_);
+}
+
+void Database::begin_survey(Time now) {
+  survey_due_ = false;
+  if (survey_.phase != Phase::idle) return;
+  const bool with_nodes = urgent_ || now >= found_.nodes_due;
+  start(survey_, std::begin(survey_statements), std::end(survey_statements) - !with_nodes, now);
+}
+
+void Database::start(Exchange& exchange, const Statement* first, const Statement* end, Time now) {
+  exchange = {};
+  exchange.phase = Phase::waiting;
+  exchange.statement = first;
+  exchange.end = end;
+  exchange.asked_at = now;
+  exchange.deadline = now + timeout_;
+}
+
+std::optional<Facts> Database::advance(Time now) {
+  bool surveyed = false;
+  for (bool again = true; again;) {
+    again = pulse_.phase != Phase::idle && advance(pulse_, now);
+    if (again && reachable_) {
+      answered_at_ = now;
+      told_until_ = now + survey_grace;
+      // The survey opens a connection of its own, if it may, while the pulse still has the other.
+      if (survey_due_) {
+        begin_survey(now);
+        if (survey_.phase == Phase::waiting && !take_idle(survey_)) open(survey_, now);
+      }
+      pool_.put(std::exchange(pulse_.connection, nullptr));
+    }
+    if (survey_.phase != Phase::idle && advance(survey_, now)) {
+      surveyed = true;
+      if (survey_.connection) pool_.put(std::exchange(survey_.connection, nullptr));
+      again = again || pulse_.phase == Phase::waiting;
+    }
   }
+  if (looking_) {
+    if (pulse_.phase != Phase::idle) return std::nullopt;
+    // What is blocked is not waited for, but replication is.
+    const bool survey_may_come =
+        reachable_ && survey_.phase != Phase::idle &&
+        (found_.blocked.empty() || found_.replication.asked_at < survey_.asked_at);
+    if (survey_may_come && now < told_until_) return std::nullopt;
+    looking_ = false;
+    return facts();
+  }
+  if (surveyed && reachable_) return facts();
+  return std::nullopt;
+}
+
+bool Database::changed() {
+  const bool lost = pool_.drop_lost();
+  pool_.collect();
+  return lost || (no_place_ && pool_.open() < max_connections_);
+}
+
+Time Database::deadline() const {
+  Time earliest = Time::max();
+  for (const Exchange* exchange : {&pulse_, &survey_}) {
+    if (exchange->phase != Phase::idle) earliest = std::min(earliest, exchange->deadline);
+  }
+  const bool waits = looking_ && pulse_.phase == Phase::idle;
+  return waits ? std::min(earliest, told_until_) : earliest;
+}
+
+void Database::watch(std::vector<pollfd>& into) const {
+  for (const Exchange* exchange : {&pulse_, &survey_}) {
+    if (exchange->connection) into.push_back({PQsocket(exchange->connection), exchange->events, 0});
+  }
+  pool_.watch(into);
+}
+
+Facts Database::facts() const {
+  Facts facts;
+  facts.asked_at = pulse_.asked_at;
+  facts.reachable = reachable_;
+  if (!reachable_) {
+    facts.problem = problem_;
+    return facts;
+  }
+  facts.in_recovery = in_recovery_;
+  facts.superuser = superuser_;
+  facts.nodes_known = found_.nodes_known;
+  facts.nodes = found_.nodes;
+  facts.nodes_read_at = found_.nodes_read_at;
+  facts.blocked = found_.blocked;
+  if (facts.nodes_known) {
+    if (facts.blocked.empty() && survey_.phase != Phase::idle) facts.blocked = "no answer yet";
+  } else {
+    facts.problem = found_.problem.empty() ? found_.blocked : found_.problem;
+    facts.nodes_pending = facts.problem.empty();
+  }
+  facts.replication = found_.replication;
+  return facts;
+}
+
+bool Database::take_idle(Exchange& exchange) {
+  exchange.connection = pool_.take();
+  if (!exchange.connection) return false;
+  exchange.reused = true;
+  send(exchange);
+  return true;
+}
+
+// Begins to open a connection, unless that was refused before, or there is no place for it.
+bool Database::open(Exchange& exchange, Time now) {
+  if (!exchange.refused.empty()) return false;
+  pool_.collect();
+  // The survey leaves a place to the pulse.
+  const bool pulse_needs_one = &exchange == &survey_ && looking_ && !pulse_.connection;
+  if (!pool_.reserve(pulse_needs_one ? 1 : 0)) return false;
+  connect(exchange, exchange.deadline - now);
+  return exchange.connection != nullptr;
+}
+
+// REQUIRES: it waits for a connection. True when it has one, or is over.
+bool Database::find_connection(Exchange& exchange, Time now) {
+  if (take_idle(exchange) || open(exchange, now)) return true;
+  // The one that the other exchange has may come back in time.
+  const Exchange& other = &exchange == &pulse_ ? survey_ : pulse_;
+  if (other.phase == Phase::asking || other.phase == Phase::preparing) return false;
+  if (other.phase == Phase::connecting && exchange.refused.empty()) return false;
+  if (!exchange.refused.empty()) return fail(exchange, exchange.refused);
+  if (&exchange == &pulse_) no_place_ = true;
+  const std::string before = &exchange == &pulse_ ? problem_ : found_.blocked;
+  return fail(exchange,
+              before.empty() ? "the server has not closed the connections before" : before);
 }
 
 // Starts to connect. libpq would look a host name up with a getaddrinfo() that blocks for as long
 // as name service pleases, so the name is looked up here and libpq is given the addresses.
-bool Database::connect(Time budget) {
-  if (!pool_.reserve()) return false;
+// REQUIRES: a place was reserved.
+void Database::connect(Exchange& exchange, Time budget) {
   std::string host, hostaddr;
   const Conninfo options(PQconninfoParse(conninfo_.c_str(), nullptr));
   const std::string name = option(options, "host");
@@ -580,8 +922,8 @@ bool Database::connect(Time budget) {
     }
     if (hostaddr.empty()) {  // libpq would look it up itself, and wait
       pool_.discard(nullptr);
-      facts_.problem = "no address found for " + name;
-      return false;
+      exchange.refused = "no address found for " + name;
+      return;
     }
   }
   std::vector<const char*> keys = {"dbname", "fallback_application_name", "client_encoding"};
@@ -592,127 +934,176 @@ bool Database::connect(Time budget) {
   }
   keys.push_back(nullptr);
   values.push_back(nullptr);
-  connection_ = PQconnectStartParams(keys.data(), values.data(), 1);
-  if (!connection_) {
+  exchange.connection = PQconnectStartParams(keys.data(), values.data(), 1);
+  if (!exchange.connection) {
     pool_.discard(nullptr);
-    return false;
+    exchange.refused = "out of memory";
+    return;
   }
   PQsetNoticeProcessor(
-      connection_, [](void*, const char*) {}, nullptr);
-  phase_ = Phase::connecting;
-  events_ = POLLOUT;  // libpq: as if PQconnectPoll() had returned PGRES_POLLING_WRITING
+      exchange.connection, [](void*, const char*) {}, nullptr);
+  exchange.phase = Phase::connecting;
+  exchange.reused = false;
+  exchange.events = POLLOUT;  // libpq: as if PQconnectPoll() had returned PGRES_POLLING_WRITING
+}
+
+// A failure to send shows in the connection's status, which advance() reads.
+void Database::prepare(Exchange& exchange) {
+  exchange.phase = Phase::preparing;
+  exchange.events = POLLIN | POLLOUT;
+  if (PQsetnonblocking(exchange.connection, 1) == 0) {
+    PQsendQuery(exchange.connection, preparation_.c_str());
+  }
+}
+
+void Database::send(Exchange& exchange) {
+  exchange.phase = Phase::asking;
+  exchange.events = POLLIN | POLLOUT;
+  PQsendQuery(exchange.connection, exchange.statement->sql);
+}
+
+// The connection failed. One that was there once is worth another attempt, since the server may be
+// there all the same; and if that fails, one more, since it may have been ended like the first.
+void Database::broken(Exchange& exchange) {
+  const bool was_open = exchange.phase != Phase::connecting;
+  const bool again = was_open ? exchange.lost++ < most_lost
+                              : exchange.lost > 0 && !std::exchange(exchange.refused_once, true);
+  if (was_open) exchange.refused_once = false;
+  if (!again) {
+    const std::string problem = one_line(PQerrorMessage(exchange.connection));
+    // libpq has no words for a socket() that fails.
+    exchange.refused = problem.empty() ? "no connection, and libpq does not say why" : problem;
+  }
+  pool_.discard(std::exchange(exchange.connection, nullptr));
+  exchange.phase = Phase::waiting;
+  exchange.error.clear();
+}
+
+bool Database::fail(Exchange& exchange, const std::string& problem) {
+  if (exchange.connection) pool_.discard(std::exchange(exchange.connection, nullptr));
+  exchange.phase = Phase::idle;
+  if (&exchange == &pulse_) {
+    reachable_ = false;
+    problem_ = problem;
+    found_.nodes_due = {};
+  } else {
+    found_.blocked = problem;
+    if (found_.replication.asked_at < exchange.asked_at) {
+      found_.replication = {};
+      found_.replication.asked_at = exchange.asked_at;
+      found_.replication.problem = problem;
+    }
+  }
   return true;
 }
 
-bool Database::ask() {
-  phase_ = Phase::asking;
-  events_ = POLLIN | POLLOUT;
-  return PQsetnonblocking(connection_, 1) == 0 && PQsendQuery(connection_, look_query) == 1;
+std::string Database::too_late(Phase phase) const {
+  const bool connected = phase == Phase::asking || phase == Phase::preparing;
+  return std::string(connected ? "no answer" : "no connection") + " within db_timeout (" +
+         print_ms(timeout_) + " ms)";
 }
 
-std::optional<Facts> Database::fail(const std::string& problem) {
-  if (connection_) pool_.discard(std::exchange(connection_, nullptr));
-  phase_ = Phase::idle;
-  facts_.reachable = false;
-  // libpq has no words for a socket() that fails.
-  facts_.problem = problem.empty() ? "no connection, and libpq does not say why" : problem;
-  return std::move(facts_);
-}
-
-std::optional<Facts> Database::advance(Time now) {
-  while (phase_ != Phase::idle) {
-    if (!connection_) {
-      return fail(facts_.problem.empty() ? "out of memory or connections" : facts_.problem);
+bool Database::advance(Exchange& exchange, Time now) {
+  // Bounded, so that a server that sends without an end cannot hold the caller.
+  for (int i = 0; i < 100; ++i) {
+    const bool late = now >= exchange.deadline;
+    if (exchange.phase == Phase::waiting) {
+      if (late) return fail(exchange, too_late(exchange.phase));
+      if (!find_connection(exchange, now)) return false;
+      if (exchange.phase == Phase::idle) return true;
     }
-    if (PQstatus(connection_) == CONNECTION_BAD) {
-      if (!reused_) return fail(one_line(PQerrorMessage(connection_)));
-      // A connection that had been idle is gone: the server may be there all the same.
-      reused_ = false;
-      results_ = 0;
-      pool_.discard(std::exchange(connection_, nullptr));
-      connect(deadline_ - now);
+    if (PQstatus(exchange.connection) == CONNECTION_BAD) {
+      broken(exchange);
       continue;
     }
-    if (now >= deadline_) {
-      return fail(
-          std::string(phase_ == Phase::connecting ? "no connection" : "no answer") +
-          " within db_timeout (" +
-          std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(timeout_).count()) +
-          " ms)");
+    // What has come is read also if it is this process that is late.
+    pollfd ready{PQsocket(exchange.connection), exchange.events, 0};
+    const bool is_ready = ::poll(&ready, 1, 0) > 0;
+    if (late && (!is_ready || now >= exchange.deadline + timeout_)) {
+      return fail(exchange, too_late(exchange.phase));
     }
-    pollfd ready{PQsocket(connection_), events_, 0};
-    if (::poll(&ready, 1, 0) <= 0) return std::nullopt;
+    if (!is_ready) return false;
 
-    if (phase_ == Phase::connecting) {
-      switch (PQconnectPoll(connection_)) {
+    if (exchange.phase == Phase::connecting) {
+      switch (PQconnectPoll(exchange.connection)) {
         case PGRES_POLLING_OK:
-          ask();
+          prepare(exchange);
           break;
         case PGRES_POLLING_READING:
-          events_ = POLLIN;
+          exchange.events = POLLIN;
           break;
         case PGRES_POLLING_WRITING:
-          events_ = POLLOUT;
+          exchange.events = POLLOUT;
           break;
         default:
           break;  // its status is CONNECTION_BAD now
       }
       continue;
     }
-
-    events_ = static_cast<short>(PQflush(connection_) > 0 ? POLLIN | POLLOUT : POLLIN);
-    if ((ready.revents & ~POLLOUT) && PQconsumeInput(connection_) == 0) continue;
-    while (!PQisBusy(connection_)) {
-      const Result result(PQgetResult(connection_));
-      if (!result) {
-        if (PQstatus(connection_) == CONNECTION_BAD) break;
-        if (!facts_.reachable) return fail(facts_.problem);
-        answered_at_ = now;
-        watched_ = PQsocket(connection_);
-        events_ = POLLIN;
-        pool_.put(std::exchange(connection_, nullptr));
-        phase_ = Phase::idle;
-        return std::move(facts_);
-      }
-      if (PQresultStatus(result.get()) != PGRES_TUPLES_OK) {
-        const char* message = PQresultErrorField(result.get(), PG_DIAG_MESSAGE_PRIMARY);
-        (results_ < 2 ? facts_.problem : facts_.replication.problem) =
-            one_line(message ? message : PQresultErrorMessage(result.get()));
-        continue;
-      }
-      switch (results_++) {  // in the order of look_query
-        case 0:
-          facts_.reachable = PQntuples(result.get()) == 1;
-          facts_.in_recovery = facts_.reachable && *PQgetvalue(result.get(), 0, 0) == 't';
-          break;
-        case 1:
-          facts_.nodes = read_nodes(result.get());
-          facts_.nodes_known = true;
-          break;
-        case 2:
-          read_replication(result.get(), facts_.replication);
-          break;
-        default:
-          facts_.replication.attached = read_attached(result.get());
-      }
-    }
+    exchange.events =
+        static_cast<short>(PQflush(exchange.connection) > 0 ? POLLIN | POLLOUT : POLLIN);
+    if ((ready.revents & ~POLLOUT) && PQconsumeInput(exchange.connection) == 0) continue;
+    if (read_answers(exchange)) return true;
   }
-  return std::nullopt;
+  return false;
 }
 
-bool Database::lost() {
-  PGconn* connection = pool_.take();
-  if (!connection) return false;
-  // Asynchronous messages (a changed parameter, a farewell) are read and forgotten.
-  const bool alive = PQconsumeInput(connection) == 1 && !PQisBusy(connection) &&
-                     PQstatus(connection) == CONNECTION_OK;
-  if (alive) {
-    pool_.put(connection);
+// Reads what has come. True when the exchange is over.
+bool Database::read_answers(Exchange& exchange) {
+  while (!PQisBusy(exchange.connection)) {
+    const Result result(PQgetResult(exchange.connection));
+    if (result) {
+      const ExecStatusType status = PQresultStatus(result.get());
+      // The likes of COPY would go on for ever, and nothing here asks for them.
+      if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK && status != PGRES_FATAL_ERROR) {
+        return fail(exchange, std::string("the server answered with ") + PQresStatus(status));
+      }
+      take_answer(exchange, result.get());
+      continue;
+    }
+    // The answer to one message is complete.
+    if (PQstatus(exchange.connection) == CONNECTION_BAD) return false;
+    if (exchange.phase == Phase::asking && !std::exchange(exchange.answered, false)) {
+      exchange.statement->failed(*this, "", "the server answers nothing");
+    }
+    if (!exchange.error.empty()) {
+      const std::string error = std::exchange(exchange.error, {});
+      const bool repeat = exchange.repeat && exchange.phase == Phase::asking;
+      if (!repeat || exchange.lost++ >= most_lost) return fail(exchange, error);
+    } else if (exchange.phase == Phase::asking && ++exchange.statement == exchange.end) {
+      exchange.phase = Phase::idle;
+      return true;
+    }
+    send(exchange);
     return false;
   }
-  watched_ = -1;
-  pool_.discard(connection);
-  return true;
+  return false;
+}
+
+void Database::take_answer(Exchange& exchange, const PGresult* result) {
+  const bool preparing = exchange.phase == Phase::preparing;
+  const ExecStatusType status = PQresultStatus(result);
+  if (preparing && status == PGRES_COMMAND_OK) return;
+  exchange.answered = true;
+  if (!preparing && status == PGRES_TUPLES_OK && PQnfields(result) == exchange.statement->columns) {
+    exchange.statement->read(*this, result);
+    return;
+  }
+  const char* sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+  const char* message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+  std::string problem = one_line(message ? message : PQresultErrorMessage(result));
+  if (status != PGRES_FATAL_ERROR) {
+    problem = "the server answered with " + std::to_string(PQnfields(result)) +
+              " columns instead of " + std::to_string(exchange.statement->columns);
+  } else if (problem.empty()) {
+    problem = "the server reports an error without words";
+  }
+  exchange.repeat = sqlstate && is_blocked(sqlstate);
+  if (preparing) {
+    exchange.error = problem;
+  } else {
+    exchange.statement->failed(*this, sqlstate ? sqlstate : "", problem);
+  }
 }
 
 // ---- Repmgr_Node --------------------------------------------------------------------------------
@@ -763,39 +1154,40 @@ void Repmgr_Node::look_now() {
 
 void Repmgr_Node::run(const std::function<bool()>& done) {
   Time began = clock_() - settings_.refresh_interval;
+  std::vector<pollfd> watched;
   for (;;) {
     Time now = clock_();
     Time look_due = Time::max();
     if (!database_.looking()) {
+      if (database_.changed()) look_wanted_ = true;
       {
         const std::lock_guard lock(mutex_);
         look_due = began + pause();
       }
       if (look_wanted_) look_due = std::min(look_due, began + look_gap);
       if (now >= look_due) {
-        look_wanted_ = false;
         began = now;
-        database_.begin(now);
+        database_.begin(now, look_wanted_.exchange(false));
       }
     }
     if (auto facts = database_.advance(now)) {
       learn(std::move(*facts));
       look_due = now;  // decided anew in refresh(): the next turn knows when the next look is due
     }
-    const Time due = std::min(refresh(), database_.looking() ? database_.deadline() : look_due);
+    const Time due = std::min({refresh(), database_.deadline(), look_due});
     if (stopping_ || (done && done())) break;
 
     now = clock_();
     const Time nap = std::clamp(due - now, Time::zero(), Time(1h));
     const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(nap);
     const timespec timeout{seconds.count(), (nap - seconds).count()};
-    pollfd ready[] = {{wake_fd_, POLLIN, 0}, {database_.socket(), database_.events(), 0}};
-    if (ppoll(ready, 2, &timeout, nullptr) <= 0) continue;
-    if (ready[0].revents) {
+    watched.assign(1, {wake_fd_, POLLIN, 0});
+    database_.watch(watched);
+    if (ppoll(watched.data(), watched.size(), &timeout, nullptr) <= 0) continue;
+    if (watched[0].revents) {
       std::uint64_t count = 0;
       [[maybe_unused]] const auto taken = read(wake_fd_, &count, sizeof count);
     }
-    if (ready[1].revents && !database_.looking() && database_.lost()) look_wanted_ = true;
   }
   database_.close();
 }
@@ -837,18 +1229,29 @@ Decision Repmgr_Node::decision_at(Time now) const {
 }
 
 void Repmgr_Node::learn(Facts facts) {
-  const std::lock_guard lock(mutex_);
-  looked_ = true;
-  facts_ = std::move(facts);
-  ++looks_;
-  looked_for_ += clock_() - facts_.asked_at;
-  if (!facts_.reachable) ++failed_looks_;
-  if (const Replication& r = facts_.replication; r.sender_at && r.position) {
-    replay_.saw(facts_.asked_at, r.end(), *r.position);
-  } else {
-    replay_.forget();
+  std::vector<std::pair<Log_Level, std::string>> lines;
+  {
+    const std::lock_guard lock(mutex_);
+    // The survey of a look may come later than its pulse.
+    if (!looked_ || facts.asked_at != facts_.asked_at) {
+      ++looks_;
+      looked_for_ += clock_() - facts.asked_at;
+      if (!facts.reachable) ++failed_looks_;
+    }
+    looked_ = true;
+    facts_ = std::move(facts);
+    if (const Replication& r = facts_.replication; r.sender_at && r.position) {
+      replay_.saw(r.asked_at, r.end(), *r.position);
+    } else {
+      replay_.forget();
+    }
+    if (facts_.nodes_known) take_nodes();
+    lines = tell_database();
   }
-  if (!facts_.nodes_known) return;
+  for (const auto& [level, line] : lines) log_(level, line);
+}
+
+void Repmgr_Node::take_nodes() {
   nodes_ = facts_.nodes;
   const auto listed = [&](const auto& entry) {
     return std::any_of(nodes_.begin(), nodes_.end(),
@@ -856,6 +1259,41 @@ void Repmgr_Node::learn(Facts facts) {
   };
   std::erase_if(peers_, [&](const auto& peer) { return !listed(peer); });
   std::erase_if(votes_, [&](const auto& vote) { return !listed(vote); });
+}
+
+std::optional<Time> Repmgr_Node::nodes_age(Time now) const {
+  if (!facts_.nodes_known) return std::nullopt;
+  return std::max(now - facts_.nodes_read_at, Time::zero());
+}
+
+// A list that is a little late is nothing to tell: a busy server may take its time once.
+bool Repmgr_Node::nodes_blocked() const {
+  return facts_.nodes_known && !facts_.blocked.empty() &&
+         facts_.asked_at - facts_.nodes_read_at > 2 * settings_.refresh_interval + 1s;
+}
+
+// What is to be logged of the database beside the state, each once.
+std::vector<std::pair<Log_Level, std::string>> Repmgr_Node::tell_database() {
+  std::vector<std::pair<Log_Level, std::string>> lines;
+  if (facts_.superuser && !std::exchange(superuser_told_, true)) {
+    lines.emplace_back(Log_Level::warning,
+                       "conninfo logs in as a superuser: primgr needs no such rights "
+                       "(deploy/primgr.sql makes a role for it)");
+  }
+  const bool blocked = nodes_blocked();
+  if (blocked && !blocked_since_) {
+    lines.emplace_back(Log_Level::warning,
+                       "repmgr.nodes is blocked (" + facts_.blocked + "): the list of " +
+                           tell_time(facts_.asked_at - facts_.nodes_read_at) + " ago stands");
+    blocked_since_ = facts_.nodes_read_at;
+  } else if (!blocked && blocked_since_ && facts_.reachable && facts_.blocked.empty()) {
+    if (facts_.nodes_known) {
+      lines.emplace_back(Log_Level::info, "repmgr.nodes is read again, after " +
+                                              tell_time(facts_.nodes_read_at - *blocked_since_));
+    }
+    blocked_since_.reset();
+  }
+  return lines;
 }
 
 Time Repmgr_Node::refresh() {
@@ -980,7 +1418,7 @@ bool Repmgr_Node::poll_other_nodes(const std::vector<Node>& nodes_to_poll,
   }
   for (const Node& voter : nodes_to_poll) {
     ask(voter, &Peer::vote, addressed(voter), interval,
-        [this, name = voter.name](Peer&, const Http_Reply& reply) {
+        [this, name = voter.name](Peer& peer, const Http_Reply& reply) {
           std::string why;
           const auto named = http_node_reports_primary(reply, why);
           // Only a name is an answer: the vote that was given before lasts out its time, as the
@@ -1069,7 +1507,9 @@ void Repmgr_Node::write_cache() {
       told_since_ = now;
     }
     // While the first answers are on their way, there is nothing to tell yet.
-    if (told.state == State::unknown && !all_answered(&Peer::vote)) return;
+    if (told.state == State::unknown && (facts_.nodes_pending || !all_answered(&Peer::vote))) {
+      return;
+    }
     const std::string words = std::string(to_string(told.state)) + ": " + told.reason;
     if (words == logged_) return;
     logged_ = words;
@@ -1151,6 +1591,8 @@ Report Repmgr_Node::get_report() const {
   if (answers) report.replication = facts_.replication;
   if (report.in_recovery) report.lag = measure_lag(facts_, replay_);
   report.cache_age = now - cache_.looked_at;
+  report.nodes_age = nodes_age(now);
+  if (nodes_blocked()) report.nodes_problem = facts_.blocked;
   report.connections = database_.connections();
   report.claimants = claimants(now).size();
   report.looks = looks_;
@@ -1230,7 +1672,7 @@ Real_Primary Repmgr_Node::get_real_primary() const {
 
 bool Repmgr_Node::settled(bool cluster) const {
   const std::lock_guard lock(mutex_);
-  if (!looked_) return false;
+  if (!looked_ || facts_.nodes_pending) return false;
   if (cluster && !all_answered(&Peer::state)) return false;
   return state_at(clock_()) == State::primary || all_answered(&Peer::vote);
 }

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <libpq-fe.h>
+#include <poll.h>
 
 #include <algorithm>
 #include <atomic>
@@ -74,6 +75,7 @@ struct Attached {
 
 // How WAL flows to and from the local server. What does not apply is none or empty.
 struct Replication {
+  Time asked_at{};              // when it was read, or that was tried
   bool known = false;           // it could be read
   std::string problem;          // why not
   std::optional<Lsn> position;  // written last; in recovery: replayed last
@@ -94,12 +96,16 @@ struct Replication {
 
 // What one look at the local database told.
 struct Facts {
-  Time asked_at{};           // when the look began
-  bool reachable = false;    // it answered; if not, only `problem` below means anything
-  bool in_recovery = false;  // pg_is_in_recovery()
-  bool nodes_known = false;  // repmgr.nodes could be read
-  std::vector<Node> nodes;   // its rows, by node_id
-  std::string problem;       // why it was not reachable, or why repmgr.nodes could not be read
+  Time asked_at{};             // when the look began
+  bool reachable = false;      // it answered; if not, only `problem` below means anything
+  bool in_recovery = false;    // pg_is_in_recovery()
+  bool superuser = false;      // what primgr is logged in as
+  bool nodes_known = false;    // repmgr.nodes was read
+  std::vector<Node> nodes;     // its rows, by node_id
+  Time nodes_read_at{};        // when they were asked for: earlier than asked_at if it is blocked
+  std::string blocked;         // why there is no newer list; empty: there is none
+  bool nodes_pending = false;  // never read yet, but being asked for
+  std::string problem;         // why it was not reachable, or why repmgr.nodes could not be read
   Replication replication;
 };
 
@@ -263,10 +269,11 @@ using Resolve = std::function<std::vector<std::string>(const std::string& host, 
 
 // ---- the local database -------------------------------------------------------------------------
 
-// The connections to the local database, `max` at most, open or being opened.
+// The connections to the local database, `max` at most. One counts until the *server* has closed
+// its end: a backend that hangs goes on existing, and holding its locks, however its client left.
 //
-// Thread-safe: the mutex guards the deque of idle connections and the count of all. A connection is
-// used by the one who took it; nothing blocks while the mutex is held.
+// Thread-safe: the mutex guards all that is below it; nothing blocks while it is held. A connection
+// is used by the one who took it.
 class Connection_Pool {
  public:
   explicit Connection_Pool(std::size_t max) : max_(max) {}
@@ -276,22 +283,50 @@ class Connection_Pool {
 
   // An idle connection, or null. Give it back with put() or discard().
   PGconn* take();
-  // Leave to open one more connection; false at the limit. Follow with put() or discard().
-  bool reserve();
+  // Leave to open one more connection; false if that would leave less than `spare` for others.
+  // Follow with put() or discard().
+  bool reserve(std::size_t spare = 0);
   void put(PGconn* connection);
-  // Closes the connection (null: gives a reservation back).
+  // Gives a connection up (null: gives a reservation back): cancels its statement and ends our side
+  // of it. Its place is free when collect() finds that the server has ended the other.
   void discard(PGconn* connection);
+  // Goes on with what discard() began. Returns whether a place became free.
+  bool collect();
+  // Discards the idle connections that are gone. Returns whether there were any.
+  bool drop_lost();
+  // Adds what to poll(2) for, for collect() and drop_lost().
+  void watch(std::vector<pollfd>& into) const;
+  // Closes all that nobody has taken, and waits for nothing.
+  void close();
   std::size_t open() const;
+  bool idle() const;  // whether there is one to take
 
  private:
+  // A connection that was given up, and the request to cancel its statement.
+  struct Leaving {
+    PGconn* connection;
+    PGcancelConn* cancel;
+    short cancel_events;
+  };
+  static void advance_cancel(Leaving& leaving);
+
   const std::size_t max_;
   mutable std::mutex mutex_;
   std::deque<PGconn*> idle_;
+  std::vector<Leaving> leaving_;
   std::size_t open_ = 0;
 };
 
 // Looks at the local database without ever blocking on it: libpq's asynchronous calls, driven by
 // the caller's poll(2) loop, with a deadline over connecting and answering together.
+//
+// A look is two exchanges, on a connection each where there may be two. The pulse asks for
+// pg_is_in_recovery() and nothing else, so that no lock, slow view or slow disk behind the other
+// holds it up: it alone says whether the server is there, and whether it is in recovery. The survey
+// reads replication and repmgr.nodes; where it gets no answer, what it last read stands.
+//
+// First do no harm: all statements have statement_timeout and lock_timeout of their own, are sent
+// one by one, each in a transaction of its own, and what is given up is cancelled.
 //
 // Not thread-safe: the refresher's alone.
 class Database {
@@ -299,43 +334,98 @@ class Database {
   Database(std::string conninfo, Time timeout, std::size_t max_connections, Resolve resolve);
   ~Database();
 
-  // Starts a look. REQUIRES: !looking().
-  void begin(Time now);
-  bool looking() const { return phase_ != Phase::idle; }
-  // Goes as far as it can; the facts, once the look is over: answered, failed or out of time.
+  // Starts a look. `urgent`: asks for repmgr.nodes also if it was blocked a moment ago. REQUIRES:
+  // !looking().
+  void begin(Time now, bool urgent = true);
+  bool looking() const { return looking_; }
+  // Goes as far as it can. The facts, when the look is over: answered, failed or out of time; and
+  // again if the survey gets its answers later than that.
   std::optional<Facts> advance(Time now);
-  // Between looks: whether the connection is gone, and so something happened to the server.
-  bool lost();
+  // Between looks: whether a new one is worth it at once, since a connection is gone, or since a
+  // place for one became free that the last look lacked.
+  bool changed();
   // Gives up a look and closes every connection.
   void close();
 
-  // What to poll(2) for; -1: nothing. And until when, while looking.
-  int socket() const;
-  short events() const { return events_; }
-  Time deadline() const { return deadline_; }
+  // Adds what to poll(2) for. And when to call advance() at the latest.
+  void watch(std::vector<pollfd>& into) const;
+  Time deadline() const;
 
   // Thread-safe.
   std::size_t connections() const { return pool_.open(); }
 
  private:
-  enum class Phase { idle, connecting, asking };
-  std::optional<Facts> fail(const std::string& problem);
-  bool connect(Time budget);
-  bool ask();
+  // What the survey found last.
+  struct Found {
+    Replication next;  // being read
+    Replication replication;
+    bool nodes_known = false;
+    std::vector<Node> nodes;
+    Time nodes_read_at{};
+    Time nodes_due{};              // not to be asked for again before that
+    std::string blocked, problem;  // as in Facts
+  };
+  // A statement, and what becomes of its answer.
+  struct Statement {
+    const char* sql;
+    int columns;
+    void (*read)(Database& into, const PGresult* rows);  // REQUIRES: rows of `columns` columns
+    void (*failed)(Database& into, const std::string& sqlstate, const std::string& message);
+  };
+  enum class Phase { idle, waiting, connecting, preparing, asking };
+  // Statements on their way, one after the other, on one connection.
+  struct Exchange {
+    Phase phase = Phase::idle;
+    PGconn* connection = nullptr;
+    bool reused = false;  // the connection was idle before
+    short events = 0;
+    const Statement* statement = nullptr;  // the current one
+    const Statement* end = nullptr;
+    Time asked_at{}, deadline{};
+    bool answered = false;      // the current statement was
+    std::string refused;        // why no connection can be opened
+    std::string error;          // why it fails, once the server has said all
+    bool repeat = false;        // … unless another attempt may do
+    int lost = 0;               // connections that broke, and attempts to repeat
+    bool refused_once = false;  // since the last of them
+  };
+
+  static const Statement pulse_statement, survey_statements[3];
+  static bool is_blocked(const std::string& sqlstate);
+
+  void start(Exchange& exchange, const Statement* first, const Statement* end, Time now);
+  void begin_survey(Time now);
+  // Goes as far as it can. True when it is over, well or not.
+  bool advance(Exchange& exchange, Time now);
+  bool take_idle(Exchange& exchange);
+  bool open(Exchange& exchange, Time now);
+  bool find_connection(Exchange& exchange, Time now);
+  void connect(Exchange& exchange, Time budget);
+  void prepare(Exchange& exchange);
+  void send(Exchange& exchange);
+  bool read_answers(Exchange& exchange);
+  void take_answer(Exchange& exchange, const PGresult* result);
+  void broken(Exchange& exchange);
+  bool fail(Exchange& exchange, const std::string& problem);
+  std::string too_late(Phase phase) const;
+  Facts facts() const;
 
   const std::string conninfo_;
   const Time timeout_;
+  const std::size_t max_connections_;
+  const std::string preparation_;  // the first message on a new connection
   const Resolve resolve_;
   Connection_Pool pool_;
-  Phase phase_ = Phase::idle;
-  PGconn* connection_ = nullptr;  // while looking
-  int watched_ = -1;              // the idle connection's socket, between looks
-  bool reused_ = false;           // the connection was idle before this look
-  short events_ = 0;
-  Time deadline_{};
-  Time answered_at_{};
-  Facts facts_;
-  std::size_t results_ = 0;
+  Exchange pulse_, survey_;
+  Found found_;
+  bool looking_ = false;
+  bool survey_due_ = false, urgent_ = false;
+  bool no_place_ = false;  // the pulse found no place for a connection
+  Time answered_at_{};     // when the pulse was answered last
+  Time told_until_{};      // the look waits for its survey until then
+  // What the pulse told last, and why it failed since.
+  bool reachable_ = false, in_recovery_ = false, superuser_ = false;
+  std::string problem_;
 };
 
 // ---- the node -----------------------------------------------------------------------------------
@@ -387,6 +477,8 @@ struct Report {
   Replication replication;
   Lag lag;
   Time cache_age{};
+  std::optional<Time> nodes_age;  // since repmgr.nodes was read; none: it is not known
+  std::string nodes_problem;      // why it is an old list that stands; empty: it is not
   std::size_t connections = 0;
   std::size_t claimants = 0;
   std::uint64_t looks = 0, failed_looks = 0;
@@ -481,6 +573,10 @@ class Repmgr_Node {
   };
 
   // These REQUIRE that mutex_ is held.
+  void take_nodes();
+  std::optional<Time> nodes_age(Time now) const;
+  bool nodes_blocked() const;
+  std::vector<std::pair<Log_Level, std::string>> tell_database();
   const Node* candidate() const;
   State state_at(Time now) const;
   Decision decision_at(Time now) const;
@@ -524,6 +620,8 @@ class Repmgr_Node {
   std::optional<Time> told_since_;
   std::uint64_t looks_ = 0, failed_looks_ = 0;
   Time looked_for_{};
+  bool superuser_told_ = false;
+  std::optional<Time> blocked_since_;  // since when the list that stands was told to be old
   std::string logged_;  // state and reason last logged, so that each change is told once
   State logged_state_ = State::down;
   std::optional<Time> logged_since_;

@@ -18,6 +18,8 @@
 #include <filesystem>
 #include <random>
 
+#include "tests/fake_postgres.hpp"
+
 using namespace primgr;
 
 namespace {
@@ -67,7 +69,7 @@ std::vector<Node> make_site(int size) {
 
 Facts make_facts(std::vector<Node> nodes, bool in_recovery = false, Time asked_at = 0s) {
   Facts facts;
-  facts.asked_at = asked_at;
+  facts.asked_at = facts.nodes_read_at = asked_at;
   facts.reachable = facts.nodes_known = true;
   facts.in_recovery = in_recovery;
   facts.nodes = std::move(nodes);
@@ -120,7 +122,7 @@ struct World {
   }
   // Takes in facts as of now, asks, and takes in the answers.
   void look(Facts facts) {
-    facts.asked_at = now;
+    facts.asked_at = facts.nodes_read_at = facts.replication.asked_at = now;
     node.learn(std::move(facts));
     node.refresh();
     node.refresh();
@@ -633,6 +635,335 @@ TEST_CASE("each change is logged once") {
   for (int i = 0; i < 5; ++i) world.look(down);
   CHECK(world.log.size() == 2);
   CHECK(world.log.back() == "state Down: refused; was Primary for 2.0 s");
+}
+
+TEST_SUITE_END();
+
+// ---- the local database -------------------------------------------------------------------------
+
+TEST_SUITE_BEGIN("database");
+
+namespace {
+
+// A server that says what the test lays down, and looks at it in virtual time.
+struct Faked {
+  explicit Faked(std::size_t connections = 3) : database(server.conninfo(), 1s, connections, {}) {}
+
+  // The answer to each statement, by the words it begins with; the longest that fits.
+  std::map<std::string, std::optional<std::string>> answers = {
+      {"", pg_error("42601", "what?") + pg_ready()},
+      {"SET ", pg_complete("SET") + pg_complete("PREPARE") + pg_ready()},
+      {"EXECUTE primgr_pulse", pg_table(1, {{"f"}})},
+      {"SELECT CASE",
+       pg_table(10, {{"0/10", "000000020000000000000001", {}, {}, {}, {}, {}, {}, {}, {}}})},
+      {"SELECT application_name", pg_table(6, {})},
+      {"SELECT node_id", pg_table(6, {{"1", "n1", "s", "primary", "t", "host=10.0.0.1"}})}};
+  std::vector<std::string> asked;
+  Fake_Postgres server{[this](const std::string& sql) {
+    asked.push_back(sql);
+    const auto* best = &*answers.begin();
+    for (const auto& answer : answers) {
+      if (sql.starts_with(answer.first)) best = &answer;
+    }
+    return best->second;
+  }};
+  Database database;
+  Time now = 1000s;
+
+  // Drives both sides until a look is over, and a little longer: the facts.
+  Facts look() {
+    now += 1s;
+    database.begin(now);
+    for (int i = 0; i < 3000; ++i, now += 1ms) {
+      server.step();
+      auto facts = database.advance(now);
+      if (!facts) continue;
+      const auto later = wait(20ms);  // the survey may come after the pulse
+      return later ? *later : *facts;
+    }
+    FAIL("a look takes 3 s at a timeout of 1 s");
+    return {};
+  }
+  // Goes on for so long: the last facts, if any.
+  std::optional<Facts> wait(Time time) {
+    std::optional<Facts> last;
+    for (const Time end = now + time; now < end; now += 1ms) {
+      server.step();
+      if (auto facts = database.advance(now)) last = facts;
+      if (!database.looking()) database.changed();
+    }
+    return last;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("a look reads the state, the nodes and replication, on two connections") {
+  Faked faked;
+  const Facts facts = faked.look();
+  CHECK(facts.reachable);
+  CHECK_FALSE(facts.in_recovery);
+  CHECK_FALSE(facts.superuser);
+  REQUIRE(facts.nodes_known);
+  REQUIRE(facts.nodes.size() == 1);
+  CHECK(facts.nodes[0].name == "n1");
+  CHECK(facts.nodes[0].host == "10.0.0.1");
+  CHECK(facts.blocked == "");
+  CHECK(facts.replication.known);
+  CHECK(facts.replication.position == Lsn{0x10});
+  CHECK(facts.replication.timeline == 2);
+  CHECK(faked.database.connections() == 2);
+  CHECK(faked.look().nodes_known);
+  CHECK(faked.database.connections() == 2);
+  // The pulse has its connection for itself.
+  CHECK(std::count(faked.asked.begin(), faked.asked.end(), "EXECUTE primgr_pulse") == 2);
+}
+
+TEST_CASE("each connection is told its timeouts and a search_path before anything is asked") {
+  Faked faked;
+  faked.look();
+  const std::string& first = faked.asked.at(0);
+  CHECK(first.find("SET statement_timeout = 900;") != first.npos);
+  CHECK(first.find("SET lock_timeout = 500;") != first.npos);
+  CHECK(first.find("SET search_path = pg_catalog, pg_temp;") != first.npos);
+  CHECK(std::count(faked.asked.begin(), faked.asked.end(), first) == 2);
+  faked.answers["SET "] = pg_error("22023", "no such thing") + pg_ready();
+  Faked refusing;
+  refusing.answers["SET "] = faked.answers["SET "];
+  const Facts facts = refusing.look();
+  CHECK_FALSE(facts.reachable);
+  CHECK(facts.problem == "no such thing");
+  CHECK(std::count(refusing.asked.begin(), refusing.asked.end(), "EXECUTE primgr_pulse") == 0);
+}
+
+TEST_CASE("one connection does for both, if there may be no more") {
+  Faked faked(1);
+  const Facts facts = faked.look();
+  CHECK(facts.nodes_known);
+  CHECK(faked.database.connections() == 1);
+  CHECK(faked.asked.at(0).find("SET statement_timeout = 500;") != std::string::npos);
+  // The survey gets no answer: the pulse waits for the connection, and gives up in time.
+  faked.answers["SELECT node_id"] = "";
+  CHECK(faked.look().reachable);
+  CHECK_FALSE(faked.look().reachable);
+  CHECK(faked.database.connections() <= 1);
+}
+
+TEST_CASE("what is only blocked lets the last list stand; an error does not") {
+  Faked faked;
+  CHECK(faked.look().nodes_known);
+  const Time read_at = faked.now;
+  for (const std::string sqlstate : {"55P03", "57014", "40001", "53200"}) {
+    CAPTURE(sqlstate);
+    faked.answers["SELECT node_id"] = pg_error(sqlstate, "later") + pg_ready();
+    const Facts facts = faked.look();
+    CHECK(facts.reachable);
+    REQUIRE(facts.nodes_known);
+    CHECK(facts.nodes.size() == 1);
+    CHECK(facts.nodes_read_at <= read_at);
+    CHECK(facts.blocked == "later");
+    CHECK(facts.replication.known);
+  }
+  for (const std::string sqlstate : {"42501", "42P01", "3F000", "XX001"}) {
+    CAPTURE(sqlstate);
+    faked.answers["SELECT node_id"] = pg_error(sqlstate, "no") + pg_ready();
+    const Facts facts = faked.look();
+    CHECK(facts.reachable);
+    CHECK_FALSE(facts.nodes_known);
+    CHECK_FALSE(facts.nodes_pending);
+    CHECK(facts.nodes.empty());
+    CHECK(facts.problem == "no");
+  }
+  // What was forgotten is not remembered because of a block.
+  faked.answers["SELECT node_id"] = pg_error("55P03", "later") + pg_ready();
+  CHECK_FALSE(faked.look().nodes_known);
+}
+
+TEST_CASE("while repmgr.nodes is blocked it is asked for now and then, or when it is urgent") {
+  Faked faked;
+  faked.answers["SELECT node_id"] = pg_error("55P03", "later") + pg_ready();
+  const auto asked = [&] {
+    return std::count_if(faked.asked.begin(), faked.asked.end(),
+                         [](const std::string& sql) { return sql.starts_with("SELECT node_id"); });
+  };
+  const auto look = [&](bool urgent) {
+    faked.now += 1s;
+    faked.database.begin(faked.now, urgent);
+    faked.wait(10ms);
+    CHECK_FALSE(faked.database.looking());
+  };
+  look(false);
+  CHECK(asked() == 1);
+  look(false);
+  look(false);
+  CHECK(asked() == 1);
+  look(true);
+  CHECK(asked() == 2);
+  for (int i = 0; i < 5; ++i) look(false);
+  CHECK(asked() == 3);
+}
+
+TEST_CASE("a survey without an answer holds up no pulse, and its late answer is told") {
+  Faked faked;
+  faked.look();
+  faked.answers["SELECT node_id"] = "";
+  for (int i = 0; i < 8; ++i) {
+    const Facts facts = faked.look();
+    CHECK(facts.reachable);
+    CHECK(facts.nodes_known);
+    CHECK(facts.replication.known);
+    CHECK(faked.database.connections() <= 3);
+    CHECK(faked.server.clients() <= 3);
+  }
+  // The replication behind it is not told for ever.
+  faked.answers["SELECT CASE"] = "";
+  faked.wait(3s);
+  faked.look();
+  faked.wait(2s);
+  const Facts facts = faked.look();
+  CHECK(facts.reachable);
+  CHECK_FALSE(facts.replication.known);
+  CHECK(facts.replication.problem == "no answer within db_timeout (1000 ms)");
+}
+
+TEST_CASE("no place is taken anew before the server has closed the connection before") {
+  Faked faked;
+  faked.look();
+  // It reads nothing more, and closes nothing.
+  const auto hang = [&](int looks) {
+    for (int i = 0; i < looks; ++i) {
+      faked.now += 1s;
+      faked.database.begin(faked.now);
+      std::optional<Facts> facts;
+      for (int step = 0; step < 3000 && !facts; ++step, faked.now += 1ms) {
+        facts = faked.database.advance(faked.now);
+      }
+      REQUIRE(facts);
+      CHECK_FALSE(facts->reachable);
+      CHECK(facts->problem.find("within db_timeout (1000 ms)") != std::string::npos);
+      CHECK(faked.database.connections() <= 3);
+    }
+  };
+  hang(6);
+  CHECK(faked.database.connections() == 3);
+  CHECK_FALSE(faked.database.changed());
+  // It wakes up: each connection that was given up ends, and the next look finds places.
+  faked.server.step();
+  CHECK(eventually(10, [&] {
+    faked.server.step();
+    return faked.database.changed();
+  }));
+  CHECK(faked.look().reachable);
+  CHECK(faked.look().nodes_known);
+  CHECK(faked.database.connections() == 2);
+}
+
+TEST_CASE("a connection that breaks is replaced within the look, some times at most") {
+  Faked faked;
+  faked.look();
+  const std::string sound = *faked.answers["EXECUTE primgr_pulse"];
+  faked.answers["EXECUTE primgr_pulse"].reset();  // ends the connection
+  faked.asked.clear();
+  faked.now += 1s;
+  faked.database.begin(faked.now);
+  std::optional<Facts> facts;
+  for (int i = 0; i < 2000 && !facts; ++i, faked.now += 1ms) {
+    faked.server.step();
+    if (std::count(faked.asked.begin(), faked.asked.end(), "EXECUTE primgr_pulse") == 3)
+      faked.answers["EXECUTE primgr_pulse"] = sound;
+    facts = faked.database.advance(faked.now);
+  }
+  REQUIRE(facts);
+  CHECK(facts->reachable);
+  faked.answers["EXECUTE primgr_pulse"].reset();
+  const Facts down = faked.look();
+  CHECK_FALSE(down.reachable);
+  CHECK(down.problem != "");
+}
+
+TEST_CASE("answers of any other shape are told, and no harm") {
+  const Pg_Row six(6, "1");
+  for (const std::string& answer :
+       {pg_table(0, {{}}), pg_table(5, {Pg_Row(5, "1")}), pg_table(7, {Pg_Row(7, "1")}),
+        pg_columns(6) + pg_row(Pg_Row(2, "1")) + pg_complete("SELECT 1") + pg_ready(),
+        pg_row(six) + pg_complete("SELECT 1") + pg_ready(), pg_complete("SELECT 0") + pg_ready(),
+        pg_ready(), pg_error("", "") + pg_ready(), pg_message('G', big_endian(0, 3)) + pg_ready(),
+        pg_message('H', big_endian(0, 3)), pg_message('W', big_endian(0, 3)),
+        pg_message('I', "") + pg_ready(), pg_message('3', "") + pg_ready(),
+        pg_table(6, {Pg_Row(6, std::nullopt)}), pg_table(6, {Pg_Row(6, std::string(70000, 'x'))}),
+        std::string("\0\0\0\0\0", 5), std::string("T\xff\xff\xff\xff")}) {
+    for (const std::string statement : {"EXECUTE primgr_pulse", "SELECT CASE",
+                                        "SELECT application_name", "SELECT node_id", "SET "}) {
+      Faked faked;
+      faked.answers[statement] = answer;
+      CAPTURE(statement);
+      CAPTURE(answer.substr(0, 100));
+      const Facts facts = faked.look();
+      faked.wait(3s);
+      CHECK(faked.database.connections() <= 3);
+      if (!facts.reachable) CHECK(facts.problem != "");
+      if (!facts.nodes_known) CHECK(facts.nodes.empty());
+      if (statement.starts_with("SELECT")) CHECK(facts.reachable);
+    }
+  }
+  // NULL is no true, no name and no position.
+  Faked faked;
+  faked.answers["EXECUTE primgr_pulse"] = pg_table(1, {{std::nullopt}});
+  CHECK_FALSE(faked.look().reachable);
+  faked.answers["EXECUTE primgr_pulse"] = pg_table(1, {{"t"}, {"t"}});
+  CHECK_FALSE(faked.look().reachable);
+  faked.answers["EXECUTE primgr_pulse"] = pg_table(1, {{"f"}});
+  faked.answers["SELECT CASE"] = pg_table(10, {});
+  const Facts facts = faked.look();
+  CHECK(facts.reachable);
+  CHECK(facts.replication.problem == "0 rows of replication instead of one");
+}
+
+TEST_CASE("a superuser is told once") {
+  World world;
+  Facts facts = make_facts(make_site(1));
+  facts.superuser = true;
+  world.look(facts);
+  world.look(facts);
+  CHECK(std::count_if(world.log.begin(), world.log.end(), [](const std::string& line) {
+          return line.find("superuser") != std::string::npos;
+        }) == 1);
+}
+
+TEST_CASE("a list of nodes that is blocked stands, and is told once with its age") {
+  World world;
+  world.names("n2", "n1");
+  world.names("n3", "n1");
+  world.look(make_facts(make_site(3)));
+  REQUIRE(world.node.get_state() == State::primary);
+  const Time read_at = world.now;
+  const auto blocked = [&](Time age) {
+    world.now = read_at + age;
+    Facts facts = make_facts(make_site(3), false, world.now);
+    facts.nodes_read_at = read_at;
+    facts.blocked = "locked";
+    world.node.learn(facts);
+    world.node.refresh();
+    world.node.refresh();
+  };
+  const auto told = [&](const std::string& what) {
+    return std::count_if(world.log.begin(), world.log.end(), [&](const std::string& line) {
+      return line.find(what) != std::string::npos;
+    });
+  };
+  blocked(1s);
+  blocked(2s);
+  CHECK(told("blocked") == 0);  // a busy server is nothing to tell
+  for (int i = 0; i < 60; ++i) blocked(4s + i * 1s);
+  CHECK(world.node.get_state() == State::primary);
+  CHECK(told("repmgr.nodes is blocked (locked): the list of 4.0 s ago stands") == 1);
+  CHECK(told("blocked") == 1);
+  CHECK(world.node.get_report().nodes_problem == "locked");
+  CHECK(world.node.get_report().nodes_age == 63s);
+  world.look(make_facts(make_site(3)));
+  CHECK(told("repmgr.nodes is read again, after 1 min 3 s") == 1);
+  CHECK(world.node.get_report().nodes_problem == "");
+  CHECK(told("state ") == 1);
 }
 
 TEST_SUITE_END();
@@ -2941,8 +3272,10 @@ TEST_CASE("lab: three nodes, one 200, two 202, and HAProxy follows") {
   CHECK(lab.sql("n1",
                 "SELECT rolsuper OR rolreplication OR rolcreatedb FROM pg_roles"
                 " WHERE rolname = 'primgr'") == "f");
-  CHECK(lab.sql("n1", "SELECT usename FROM pg_stat_activity WHERE application_name = 'primgr'") ==
-        "primgr");
+  CHECK(
+      lab.sql("n1",
+              "SELECT DISTINCT usename FROM pg_stat_activity WHERE application_name = 'primgr'") ==
+      "primgr");
   CHECK(lab.sql("n1",
                 "SELECT string_agg(table_name || ' ' || privilege_type, ',')"
                 " FROM information_schema.role_table_grants WHERE grantee = 'primgr'") ==
@@ -3326,8 +3659,7 @@ TEST_CASE("lab: 200 clients at full speed cost the database nothing") {
       "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'primgr'");
   const std::string log = lab.conf("n1", "log");
   const auto rounds = [&] {
-    return std::stoi(
-        shell("grep -c 'statement: SELECT pg_catalog.pg_is_in_recovery' " + log).output);
+    return std::stoi(shell("grep -c 'statement: EXECUTE primgr_pulse' " + log).output);
   };
   REQUIRE(eventually(5, [&] { return rounds() > 0; }));
   const std::string address = lab.address("n1");
@@ -4379,6 +4711,312 @@ TEST_CASE("faults: never two primaries, no false alarm, and every time within it
   campaign.run(faults);
   campaign.quiet(static_cast<double>(from_environment("QUIET", 10)));
   campaign.report();
+}
+
+TEST_SUITE_END();
+
+// ---- harm to the database -----------------------------------------------------------------------
+
+namespace {
+
+// A real cluster whose primary is maltreated, while somebody counts what primgr has on it: never
+// more backends than max_connections_in_pool, and no lock that keeps anybody waiting for longer
+// than db_timeout. `make harm SECONDS=600` takes ten minutes for each test instead of some seconds.
+class Harm {
+ public:
+  explicit Harm(const std::string& options = "")
+      : lab("--no-repmgrd --no-haproxy --state-file " + options),
+        data_(lab.conf("n1", "data")),
+        socket_(lab.conf("n1", "socket")) {
+    for (const char* node : {"n2", "n3"}) REQUIRE(lab.answers(node, 202));
+    REQUIRE(lab.answers("n1", 200));
+    REQUIRE(eventually(10, [&] { return backends() > 0; }));
+    counter_ = std::thread([this] {
+      while (!ending_) {
+        most_ = std::max(most_.load(), backends());
+        std::this_thread::sleep_for(10ms);
+      }
+    });
+  }
+  ~Harm() {
+    ending_ = true;
+    counter_.join();
+  }
+
+  static double seconds() {
+    const char* told = getenv("HARM_SECONDS");
+    return told ? std::max(1.0, std::atof(told)) : 8;
+  }
+  // Does `round` again and again, for as long as the test is to take.
+  static void for_a_while(const std::function<void()>& round) {
+    const auto start = Steady::now();
+    do round();
+    while (seconds_since(start) < seconds());
+  }
+
+  std::unique_ptr<PGconn, void (*)(PGconn*)> connect(const std::string& user = "postgres",
+                                                     const std::string& database = "repmgr") const {
+    const std::string conninfo = "host=" + socket_ + " dbname=" + database + " user=" + user;
+    return {PQconnectdb(conninfo.c_str()), PQfinish};
+  }
+  // Runs SQL as superuser; what is wrong with it, or nothing.
+  static std::string run(PGconn* connection, const std::string& sql) {
+    PGresult* result = PQexec(connection, sql.c_str());
+    const ExecStatusType status = PQresultStatus(result);
+    const std::string error = PQresultErrorMessage(result);
+    PQclear(result);
+    return status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK ? "" : error + " ";
+  }
+  std::string sql(const std::string& statements) const {
+    const auto connection = connect();
+    return run(connection.get(), statements);
+  }
+
+  // Processes of the server that serve primgr. By what they call themselves: a server that is
+  // stopped cannot be asked.
+  std::size_t backends() const {
+    std::size_t n = 0;
+    std::error_code gone;
+    for (const auto& entry : std::filesystem::directory_iterator("/proc", gone)) {
+      const std::string path = entry.path();
+      if (path.find_first_of("0123456789") == std::string::npos) continue;
+      if (std::filesystem::read_symlink(path + "/cwd", gone) != data_) continue;
+      std::string title;
+      std::getline(std::ifstream(path + "/cmdline"), title, '\0');
+      n += title.find(" primgr repmgr ") != std::string::npos;
+    }
+    return n;
+  }
+  std::size_t most() const { return most_; }
+  // Lines of the server's log that have `what`.
+  std::size_t logged(const std::string& what) const {
+    return count(read_file(lab.conf("n1", "log")), what);
+  }
+  // What every test ends with: the primary is there, is watched, and nothing was left behind.
+  void check_harmless() const {
+    CHECK(lab.answers("n1", 200));
+    CHECK(eventually(20, [&] { return backends() == 2; }));
+    MESSAGE("backends of primgr at most: ", most());
+    CHECK(most() <= 3);
+    CHECK(sql("SET lock_timeout = '5s'; LOCK TABLE repmgr.nodes IN ACCESS EXCLUSIVE MODE") == "");
+  }
+
+  const Lab lab;
+
+ private:
+  const std::filesystem::path data_;
+  const std::string socket_;
+  std::atomic<std::size_t> most_{0};
+  std::atomic<bool> ending_{false};
+  std::thread counter_;
+};
+
+}  // namespace
+
+TEST_SUITE_BEGIN("lab");
+
+TEST_CASE("harm: a lock on repmgr.nodes changes no answer, and the last list stands") {
+  if (!lab_possible("a locked list of nodes")) return;
+  const Harm harm("--set 'db_timeout = 1s'");
+  {
+    const Watcher n1(harm.lab, "n1"), n2(harm.lab, "n2"), n3(harm.lab, "n3");
+    const auto locker = harm.connect();
+    CHECK(Harm::run(locker.get(), "BEGIN; LOCK TABLE repmgr.nodes IN ACCESS EXCLUSIVE MODE") == "");
+    // What is written after it makes the standbys take the lock too.
+    CHECK(harm.sql("SELECT txid_current()") == "");
+    CHECK(eventually(20, [&] {
+      for (const char* node : {"n1", "n2", "n3"}) {
+        if (count(harm.lab.log(node), "repmgr.nodes is blocked") == 0) return false;
+      }
+      return true;
+    }));
+    Harm::for_a_while([] { std::this_thread::sleep_for(100ms); });
+    const Json told = Json::parse(harm.lab.ask("n1", "/node").body);
+    CHECK(told.value("nodesAgeSeconds", 0.0) >= 3);
+    CHECK(told.value("nodesProblem", "") == "canceling statement due to lock timeout");
+    CHECK(harm.lab.ask("n1", "/metrics").body.find("\nprimgr_nodes_age_seconds ") !=
+          std::string::npos);
+    // Reads are routed by lag all the while.
+    const Answer reads = harm.lab.ask("n2", "/replica?lag=16MB&delay=10s");
+    INFO(reads.body);
+    CHECK(reads.status == 200);
+    CHECK(Harm::run(locker.get(), "COMMIT") == "");
+    for (const char* node : {"n1", "n2", "n3"}) {
+      CAPTURE(node);
+      CHECK(eventually(20, [&] {
+        return count(harm.lab.log(node), "repmgr.nodes is read again, after ") == 1;
+      }));
+      CHECK(count(harm.lab.log(node), "repmgr.nodes is blocked") == 1);
+    }
+    for (const int other : {0, 202, 503, 509}) {
+      CAPTURE(other);
+      CHECK_FALSE(n1.ever(other));
+    }
+    for (const int other : {0, 200, 503, 509}) {
+      CAPTURE(other);
+      CHECK_FALSE((n2.ever(other) || n3.ever(other)));
+    }
+  }
+  harm.check_harmless();
+}
+
+TEST_CASE("harm: DDL on repmgr.nodes is not kept waiting, nor its replay on a standby") {
+  if (!lab_possible("DDL")) return;
+  const Harm harm("--set 'refresh_interval = 20ms'");
+  // Replay cancels at once what is in its way.
+  harm.lab.sql("n2", "ALTER SYSTEM SET max_standby_streaming_delay = 0");
+  harm.lab.sql("n2", "SELECT pg_reload_conf()");
+  const Watcher n1(harm.lab, "n1"), n2(harm.lab, "n2");
+  double longest = 0;
+  const auto connection = harm.connect();
+  Harm::for_a_while([&] {
+    const auto start = Steady::now();
+    CHECK(Harm::run(connection.get(),
+                    "BEGIN; LOCK TABLE repmgr.nodes IN ACCESS EXCLUSIVE MODE; SELECT"
+                    " txid_current(); COMMIT") == "");
+    longest = std::max(longest, seconds_since(start));
+  });
+  MESSAGE("waited for the lock for at most ", longest, " s");
+  CHECK(longest < 5);
+  for (const int other : {0, 202, 503, 509}) {
+    CAPTURE(other);
+    CHECK_FALSE(n1.ever(other));
+  }
+  for (const int other : {0, 200, 503, 509}) {
+    CAPTURE(other);
+    CHECK_FALSE(n2.ever(other));
+  }
+  harm.check_harmless();
+}
+
+TEST_CASE("harm: a view that sleeps in place of repmgr.nodes changes no answer") {
+  if (!lab_possible("a view that sleeps")) return;
+  const Harm harm("--set 'db_timeout = 2s'");
+  {
+    const Watcher n1(harm.lab, "n1");
+    CHECK(harm.sql("ALTER TABLE repmgr.nodes RENAME TO kept; CREATE VIEW repmgr.nodes AS"
+                   " SELECT k.* FROM repmgr.kept k, (SELECT pg_sleep(60)) s;"
+                   " GRANT SELECT ON repmgr.nodes TO primgr") == "");
+    CHECK(
+        eventually(20, [&] { return count(harm.lab.log("n1"), "repmgr.nodes is blocked") == 1; }));
+    Harm::for_a_while([] { std::this_thread::sleep_for(100ms); });
+    CHECK(harm.sql("DROP VIEW repmgr.nodes; ALTER TABLE repmgr.kept RENAME TO nodes") == "");
+    CHECK(eventually(
+        20, [&] { return count(harm.lab.log("n1"), "repmgr.nodes is read again, after ") == 1; }));
+    for (const int other : {0, 202, 503, 509}) {
+      CAPTURE(other);
+      CHECK_FALSE(n1.ever(other));
+    }
+  }
+  harm.check_harmless();
+}
+
+TEST_CASE("harm: a server that is paused and resumed keeps no backend") {
+  if (!lab_possible("pauses")) return;
+  const Harm harm("--set 'db_timeout = 1s'");
+  Harm::for_a_while([&] {
+    harm.lab.run("pause n1");
+    CHECK(harm.lab.answers("n1", 503));
+    // Until every place for a connection is taken, and then for some looks more.
+    std::this_thread::sleep_for(6s);
+    harm.lab.run("resume n1");
+    CHECK(harm.lab.answers("n1", 200));
+  });
+  harm.check_harmless();
+}
+
+TEST_CASE("harm: pg_terminate_backend in a loop changes no answer") {
+  if (!lab_possible("ended backends")) return;
+  const Harm harm;
+  {
+    const Watcher n1(harm.lab, "n1");
+    const auto connection = harm.connect();
+    Harm::for_a_while([&] {
+      CHECK(Harm::run(connection.get(),
+                      "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                      " WHERE usename = 'primgr'") == "");
+      std::this_thread::sleep_for(50ms);
+    });
+    for (const int other : {0, 202, 503, 509}) {
+      CAPTURE(other);
+      CHECK_FALSE(n1.ever(other));
+    }
+  }
+  harm.check_harmless();
+}
+
+TEST_CASE("harm: connections that others have used up change no answer, nor do attempts add up") {
+  if (!lab_possible("used up connections")) return;
+  const Harm harm;
+  const auto superuser = harm.connect();
+  std::vector<std::unique_ptr<PGconn, void (*)(PGconn*)>> others;
+  std::string refused;
+  const auto use_up = [&] {
+    for (;;) {
+      auto other = harm.connect("app", "postgres");
+      if (PQstatus(other.get()) != CONNECTION_OK) {
+        refused = PQerrorMessage(other.get());
+        break;
+      }
+      others.push_back(std::move(other));
+    }
+  };
+  {
+    const Watcher n1(harm.lab, "n1");
+    use_up();
+    INFO(refused);
+    REQUIRE(others.size() > 10);
+    Harm::for_a_while([] { std::this_thread::sleep_for(100ms); });
+    for (const int other : {0, 202, 503, 509}) {
+      CAPTURE(other);
+      CHECK_FALSE(n1.ever(other));
+    }
+  }
+  // Without its own, it asks for one once a refresh_interval, and leaves nothing behind.
+  CHECK(Harm::run(superuser.get(), "ALTER ROLE primgr CONNECTION LIMIT 0") == "");
+  CHECK(Harm::run(superuser.get(),
+                  "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                  " WHERE usename = 'primgr'") == "");
+  CHECK(harm.lab.answers("n1", 503));
+  use_up();
+  CHECK(Harm::run(superuser.get(), "ALTER ROLE primgr CONNECTION LIMIT -1") == "");
+  const std::size_t before = harm.logged("FATAL");
+  const auto start = Steady::now();
+  Harm::for_a_while([] { std::this_thread::sleep_for(100ms); });
+  const double attempts = static_cast<double>(harm.logged("FATAL") - before);
+  CHECK(attempts > 0);
+  CHECK(attempts <= 1.2 * seconds_since(start) + 2);
+  CHECK(harm.lab.ask("n1").status == 503);
+  others.clear();
+  harm.check_harmless();
+}
+
+TEST_CASE("harm: who is not let in asks once a refresh_interval, and leaves nothing behind") {
+  if (!lab_possible("a wrong password, a line that rejects")) return;
+  const Harm harm;
+  const std::string hba = harm.lab.conf("n1", "data") + "/pg_hba.conf";
+  std::string line;
+  SUBCASE("a wrong password") {
+    line = "local repmgr primgr scram-sha-256";
+    CHECK(harm.sql("ALTER ROLE primgr PASSWORD 'right'") == "");
+  }
+  SUBCASE("pg_hba.conf rejects") {
+    line = "local repmgr primgr reject";
+  }
+  harm.lab.run("exec-node n1 sed -i " + quoted("1i " + line) + " " + hba);
+  CHECK(harm.sql("SELECT pg_reload_conf(), pg_terminate_backend(pid) FROM pg_stat_activity"
+                 " WHERE usename = 'primgr'") == "");
+  CHECK(harm.lab.answers("n1", 503));
+  const std::size_t before = harm.logged("connection authorized") + harm.logged("FATAL");
+  const auto start = Steady::now();
+  Harm::for_a_while([] { std::this_thread::sleep_for(100ms); });
+  const double attempts =
+      static_cast<double>(harm.logged("connection authorized") + harm.logged("FATAL") - before);
+  CHECK(attempts <= 1.2 * seconds_since(start) + 2);
+  CHECK(harm.lab.ask("n1").status == 503);
+  harm.lab.run("exec-node n1 sed -i 1d " + hba);
+  CHECK(harm.sql("SELECT pg_reload_conf()") == "");
+  harm.check_harmless();
 }
 
 TEST_SUITE_END();

@@ -4,6 +4,7 @@
 
 #define PRIMGR_NO_MAIN
 #include "../primgr.cpp"
+#include "../tests/fake_postgres.hpp"
 
 namespace {
 
@@ -68,6 +69,44 @@ void grants(const std::string& text) {
   require(grant->until <= 1h + 2min, "no promise is longer than any lease");
   const auto again = Grant_File::parse(Grant_File::print(*grant, "boot"), "boot", 1h);
   require(again && again->to == grant->to && again->until == grant->until, "read back the same");
+}
+
+// A server that answers anything to one of the messages, and as it should to the others, over two
+// looks in virtual time.
+void database(const std::string& bytes) {
+  if (bytes.empty()) return;
+  const std::map<std::string, std::string> sound = {
+      {"SET ", pg_complete("SET") + pg_ready()},
+      {"EXECUTE ", pg_table(1, {{"f"}})},
+      {"SELECT CASE ", pg_table(10, {Pg_Row(10, "1")})},
+      {"SELECT application_name", pg_table(6, {Pg_Row(6, "1")})},
+      {"SELECT node_id", pg_table(6, {{"1", "n1", "s", "primary", "t", "host=h"}})}};
+  auto hostile = sound.begin();
+  std::advance(hostile, static_cast<unsigned char>(bytes[0]) % sound.size());
+  Fake_Postgres server([&](const std::string& sql) -> std::optional<std::string> {
+    if (sql.starts_with(hostile->first)) return bytes.substr(1);
+    for (const auto& [begin, answer] : sound) {
+      if (sql.starts_with(begin)) return answer;
+    }
+    return std::nullopt;
+  });
+  Database database(server.conninfo(), 100ms, 3, nullptr);
+  Time now = 1h;
+  for (int look = 0; look < 2; ++look, now += 1s) {
+    database.begin(now);
+    Time end = now + 400ms;
+    for (; now < end; now += 10ms) {
+      server.step();
+      const auto facts = database.advance(now);
+      require(database.connections() <= 3, "there are no more connections than may be");
+      if (!facts) continue;
+      end = std::min<Time>(end, now + 30ms);  // a survey may still come
+      require(facts->reachable || !facts->problem.empty(), "what failed has a reason");
+      require(facts->nodes_known || facts->nodes.empty(), "nodes are known, or none");
+      require(facts->replication.attached.size() < 10'000, "no more is read than was sent");
+    }
+    require(!database.looking(), "a look ends");
+  }
 }
 
 // The shipped server on a socket, its node a standby of three.
@@ -135,11 +174,12 @@ void http(const std::string& bytes) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   static const std::map<std::string, void (*)(const std::string&)> targets = {
-      {"config", config}, {"reply", reply}, {"node", node}, {"grants", grants}, {"http", http}};
+      {"config", config}, {"reply", reply}, {"node", node},
+      {"grants", grants}, {"http", http},   {"database", database}};
   static const auto target = [] {
     const char* name = getenv("FUZZ_TARGET");
     const auto found = targets.find(name ? name : "");
-    require(found != targets.end(), "FUZZ_TARGET is config, reply, node, grants or http");
+    require(found != targets.end(), "FUZZ_TARGET is config, reply, node, grants, http or database");
     signal(SIGPIPE, SIG_IGN);
     return found->second;
   }();
