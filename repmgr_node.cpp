@@ -36,6 +36,10 @@ constexpr Time blocked_interval = 5s;
 // How often an exchange starts anew because its connection broke.
 constexpr int most_lost = 10;
 
+// How far another clock must get ahead of CLOCK_BOOTTIME to show that the machine was stopped: more
+// than clocks differ because somebody sets one right.
+constexpr Time least_unseen = 250ms;
+
 // How long a vote waits for another's promise to be written.
 constexpr Time vote_patience = 100ms;
 
@@ -1109,17 +1113,20 @@ void Database::take_answer(Exchange& exchange, const PGresult* result) {
 // ---- Repmgr_Node --------------------------------------------------------------------------------
 
 Repmgr_Node::Repmgr_Node(Node_Settings settings, Http_Get http_get, Resolve resolve, Clock clock,
-                         Logger log, Grant_Store grants, Http_Drop http_drop)
+                         Logger log, Grant_Store grants, Http_Drop http_drop,
+                         std::vector<Clock> other_clocks)
     : settings_(std::move(settings)),
       http_get_(std::move(http_get)),
       http_drop_(std::move(http_drop)),
       clock_(std::move(clock)),
+      other_clocks_(std::move(other_clocks)),
       log_(std::move(log)),
       grants_(std::move(grants)),
       database_(settings_.conninfo, settings_.db_timeout, settings_.max_connections_in_pool,
                 std::move(resolve)),
       wake_fd_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
   turned_at_ = clock_();
+  read_clocks(turned_at_);
   if (wake_fd_ < 0) throw std::system_error(errno, std::generic_category(), "eventfd");
   if (auto known = grants_.load ? grants_.load() : std::nullopt) {
     grant_ = saved_ = *known;
@@ -1136,7 +1143,7 @@ Repmgr_Node::~Repmgr_Node() {
   close(wake_fd_);
 }
 
-void Repmgr_Node::wake() {
+void Repmgr_Node::wake() const {
   const std::uint64_t one = 1;
   // Fails only if a wake-up is pending already, which is just as good.
   [[maybe_unused]] const auto written = write(wake_fd_, &one, sizeof one);
@@ -1202,6 +1209,39 @@ Time Repmgr_Node::lifetime() const {
   return vote_lifetime(settings_.vote_lease);
 }
 
+// The time since votes were last aged that clock_ did not count. A hypervisor that pauses the
+// machine may stop CLOCK_BOOTTIME with it, while a voter's promise runs out elsewhere. Half of the
+// time that clock_ counted is allowed for: a cycle counter may tick at another rate after a move to
+// another host.
+Time Repmgr_Node::unseen(Time now) const {
+  const Time counted = now - clock_read_;
+  Time most{};
+  for (std::size_t i = 0; i < other_clocks_.size(); ++i) {
+    most = std::max(most, other_clocks_[i]() - other_clocks_read_[i] - counted);
+  }
+  return most >= std::max(least_unseen, counted / 2) ? most : Time::zero();
+}
+
+void Repmgr_Node::read_clocks(Time now) {
+  clock_read_ = now;
+  other_clocks_read_.clear();
+  for (const Clock& clock : other_clocks_) other_clocks_read_.push_back(clock());
+}
+
+// Lets votes age by what clock_ did not count, and returns that. Promises to others do not: for a
+// voter, to keep one for too long is safe.
+Time Repmgr_Node::age_votes(Time now) {
+  const Time missed = unseen(now);
+  read_clocks(now);
+  if (missed == Time::zero()) return missed;
+  unseen_ += missed;
+  for (auto& [name, vote] : votes_) vote.sent_at -= missed;
+  for (auto& [name, peer] : peers_) {
+    if (!peer.vote.under_way) peer.vote.asked_at.reset();  // asked again at once
+  }
+  return missed;
+}
+
 // The time from one look, and one question for a vote, to the next: short while the node is
 // undecided or its votes run out. A witness has nothing to decide.
 Time Repmgr_Node::pause() const {
@@ -1217,6 +1257,10 @@ Time Repmgr_Node::pause() const {
 State Repmgr_Node::state_at(Time now) const {
   if (now - cache_.looked_at > settings_.cache_ttl) return State::down;
   if (now >= cache_.decision.until) return State::unknown;
+  if (cache_.decision.state == State::primary && now + unseen(now) >= cache_.decision.until) {
+    wake();  // to ask for votes
+    return State::unknown;
+  }
   return cache_.decision.state;
 }
 
@@ -1300,8 +1344,10 @@ Time Repmgr_Node::refresh() {
   turned_at_ = clock_();
   std::vector<Node> others, voters;
   std::optional<Node> self;
+  Time missed;
   {
     const std::lock_guard lock(mutex_);
+    missed = age_votes(turned_at_);
     for (const Node& node : nodes_) {
       if (!names_equal(node.name, settings_.node_name)) others.push_back(node);
     }
@@ -1309,6 +1355,11 @@ Time Repmgr_Node::refresh() {
       self = *node;
       voters = electorate(nodes_, *node, settings_.consensus_cluster);
     }
+  }
+  if (missed > Time::zero()) {
+    log_(Log_Level::warning,
+         "this machine was stopped for " + tell_time(missed) +
+             ", or its clock was set forward by that: votes are that much older");
   }
   if (!self) {
     const std::lock_guard lock(mutex_);
@@ -1424,7 +1475,9 @@ bool Repmgr_Node::poll_other_nodes(const std::vector<Node>& nodes_to_poll,
           // Only a name is an answer: the vote that was given before lasts out its time, as the
           // voter keeps its promise also while it or its database is down.
           Vote& vote = votes_[name];
-          if (named) vote = {reply.sent_at, *named, ""};
+          if (named) {
+            vote = {reply.sent_at - (unseen_ - peer.vote.unseen_before), *named, ""};
+          }
           vote.why = why;
         });
   }
@@ -1471,6 +1524,7 @@ void Repmgr_Node::ask(const Node& peer, Question Peer::*kind, const std::string&
     if (question.under_way || (question.asked_at && now < *question.asked_at + interval)) return;
     question.under_way = true;
     question.asked_at = now;
+    question.unseen_before = unseen_;
     ++under_way_;
   }
   http_get_(peer, target, settings_.peer_timeout,

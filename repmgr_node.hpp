@@ -492,8 +492,11 @@ struct Report {
 // threads of the Http_Get; they store what they bring and wake the refresher.
 class Repmgr_Node {
  public:
+  // `other_clocks`: clocks that go on, or are set right, when a hypervisor has stopped the machine
+  // and `clock` with it. They may jump; each is compared with itself only.
   Repmgr_Node(Node_Settings settings, Http_Get http_get, Resolve resolve, Clock clock, Logger log,
-              Grant_Store grants = {}, Http_Drop http_drop = {});
+              Grant_Store grants = {}, Http_Drop http_drop = {},
+              std::vector<Clock> other_clocks = {});
   ~Repmgr_Node();
   Repmgr_Node(const Repmgr_Node&) = delete;
   Repmgr_Node& operator=(const Repmgr_Node&) = delete;
@@ -561,6 +564,7 @@ class Repmgr_Node {
     bool answered = false;  // or failed, at least once since the node became a candidate
     std::uint64_t replied = 0, failed = 0;
     Time taken{};
+    Time unseen_before{};  // unseen_ when it was asked
   };
   struct Peer {
     Question vote, state;
@@ -581,6 +585,9 @@ class Repmgr_Node {
   State state_at(Time now) const;
   Decision decision_at(Time now) const;
   Time lifetime() const;
+  Time unseen(Time now) const;
+  Time age_votes(Time now);
+  void read_clocks(Time now);
   Time pause() const;
   Time grace() const;
   std::vector<Voter> told_voters(Time now) const;
@@ -594,12 +601,13 @@ class Repmgr_Node {
   Ballot vote_now(std::string_view named, std::string_view candidate, bool alone);
   void vote_for_itself(const Node& self, bool alone);
   void write_cache();
-  void wake();
+  void wake() const;
 
   const Node_Settings settings_;
   const Http_Get http_get_;
   const Http_Drop http_drop_;
   const Clock clock_;
+  const std::vector<Clock> other_clocks_;
   const Logger log_;
   const Grant_Store grants_;
   Database database_;
@@ -615,6 +623,9 @@ class Repmgr_Node {
   Votes votes_;
   std::map<std::string, Peer> peers_;  // by name: every registered node but this one
   Cache cache_;
+  Time clock_read_{};                    // when votes were last aged, by clock_ …
+  std::vector<Time> other_clocks_read_;  // … and by the others
+  Time unseen_{};                        // all that clock_ did not count
   Replay_History replay_;
   State told_ = State::down;  // what it last was, and since when
   std::optional<Time> told_since_;

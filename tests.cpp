@@ -94,8 +94,8 @@ struct World {
               }
             },
             nullptr, [this] { return now; },
-            [this](Log_Level, const std::string& line) { log.push_back(line); },
-            std::move(grants)) {}
+            [this](Log_Level, const std::string& line) { log.push_back(line); }, std::move(grants),
+            nullptr, {[this] { return now + stopped; }}) {}
   ~World() { release(); }
 
   static Node_Settings named(const std::string& name) {
@@ -134,6 +134,7 @@ struct World {
   }
 
   Time now = 1000s;
+  Time stopped{};  // how much further another clock is
   bool hold = false;
   std::map<std::string, Http_Reply> primaries, states;
   std::vector<std::pair<std::string, std::string>> asked;
@@ -396,6 +397,40 @@ TEST_CASE("a vote expires by itself, also when no peer answers any more") {
   CHECK(world.node.get_state() == State::primary);  // one lost reply takes nothing back
   world.now += 1ms;
   CHECK(world.node.get_state() == State::unknown);  // no refresh was needed for that
+}
+
+TEST_CASE("a machine that was stopped, and its clock with it, asks for votes before it answers") {
+  World world;
+  world.names("n2", "n1");
+  world.look(make_facts(make_site(3)));
+  world.names("n3", "n1");
+  REQUIRE(world.node.get_state() == State::primary);
+  // Clocks differ a little, and one may be set back.
+  for (const Time little : {Time(200ms), Time(-1000s), Time()}) {
+    world.stopped += little;
+    CHECK(world.node.get_state() == State::primary);
+    world.pass(10ms);
+    CHECK(world.node.get_state() == State::primary);
+  }
+  // A question from before the stop is answered after it.
+  world.hold = true;
+  world.pass(1s);
+  REQUIRE_FALSE(world.held.empty());
+  const std::size_t asked = world.asked.size();
+  world.stopped += 10s;
+  CHECK(world.node.get_state() == State::unknown);
+  world.release();
+  CHECK(world.node.get_state() == State::unknown);
+  world.node.refresh();
+  world.release();
+  CHECK(world.asked.size() > asked);
+  world.pass(1ms);
+  world.release();
+  world.pass(1ms);
+  CHECK(world.node.get_state() == State::primary);
+  CHECK(std::count_if(world.log.begin(), world.log.end(), [](const std::string& line) {
+          return line.find("was stopped for 10.0 s") != line.npos;
+        }) == 1);
 }
 
 TEST_CASE("a vote for somebody else counts at once") {
@@ -2459,7 +2494,14 @@ namespace {
 class Simulation {
  public:
   // A rule of the leases broken from outside, to see that the simulation notices.
-  enum class Broken { nothing, start_up_silence, counted_from_arrival, grants_ignored, wall_clock };
+  enum class Broken {
+    nothing,
+    start_up_silence,
+    counted_from_arrival,
+    grants_ignored,
+    wall_clock,
+    one_clock
+  };
 
   explicit Simulation(std::uint64_t seed, Broken broken = Broken::nothing)
       : random_(seed), broken_(broken), cluster_(chance(0.25)), tempo_(0.3 + 3 * uniform()) {
@@ -2522,7 +2564,9 @@ class Simulation {
  private:
   struct Host {
     std::string site;
-    double rate = 1, offset = 0, jump = 0;  // its clock: offset + jump + rate * true time
+    double rate = 1, offset = 0, jump = 0;  // its clock: offset + jump + rate * true time …
+    double stopped = 0;                     // … without the time that it was stopped for
+    std::optional<double> stopped_at;       // since when it is
     bool file = false;                      // has a state_file
     std::optional<Grant> kept;              // what that holds
     bool started = false;                   // once before
@@ -2557,7 +2601,20 @@ class Simulation {
   void at(double time, std::function<void()> event) { events_.emplace(time, std::move(event)); }
   Time clock(std::size_t i) const {
     const Host& host = hosts_[i];
-    return Time(std::llround((host.offset + host.jump + host.rate * now_) * 1e9));
+    const double counted = host.stopped_at.value_or(now_) - host.stopped;
+    return Time(std::llround((host.offset + host.jump + host.rate * counted) * 1e9));
+  }
+  // A hypervisor stops the machine, and its clock with it; another clock goes on. What is shorter
+  // than a second may go unnoticed.
+  void pause(Host& host) {
+    host.paused = true;
+    if (chance(0.5)) host.stopped_at = now_;
+  }
+  void resume(Host& host) {
+    host.paused = false;
+    if (!host.stopped_at) return;
+    if (now_ - *host.stopped_at >= 1) host.stopped += now_ - *host.stopped_at;
+    host.stopped_at.reset();
   }
   bool is_primary(std::size_t i) const {
     const Host& host = hosts_[i];
@@ -2606,7 +2663,11 @@ class Simulation {
           ask(i, peer, target, timeout, std::move(done));
         },
         nullptr, [this, i] { return clock(i); }, [](Log_Level, const std::string&) {},
-        std::move(store));
+        std::move(store), nullptr,
+        broken_ == Broken::one_clock ? std::vector<Clock>()
+                                     : std::vector<Clock>{[this, rate = host.rate] {
+                                         return Time(std::llround(rate * now_ * 1e9));
+                                       }});
     host.look_due = clock(i);
     wake(i);
   }
@@ -2617,7 +2678,7 @@ class Simulation {
     for (auto& [id, done] : std::exchange(host.asked, {})) done({0, {}, "crashed"});
     host.node.reset();
     ++host.life;
-    host.paused = false;
+    resume(host);
     ++host.turn;
   }
 
@@ -2737,7 +2798,11 @@ class Simulation {
         start(i);
         break;
       case 8:
-        host.paused = host.node && !host.paused;
+        if (host.paused) {
+          resume(host);
+        } else if (host.node) {
+          pause(host);
+        }
         break;
       case 9:
         if (i != j && !cut_.insert({i, j}).second) cut_.erase({i, j});
@@ -2766,7 +2831,7 @@ class Simulation {
         cut_.clear();
         for (std::size_t k = 0; k < hosts_.size(); ++k) {
           hosts_[k].slow = 0;
-          hosts_[k].paused = false;
+          resume(hosts_[k]);
           hosts_[k].db_up = true;
           if (!hosts_[k].node) start(k);
         }
@@ -2783,7 +2848,7 @@ class Simulation {
     for (std::size_t i = 0; i < hosts_.size(); ++i) {
       Host& host = hosts_[i];
       host.slow = 0;
-      host.paused = false;
+      resume(host);
       if (!host.node) start(i);
       host.db_up = true;
       host.in_recovery = i != leader_;
@@ -2845,6 +2910,7 @@ TEST_CASE("each rule of the leases is needed: without it the simulation finds tw
        Simulation::Broken::counted_from_arrival},
       {"a grant binds until it expires", Simulation::Broken::grants_ignored},
       {"the clock is not the wall clock", Simulation::Broken::wall_clock},
+      {"another clock tells that the machine was stopped", Simulation::Broken::one_clock},
   };
   for (const auto& [rule, broken] : rules) {
     std::string found;
