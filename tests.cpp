@@ -1581,6 +1581,8 @@ TEST_CASE("/node tells a candidate's votes, and a standby's lag") {
   CHECK(told["role"] == "primary");
   CHECK(told["state"] == "Primary");
   CHECK(told["stateSeconds"] == 0.5);
+  CHECK(told["nodesAgeSeconds"] == 0.5);
+  CHECK(told["nodesProblem"].is_null());
   CHECK(told["primary"] == "n1");
   CHECK(told["reason"] ==
         "a majority votes for it (2 of 3 votes, 2 needed: n1 (this node) names n1, "
@@ -1821,7 +1823,7 @@ TEST_CASE("--status: a table, and in words what is not as it should be") {
     {"site":"default","nodes":[
       {"name":"n1","role":"primary","reachable":true,"state":"Primary","stateSeconds":61,
        "reason":"a majority votes for it (why)","votes":{"counted":2,"of":3},"timeline":2,
-       "position":"0/3"},
+       "position":"0/3","nodesAgeSeconds":75,"nodesProblem":"locked"},
       {"name":"n2","role":"standby","reachable":true,"state":"Standby","stateSeconds":1,
        "replication":{"streaming":true,"replayLagBytes":20480,"replayLagSeconds":1.5,
                       "replayPaused":true,"problem":null}},
@@ -1834,6 +1836,8 @@ TEST_CASE("--status: a table, and in words what is not as it should be") {
             "     |\n") != std::string::npos);
   CHECK(text.find("20 kB, 1.5 s\n") != std::string::npos);
   CHECK(text.find("\nn1: votes are missing: a majority votes for it (why)\n") != std::string::npos);
+  CHECK(text.find("\nn1: repmgr.nodes is blocked (locked): the list of 1 min 15 s ago stands\n") !=
+        std::string::npos);
   CHECK(text.find("\nn2: replay is paused\n") != std::string::npos);
   CHECK(text.find("\nn\\x1b[31m3: unreachable: refused\n") != std::string::npos);
   CHECK(text.find("\nn4: no receiver\n") != std::string::npos);
@@ -4072,9 +4076,10 @@ TEST_CASE("lab: the page with two primaries, and with peers that say anything") 
   const std::string markup = "<img src=x onerror=alert(1)><script>alert(2)</script>";
   const auto node_of = [](const char* state, const Json& value) {
     Json node = {{"state", state}};
-    for (const char* key : {"role", "since", "stateSeconds", "reason", "primary", "votes",
-                            "timeline", "position", "replication", "standbys", "cacheAgeSeconds",
-                            "connections", "version", "uptimeSeconds"}) {
+    for (const char* key :
+         {"role", "since", "stateSeconds", "reason", "primary", "votes", "timeline", "position",
+          "replication", "standbys", "cacheAgeSeconds", "nodesAgeSeconds", "nodesProblem",
+          "connections", "version", "uptimeSeconds"}) {
       node[key] = value;
     }
     return node;
@@ -4096,6 +4101,7 @@ TEST_CASE("lab: the page with two primaries, and with peers that say anything") 
   std::atomic<bool> are_hostile = false;
   const Served served(world, {}, [&](const Node& peer, const std::string&, Time, const auto& done) {
     Json told = {{"state", peer.id == 1 || peer.id == 3 ? "Primary" : "Standby"}};
+    if (peer.id == 4) told["nodesProblem"] = "locked", told["nodesAgeSeconds"] = 75;
     if (are_hostile && peer.id >= 3) told = hostile[static_cast<std::size_t>(peer.id) - 3];
     told["name"] = peer.name;
     done({200, told.dump(), "", {}});
@@ -4107,6 +4113,8 @@ TEST_CASE("lab: the page with two primaries, and with peers that say anything") 
   CHECK(page.title() == "Two primaries: n1, n3 - primgr");
   page.shows("#summary", "Writes may go to each of them.");
   page.shows("[data-node=n1] .problem", "Claims to be Primary, and so does n3");
+  page.shows("[data-node=n4] .problem", "repmgr.nodes is blocked: locked");
+  page.shows("[data-node=n4] .problem", "the list stands that was read 1 min 15 s ago");
   CHECK(page.texts("h2") == std::vector<std::string>{"Site default", "Site east"});
   page.screenshot("page-two-primaries");
 
