@@ -60,28 +60,79 @@ constexpr int exit_config = 78;
 
 constexpr const char* log_level_names[] = {"error", "warning", "info", "debug"};
 
-// Names and messages come from the network and the database: control characters are shown, not sent
-// to the terminal.
+// A character that begins at `at`: its length, and whether it is shown as it is. Control characters
+// (those of C1 too, which terminals obey) and those that turn the direction of writing or break the
+// line are not; nor are bytes that are no UTF-8, of which one is taken at a time.
+struct Character {
+  std::size_t length = 1;
+  char32_t code = 0;  // of a character that is UTF-8
+  bool is_utf8 = false;
+  bool shown = false;
+};
+Character character_at(std::string_view text, std::size_t at) {
+  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
+  Character c;
+  const unsigned char first = byte(at);
+  c.length = first < 0x80 ? 1 : first < 0xc2 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
+  if (c.length == 0 || first > 0xf4 || at + c.length > text.size()) return {};
+  c.code = c.length == 1 ? first : first & (0x7fU >> c.length);
+  for (std::size_t i = 1; i < c.length; ++i) {
+    if ((byte(at + i) & 0xc0) != 0x80) return {};
+    c.code = c.code << 6 | (byte(at + i) & 0x3fU);
+  }
+  // Written longer than need be, a surrogate, or beyond Unicode.
+  if ((c.length == 3 && c.code < 0x800) || (c.length == 4 && c.code < 0x10000) ||
+      (c.code >= 0xd800 && c.code < 0xe000) || c.code > 0x10ffff) {
+    return {};
+  }
+  const auto among = [&](char32_t low, char32_t high) { return c.code >= low && c.code <= high; };
+  c.is_utf8 = true;
+  c.shown = !(c.code < 0x20 || among(0x7f, 0x9f) || c.code == 0x61c || among(0x200e, 0x200f) ||
+              among(0x2028, 0x202e) || among(0x2066, 0x2069));
+  return c;
+}
+
+// Names and messages come from the network and the database: what is not to be shown as it is (see
+// above) is written as an escape, so that it does not reach the terminal.
 std::string printable(std::string_view text) {
   std::string safe;
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte >= 0x20 && byte != 0x7f) {
-      safe += c;
+  for (std::size_t at = 0; at < text.size();) {
+    const Character c = character_at(text, at);
+    if (c.shown) {
+      safe += text.substr(at, c.length);
     } else {
-      char escaped[5];
-      std::snprintf(escaped, sizeof escaped, "\\x%02x", byte);
+      char escaped[8];
+      const bool wide = c.is_utf8 && c.code >= 0x80;
+      std::snprintf(escaped, sizeof escaped, wide ? "\\u%04x" : "\\x%02x",
+                    wide ? static_cast<unsigned>(c.code) : static_cast<unsigned char>(text[at]));
       safe += escaped;
     }
+    at += c.length;
   }
   return safe;
+}
+
+// The same for a JSON text, of which it makes one that says the same: such characters stand in
+// strings only.
+std::string printable_json(std::string json) {
+  for (std::size_t at = 0; at < json.size();) {
+    const auto byte = static_cast<unsigned char>(json[at]);
+    const Character c = byte < 0x7f ? Character{1, byte, true, true} : character_at(json, at);
+    if (c.is_utf8 && !c.shown) {
+      char escaped[8];
+      std::snprintf(escaped, sizeof escaped, "\\u%04x", static_cast<unsigned>(c.code));
+      json.replace(at, c.length, escaped);
+    }
+    at += c.length;
+  }
+  return json;
 }
 
 using Json = nlohmann::ordered_json;
 
 // Bytes that are no UTF-8 (a database in SQL_ASCII can name a node so) are replaced, not refused.
 std::string dump(const Json& json) {
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+  return printable_json(json.dump(-1, ' ', false, Json::error_handler_t::replace));
 }
 
 // A moment in UTC, as RFC 3339 has it.
@@ -252,24 +303,56 @@ std::string print_address(const Address& address) {
          (address.port ? ":" + std::to_string(address.port) : "");
 }
 
+// What is wrong with a connection string that libpq cannot read, from its complaint. libpq quotes
+// the part that it cannot read, which may be one of a password (user:password@host/db), so it is told
+// in words of our own, and of what is quoted only a keyword where nothing looks like a secret.
+std::string tell_conninfo_error(const std::string& text, std::string_view complaint) {
+  constexpr std::string_view option = "invalid connection option \"";
+  const auto has = [&](const char* part) { return text.find(part) != std::string::npos; };
+  const bool smells = has("pass") || has("scram") || has("secret") || has(":") || has("@");
+  if (complaint.starts_with(option) && !smells) {
+    const std::string_view keyword =
+        complaint.substr(option.size(), complaint.find('"', option.size()) - option.size());
+    if (keyword.find_first_not_of("abcdefghijklmnopqrstuvwxyz_") == keyword.npos)
+      return "libpq knows no option \"" + std::string(keyword) + "\"";
+  }
+  std::string what = "a keyword in it is none that libpq knows";
+  if (text.starts_with("postgresql://") || text.starts_with("postgres://")) {
+    what = "not of the form postgresql://user@host:port/dbname?keyword=value";
+  } else if (complaint.starts_with("missing \"=\"")) {
+    what = "not of the form keyword=value keyword=value";
+  } else if (complaint.starts_with("unterminated quoted string")) {
+    what = "the closing quote of a value is missing";
+  } else if (!complaint.starts_with(option)) {
+    what = "libpq cannot read it";
+  }
+  return what + " (libpq's own words are not shown, since they may quote a password: psql -d with "
+                "the same string tells them)";
+}
+
+// Throws Config_Error for what libpq cannot read, and for what it would only complain about, with
+// the value, when it connects.
 std::string parse_conninfo(const std::string& text) {
   char* error = nullptr;
-  PQconninfoOption* options = PQconninfoParse(text.c_str(), &error);
-  if (options) {
-    PQconninfoFree(options);
-    return text;
+  const std::unique_ptr<PQconninfoOption, void (*)(PQconninfoOption*)> options(
+      PQconninfoParse(text.c_str(), &error), PQconninfoFree);
+  if (!options) {
+    const std::string complaint = error ? error : "out of memory";
+    PQfreemem(error);
+    throw Config_Error("not a libpq connection string: " + tell_conninfo_error(text, complaint));
   }
-  std::string message = error ? error : "out of memory";
-  PQfreemem(error);
-  // libpq quotes what it cannot read, and what it cannot read may be a part of a password.
-  for (const char* secret : {"pass", "scram", "secret", "://"}) {
-    if (text.find(secret) == std::string::npos) continue;
-    throw Config_Error(
-        "not a libpq connection string; libpq's reason is not shown, since it may quote a "
-        "password: \"psql -d\" with the same string shows it");
+  for (const auto* option = options.get(); option->keyword; ++option) {
+    if (!option->val || *option->dispchar == '*') continue;
+    const std::string_view keyword = option->keyword, value = option->val;
+    if (keyword == "port" && value.find_first_not_of("0123456789,") != value.npos) {
+      throw Config_Error("its port is no number: is the part from user to host complete?");
+    }
+    if (value.find("://") != value.npos) {
+      throw Config_Error("its " + std::string(keyword) +
+                         " is a URL: give the URL alone, without keyword=");
+    }
   }
-  while (!message.empty() && message.back() == '\n') message.pop_back();
-  throw Config_Error("not a libpq connection string: " + message);
+  return text;
 }
 
 // The connection string as keywords and values, with its secrets hidden.
@@ -416,17 +499,44 @@ std::pair<std::string, std::string> parse_line(std::string_view line) {
   return {std::string(line.substr(0, key_end)), parse_value(rest.substr(1))};
 }
 
-// The whole of a file. Throws Config_Error if it cannot be read, or is no text of sensible size.
+// A key, quoted, for a complaint. A line that begins with a connection string has one that may hold
+// a password.
+std::string tell_key(const std::string& key) {
+  const bool plain = key.find_first_of(":@") == key.npos;
+  return plain ? " \"" + key + "\"" : "";
+}
+
+// The whole of a regular file. Throws Config_Error if it is none (it is not waited for whoever has
+// the other end of a pipe), cannot be read, or is no text of sensible size.
 std::string read_file(const std::string& path) {
   constexpr std::size_t limit = 1 << 20;
-  errno = 0;
-  std::ifstream file(path, std::ios::binary);
+  const auto failed = [&] {
+    return Config_Error(path + ": cannot read it: " + std::strerror(errno));
+  };
+  // Some devices do something when they are opened, hence stat() first.
+  struct stat status {};
+  if (stat(path.c_str(), &status) != 0) throw failed();
+  const auto check = [&] {
+    if (!S_ISREG(status.st_mode)) throw Config_Error(path + ": not a regular file");
+  };
+  check();
+  const int fd = open(path.c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+  if (fd < 0) throw failed();
+  struct Closed {
+    const int fd;
+    ~Closed() { close(fd); }
+  } const closed{fd};
+  if (fstat(fd, &status) != 0) throw failed();
+  check();
   std::string text(limit + 1, '\0');
-  file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  if (!file && !file.eof()) {
-    throw Config_Error(path + ": cannot read it: " + std::strerror(errno ? errno : EIO));
+  std::size_t size = 0;
+  for (ssize_t n = 1; n > 0 && size < text.size();) {
+    n = read(fd, text.data() + size, text.size() - size);
+    if (n < 0 && errno != EINTR) throw failed();
+    size += static_cast<std::size_t>(std::max<ssize_t>(n, 0));
+    if (n < 0) n = 1;
   }
-  text.resize(static_cast<std::size_t>(file.gcount()));
+  text.resize(size);
   if (text.size() > limit) throw Config_Error(path + ": larger than 1 MB: this is no such file");
   if (text.find('\0') != text.npos) throw Config_Error(path + ": has a NUL byte: this is no text");
   if (text.starts_with("\xEF\xBB\xBF")) text.erase(0, 3);
@@ -459,7 +569,7 @@ Config parse_config(const std::string& text, const std::string& file) {
         for (char& c : canonical) c = c == '_' ? '-' : static_cast<char>(std::tolower(c));
       }
       if (const auto [first, added] = seen.emplace(canonical, where); !added) {
-        throw Config_Error("\"" + key + "\" was set before, at " +
+        throw Config_Error("key" + tell_key(key) + " was set before, at " +
                            first->second.substr(0, first->second.size() - 2));
       }
       if (is_peer) {
@@ -470,7 +580,7 @@ Config parse_config(const std::string& text, const std::string& file) {
           std::find_if(std::begin(config_keys), std::end(config_keys),
                        [&, &name = key](const Config_Key& k) { return name == k.name; });
       if (known == std::end(config_keys)) {
-        throw Config_Error("unknown key \"" + key + "\"; primgr.conf.example shows every key");
+        throw Config_Error("unknown key" + tell_key(key) + "; primgr.conf.example shows every key");
       }
       try {
         known->parse(config, value);
@@ -2212,6 +2322,8 @@ std::vector<Clock> other_clocks() {
 #endif
   return clocks;
 }
+constexpr const char* mode_names[] = {"",           "--once",    "--status", "--check-config",
+                                      "--version", "--help"};
 
 // A node and what it reaches the world through.
 struct Wired_Node {
@@ -2537,6 +2649,15 @@ std::string print_status(const Json& cluster, bool colour) {
          text_at(cluster, "at") + ")\n";
 }
 
+// The exit status of who has printed something: `status`, unless it was not taken.
+int printed(int status) {
+  errno = 0;
+  if (std::cout.flush()) return status;
+  std::cerr << "primgr: cannot write to standard output"
+            << (errno ? std::string(": ") + std::strerror(errno) : "") << std::endl;
+  return exit_unavailable;
+}
+
 // Asks a daemon for the cluster, prints it, and again if it is to be watched. Returns the exit
 // status: 0 exactly one Primary, 2 none or more than one, exit_unavailable no answer.
 int run_status(const Config& config, const Options& options) {
@@ -2559,15 +2680,15 @@ int run_status(const Config& config, const Options& options) {
                 << (own ? " (is primgr running here? --url asks another node)" : "") << std::endl;
     } else {
       if (options.json) {
-        std::cout << reply.body << std::endl;
+        std::cout << printable_json(reply.body) << '\n';
       } else {
-        std::cout << print_status(cluster, colour) << std::flush;
+        std::cout << print_status(cluster, colour);
       }
       status = at(cluster, "realPrimary").is_string() ? 0 : 2;
     }
-    if (!std::cout) return exit_unavailable;
-    if (!options.watch) return status;
-    if (!terminal && !options.json) std::cout << std::endl;
+    if (!options.watch) return printed(status);
+    if (!terminal && !options.json) std::cout << '\n';
+    if (const int failed = printed(0)) return failed;
   }
 }
 
@@ -2612,9 +2733,9 @@ std::optional<Answer> ask_real_primary(const Config& config) {
       status = word == "Down" ? 3 : 2;
     }
   }
-  std::cout << (options.json ? answer.body : printable(word)) << std::endl;
+  std::cout << (options.json ? answer.body : printable(word)) << '\n';
   // The answer is certain: the peers that have not spoken yet are not worth waiting for.
-  std::_Exit(std::cout ? status : exit_unavailable);
+  std::_Exit(printed(status));
 }
 
 constexpr const char* usage =
@@ -2661,6 +2782,23 @@ Options parse_options(int argc, char** argv) {
                                         {"help", no_argument, nullptr, 'h'},
                                         {nullptr, 0, nullptr, 0}};
   Options options;
+  const auto mode = [&](Options::What what) {
+    if (options.what != Options::What::daemon && options.what != what) {
+      throw Config_Error(std::string(mode_names[static_cast<int>(std::min(options.what, what))]) +
+                         " and " + mode_names[static_cast<int>(std::max(options.what, what))] +
+                         " do not go together");
+    }
+    options.what = what;
+  };
+  // Whether a value can be read.
+  const auto check = [](const char* name, const auto& parse) {
+    try {
+      parse(optarg);
+    } catch (const Config_Error& error) {
+      throw Config_Error(std::string(name) + ": " + error.what());
+    }
+    return std::string(optarg);
+  };
   optind = 0;
   opterr = 0;
   for (int c; (c = getopt_long(argc, argv, ":c:l:L:F:1su:wjCVh", long_options, nullptr)) != -1;) {
@@ -2670,10 +2808,10 @@ Options parse_options(int argc, char** argv) {
         options.config_file = optarg;
         break;
       case 'l':
-        options.listen = optarg;
+        options.listen = check("--listen", [](const char* text) { parse_address(text, true); });
         break;
       case 'L':
-        options.log_level = optarg;
+        options.log_level = check("--log-level", parse_log_level);
         break;
       case 'F':
         if (optarg != std::string_view("text") && optarg != std::string_view("json"))
@@ -2681,7 +2819,7 @@ Options parse_options(int argc, char** argv) {
         options.log_format = *optarg == 'j' ? Log_Format::json : Log_Format::text;
         break;
       case 's':
-        options.what = Options::What::status;
+        mode(Options::What::status);
         break;
       case 'u':
         parse_url(optarg);
@@ -2691,19 +2829,19 @@ Options parse_options(int argc, char** argv) {
         options.watch = true;
         break;
       case '1':
-        options.what = Options::What::once;
+        mode(Options::What::once);
         break;
       case 'j':
         options.json = true;
         break;
       case 'C':
-        options.what = Options::What::check_config;
+        mode(Options::What::check_config);
         break;
       case 'V':
-        options.what = Options::What::version;
+        mode(Options::What::version);
         break;
       case 'h':
-        options.what = Options::What::help;
+        mode(Options::What::help);
         break;
       case ':':
         throw Config_Error(std::string(argv[optind - 1]) + " needs a value");
@@ -2731,22 +2869,20 @@ int run(int argc, char** argv) {
   Options options;
   try {
     options = parse_options(argc, argv);
-    if (!options.listen.empty()) parse_address(options.listen, true);
-    if (!options.log_level.empty()) parse_log_level(options.log_level);
   } catch (const Config_Error& error) {
     std::cerr << "primgr: " << printable(error.what()) << "\nTry primgr --help\n";
     return exit_usage;
   }
   if (options.what == Options::What::help) {
     std::cout << usage;
-    return 0;
+    return printed(0);
   }
   if (options.what == Options::What::version) {
     const int libpq = PQlibVersion();
     std::cout << "primgr " PRIMGR_VERSION " (cpp-httplib " CPPHTTPLIB_VERSION ", libpq "
               << libpq / 10000 << '.' << libpq % 10000 << ", " << OpenSSL_version(OPENSSL_VERSION)
               << ")\n";
-    return 0;
+    return printed(0);
   }
   Config config;
   try {
@@ -2770,7 +2906,7 @@ int run(int argc, char** argv) {
   }
   if (options.what == Options::What::check_config) {
     std::cout << print_config(config);
-    return 0;
+    return printed(0);
   }
   if (options.what == Options::What::once) run_once(config, options, log);
 

@@ -432,7 +432,7 @@ class Database {
 
 struct Node_Settings {
   std::string node_name;  // who this node is
-  std::string conninfo = "host=/var/run/postgresql dbname=repmgr user=repmgr";
+  std::string conninfo = "host=/var/run/postgresql dbname=repmgr user=primgr";
   std::size_t max_connections_in_pool = 3;
   Time db_timeout = std::chrono::seconds(5);
   Time peer_timeout = std::chrono::seconds(1);

@@ -1035,8 +1035,8 @@ TEST_CASE("what is wrong is told with file and line") {
   };
   CHECK(error("listen = 1:1\n\nfoo = 1") ==
         "f:3: unknown key \"foo\"; primgr.conf.example shows every key");
-  CHECK(error("db_timeout = 1s\ndb_timeout = 2s") == "f:2: \"db_timeout\" was set before, at f:1");
-  CHECK(error("peer.n_1 = a\npeer.N-1 = b") == "f:2: \"peer.N-1\" was set before, at f:1");
+  CHECK(error("db_timeout = 1s\ndb_timeout = 2s") == "f:2: key \"db_timeout\" was set before, at f:1");
+  CHECK(error("peer.n_1 = a\npeer.N-1 = b") == "f:2: key \"peer.N-1\" was set before, at f:1");
   CHECK(error("listen") == "f:1: not of the form key = value");
   CHECK(error("= 3") == "f:1: not of the form key = value");
   CHECK(error("db_timeout 3s").starts_with("f:1: not of the form"));
@@ -1145,8 +1145,20 @@ TEST_CASE("files that are no configuration are told apart") {
   CHECK(error_of([] {
           read_file("/nonexistent/x");
         }).starts_with("/nonexistent/x: cannot read it: "));
-  CHECK(error_of([] { read_file("/"); }).starts_with("/: cannot read it: "));
-  CHECK(error_of([] { read_file("/dev/zero"); }).starts_with("/dev/zero: larger than 1 MB"));
+  CHECK(error_of([] { read_file("/"); }) == "/: not a regular file");
+  CHECK(error_of([] { read_file("/dev/zero"); }) == "/dev/zero: not a regular file");
+  const std::string path = "build/test-file";
+  std::filesystem::remove(path);
+  REQUIRE(mkfifo(path.c_str(), 0600) == 0);  // nobody writes to it
+  CHECK(error_of([&] { read_file(path); }) == path + ": not a regular file");
+  CHECK(error_of([&] { load_config(path); }) == path + ": not a regular file");
+  CHECK(error_of([&] { read_repmgr_conf(path); }) == path + ": not a regular file");
+  std::filesystem::remove(path);
+  std::ofstream(path) << std::string(1 << 20, '#');
+  CHECK(read_file(path).size() == 1 << 20);
+  std::ofstream(path, std::ios::app) << '#';
+  CHECK(error_of([&] { read_file(path); }).starts_with(path + ": larger than 1 MB"));
+  std::filesystem::remove(path);
   CHECK(error_of([] { read_file("build/tests"); }).starts_with("build/tests: "));
 }
 
@@ -1196,15 +1208,73 @@ TEST_CASE("the command line") {
                                                                  {"--frob"},
                                                                  {"-x"},
                                                                  {"--once", "state", "primary"},
-                                                                 {"--config", ""}}) {
+                                                                 {"--config", ""},
+                                                                 {"--listen", ""},
+                                                                 {"--listen", "x"},
+                                                                 {"--log-level", ""},
+                                                                 {"--url", ""},
+                                                                 {"--once", "--status"},
+                                                                 {"--status", "--check-config"},
+                                                                 {"--help", "--version"}}) {
     CAPTURE(words[0]);
     CHECK(error_of([&] { parse(words); }) != "no error");
   }
+  CHECK(error_of([&] { parse({"-s", "-1"}); }) == "--once and --status do not go together");
+  CHECK(error_of([&] { parse({"--listen", ""}); }).starts_with("--listen: "));
+  CHECK(parse({"--once", "--once"}).what == Options::What::once);
 }
 
 TEST_CASE("control characters do not reach the terminal") {
   CHECK(printable("a\nb\x1b[31m\x7f") == "a\\x0ab\\x1b[31m\\x7f");
   CHECK(printable("Grün") == "Grün");
+  CHECK(printable("\u009b31m\u202en1\u2066\u061c\u200f\u2029") ==
+        "\\u009b31m\\u202en1\\u2066\\u061c\\u200f\\u2029");
+  CHECK(printable("€ \U0001F418 \u05d0 \u00a0") == "€ \U0001F418 \u05d0 \u00a0");
+  // No UTF-8: a lone byte of C1, cut short, written too long, a surrogate, beyond Unicode.
+  CHECK(printable("\x9b") == "\\x9b");
+  CHECK(printable("a\xe2\x80") == "a\\xe2\\x80");
+  CHECK(printable("\xc0\x9b") == "\\xc0\\x9b");
+  CHECK(printable("\xe0\x82\x9b") == "\\xe0\\x82\\x9b");
+  CHECK(printable("\xed\xa0\x80") == "\\xed\\xa0\\x80");
+  CHECK(printable("\xf4\x90\x80\x80") == "\\xf4\\x90\\x80\\x80");
+}
+
+TEST_CASE("control characters do not reach the terminal in JSON either") {
+  const std::string name = "\u009b31m\u202e\u2028\x7f\x1b ü€";
+  const std::string text = dump(name);
+  CHECK(text == R"("\u009b31m\u202e\u2028\u007f\u001b ü€")");
+  CHECK(Json::parse(text) == name);
+  CHECK(dump("\x9b") == "\"\xef\xbf\xbd\"");
+  // What another daemon says is passed on.
+  CHECK(printable_json("{\"a\":\n\"\u202e\"}") == "{\"a\":\n\"\\u202e\"}");
+}
+
+TEST_CASE("a complaint about a connection string quotes nothing of a password") {
+  const auto error = [](const std::string& text) {
+    return error_of([&] { parse_config(text, "f"); });
+  };
+  for (const char* line :
+       {"conninfo = 'user:hush@host/db'", "conninfo = 'user:hush@host/db host=x'",
+        "conninfo = 'user:hush@host/db=x'", "conninfo = 'host=x hush@y'", "conninfo = 'hush'",
+        "conninfo = 'user=x password=a hush=b'", "conninfo = 'host=''x hush'",
+        "conninfo = postgresql://u:hush@h:x/db?foo=1", "conninfo = postgresql://u:%zzhush@h/db",
+        "conninfo = postgresql://u:hush/db", "conninfo = postgres://u:p@h/db?hush",
+        "conninfo = postgresql://u:p@h/db?hush=1", "conninfo = 'dbname=postgresql://u:hush@h/db'",
+        "conninfo = 'host=postgresql://u:hush@h/db'", "postgresql://u:hush@h/db?sslmode=require",
+        "postgresql://u:hush@h/db", "conninfo: 'password=hush'", "password hush",
+        "conninfo = 'password=hush", "conninfo = 'password=hush' hush",
+        "conninfo = host=x\nu:hush@h=1\nu:hush@h=1"}) {
+    CAPTURE(line);
+    const std::string told = error(line);
+    CHECK(told.starts_with("f:"));
+    CHECK(told.find("hush") == told.npos);
+  }
+  CHECK(error("conninfo = 'hots=x'") ==
+        "f:1: conninfo: not a libpq connection string: libpq knows no option \"hots\"");
+  CHECK(error("conninfo = 'host'").find("not of the form keyword=value") != std::string::npos);
+  CHECK(error("conninfo = postgresql://u@h:65433,g:1/db") == "no error");
+  const Config config = parse_config("conninfo = postgresql://u:hush%3A@h/db?sslpassword=hush", "f");
+  CHECK(print_config(config).find("hush") == std::string::npos);
 }
 
 TEST_SUITE_END();
