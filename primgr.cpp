@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <httplib.h>
+#include <limits.h>
 #include <malloc.h>
 #include <netdb.h>
 #include <nss.h>
@@ -157,33 +158,104 @@ timespec wall_clock(Time ago = {}) {
 enum class Log_Format { text, json };
 
 // Writes one line an event to standard error, with the time, or for journald (which knows the time)
-// with the priority that it understands. Thread-safe: a line is one write(2).
+// with the priority that it understands.
+//
+// Thread-safe, and never waits for whoever reads the log: checks are answered also while nobody
+// does. A line that is not taken at once is dropped, and counted; as soon as lines are taken again,
+// one of them says how many were lost. The mutex keeps lines whole and guards what is below it.
+// Nothing blocks while it is held:
+// - to a socket (journald's) everything is sent with MSG_DONTWAIT;
+// - a pipe or a terminal is opened anew with O_NONBLOCK. Set on the inherited descriptor, the flag
+//   would be in force for every process that shares it. Where it cannot be opened anew (no /proc,
+//   or another user's), poll(2) tells first whether it takes PIPE_BUF bytes, and a line to a pipe
+//   is no longer than that. Another process that fills the pipe in between can still make this one
+//   wait;
+// - a file is written to as ever.
 class Stderr_Log {
  public:
   explicit Stderr_Log(Log_Level level, Log_Format format = Log_Format::text)
-      : level_(level), format_(format), journal_(getenv("JOURNAL_STREAM")) {}
+      : level_(level), format_(format), journal_(getenv("JOURNAL_STREAM")) {
+    struct stat file {};
+    if (fstat(STDERR_FILENO, &file) != 0) return;
+    is_socket_ = S_ISSOCK(file.st_mode);
+    if (S_ISFIFO(file.st_mode)) most_ = PIPE_BUF;
+    if (S_ISFIFO(file.st_mode) || isatty(STDERR_FILENO)) {
+      const int fd =
+          open("/proc/self/fd/2", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_APPEND | O_CLOEXEC);
+      if (fd >= 0) fd_ = fd;
+    }
+  }
+  ~Stderr_Log() {
+    if (fd_ != STDERR_FILENO) close(fd_);
+  }
+  Stderr_Log(const Stderr_Log&) = delete;
+  Stderr_Log& operator=(const Stderr_Log&) = delete;
 
   bool wants(Log_Level level) const { return level <= level_; }
 
   void operator()(Log_Level level, const std::string& message) const {
     if (!wants(level)) return;
-    static constexpr const char* priority[] = {"<3>", "<4>", "<6>", "<7>"};
-    const char* name = log_level_names[static_cast<int>(level)];
-    std::string line = journal_ ? priority[static_cast<int>(level)] : "";
-    if (format_ == Log_Format::json) {
-      line += dump({{"time", print_time(wall_clock())}, {"level", name}, {"message", message}});
-    } else {
-      if (!journal_) line += print_time(wall_clock()) + " " + name + ": ";
-      line += printable(message);
+    const std::string line = print(level, message);
+    const std::lock_guard lock(mutex_);
+    // A line that was taken in part is ended before the next.
+    const auto put = [&](const std::string& text) {
+      if (!rest_.empty()) rest_.erase(0, write_some(rest_));
+      if (!rest_.empty()) return false;
+      const std::size_t taken = write_some(text);
+      if (taken > 0) rest_ = text.substr(taken);
+      return taken > 0;
+    };
+    if (lost_ > 0 && put(print(Log_Level::warning, std::to_string(lost_) +
+                                                       " lines of this log were lost: nobody "
+                                                       "took them from standard error"))) {
+      lost_ = 0;
     }
-    line += '\n';
-    [[maybe_unused]] const auto written = write(STDERR_FILENO, line.data(), line.size());
+    if (lost_ > 0 || !put(line)) ++lost_;
   }
 
  private:
+  std::string print(Log_Level level, const std::string& message) const {
+    static constexpr const char* priority[] = {"<3>", "<4>", "<6>", "<7>"};
+    const char* name = log_level_names[static_cast<int>(level)];
+    const std::string time = print_time(wall_clock());
+    const auto form = [&](const std::string& text) {
+      std::string line = journal_ ? priority[static_cast<int>(level)] : "";
+      if (format_ == Log_Format::json) {
+        line += dump({{"time", time}, {"level", name}, {"message", text}});
+      } else {
+        if (!journal_) line += time + " " + name + ": ";
+        line += printable(text);
+      }
+      return line + '\n';
+    };
+    std::string line = form(message);
+    for (std::size_t kept = message.size(); line.size() > most_ && kept > 0;) {
+      kept = kept * most_ / line.size();
+      line = form(message.substr(0, kept) + "...");
+    }
+    return line;
+  }
+
+  // How much of it is taken now.
+  std::size_t write_some(const std::string& text) const {
+    ssize_t taken = -1;
+    if (is_socket_) {
+      taken = send(fd_, text.data(), text.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    } else if (pollfd ready{fd_, POLLOUT, 0}; fd_ != STDERR_FILENO || poll(&ready, 1, 0) > 0) {
+      taken = write(fd_, text.data(), text.size());
+    }
+    return static_cast<std::size_t>(std::max<ssize_t>(taken, 0));
+  }
+
   const Log_Level level_;
   const Log_Format format_;
   const bool journal_;
+  int fd_ = STDERR_FILENO;
+  bool is_socket_ = false;
+  std::size_t most_ = SIZE_MAX;  // bytes a line
+  mutable std::mutex mutex_;
+  mutable std::string rest_;  // of a line that was taken in part
+  mutable std::uint64_t lost_ = 0;
 };
 
 // ---- configuration ------------------------------------------------------------------------------
@@ -304,8 +376,8 @@ std::string print_address(const Address& address) {
 }
 
 // What is wrong with a connection string that libpq cannot read, from its complaint. libpq quotes
-// the part that it cannot read, which may be one of a password (user:password@host/db), so it is told
-// in words of our own, and of what is quoted only a keyword where nothing looks like a secret.
+// the part that it cannot read, which may be one of a password (user:password@host/db), so it is
+// told in words of our own, and of what is quoted only a keyword where nothing looks like a secret.
 std::string tell_conninfo_error(const std::string& text, std::string_view complaint) {
   constexpr std::string_view option = "invalid connection option \"";
   const auto has = [&](const char* part) { return text.find(part) != std::string::npos; };
@@ -326,8 +398,9 @@ std::string tell_conninfo_error(const std::string& text, std::string_view compla
   } else if (!complaint.starts_with(option)) {
     what = "libpq cannot read it";
   }
-  return what + " (libpq's own words are not shown, since they may quote a password: psql -d with "
-                "the same string tells them)";
+  return what +
+         " (libpq's own words are not shown, since they may quote a password: psql -d with "
+         "the same string tells them)";
 }
 
 // Throws Config_Error for what libpq cannot read, and for what it would only complain about, with
@@ -2322,7 +2395,7 @@ std::vector<Clock> other_clocks() {
 #endif
   return clocks;
 }
-constexpr const char* mode_names[] = {"",           "--once",    "--status", "--check-config",
+constexpr const char* mode_names[] = {"",          "--once", "--status", "--check-config",
                                       "--version", "--help"};
 
 // A node and what it reaches the world through.
@@ -2665,6 +2738,7 @@ int run_status(const Config& config, const Options& options) {
   const Url url = own ? own_daemon(config) : parse_url(options.url);
   const char* no_colour = getenv("NO_COLOR");
   const bool terminal = isatty(STDOUT_FILENO);
+  if (options.watch) signal(SIGHUP, SIG_DFL);  // it ends with its terminal
   const bool colour = terminal && !(no_colour && *no_colour);
   for (;; std::this_thread::sleep_for(2s)) {
     int status = exit_unavailable;
@@ -2914,6 +2988,8 @@ int run(int argc, char** argv) {
   sigemptyset(&signals);
   for (const int signal : {SIGTERM, SIGINT, SIGUSR1, SIGHUP}) sigaddset(&signals, signal);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  signal(SIGUSR1, SIG_DFL);
+  signal(SIGHUP, SIG_DFL);
   return run_daemon(config, *tls, log, signals);
 }
 
@@ -2931,6 +3007,10 @@ int main(int argc, char** argv) {
   __nss_configure_lookup("hosts", "files dns");
   __nss_configure_lookup("passwd", "files");
   signal(SIGPIPE, SIG_IGN);
+  // They are for the daemon, which takes them up in run(); who sends them to every process of this
+  // name must not end one that was only asked something.
+  signal(SIGUSR1, SIG_IGN);
+  signal(SIGHUP, SIG_IGN);
   return primgr::run(argc, argv);
 }
 #endif

@@ -1035,7 +1035,8 @@ TEST_CASE("what is wrong is told with file and line") {
   };
   CHECK(error("listen = 1:1\n\nfoo = 1") ==
         "f:3: unknown key \"foo\"; primgr.conf.example shows every key");
-  CHECK(error("db_timeout = 1s\ndb_timeout = 2s") == "f:2: key \"db_timeout\" was set before, at f:1");
+  CHECK(error("db_timeout = 1s\ndb_timeout = 2s") ==
+        "f:2: key \"db_timeout\" was set before, at f:1");
   CHECK(error("peer.n_1 = a\npeer.N-1 = b") == "f:2: key \"peer.N-1\" was set before, at f:1");
   CHECK(error("listen") == "f:1: not of the form key = value");
   CHECK(error("= 3") == "f:1: not of the form key = value");
@@ -1253,17 +1254,27 @@ TEST_CASE("a complaint about a connection string quotes nothing of a password") 
   const auto error = [](const std::string& text) {
     return error_of([&] { parse_config(text, "f"); });
   };
-  for (const char* line :
-       {"conninfo = 'user:hush@host/db'", "conninfo = 'user:hush@host/db host=x'",
-        "conninfo = 'user:hush@host/db=x'", "conninfo = 'host=x hush@y'", "conninfo = 'hush'",
-        "conninfo = 'user=x password=a hush=b'", "conninfo = 'host=''x hush'",
-        "conninfo = postgresql://u:hush@h:x/db?foo=1", "conninfo = postgresql://u:%zzhush@h/db",
-        "conninfo = postgresql://u:hush/db", "conninfo = postgres://u:p@h/db?hush",
-        "conninfo = postgresql://u:p@h/db?hush=1", "conninfo = 'dbname=postgresql://u:hush@h/db'",
-        "conninfo = 'host=postgresql://u:hush@h/db'", "postgresql://u:hush@h/db?sslmode=require",
-        "postgresql://u:hush@h/db", "conninfo: 'password=hush'", "password hush",
-        "conninfo = 'password=hush", "conninfo = 'password=hush' hush",
-        "conninfo = host=x\nu:hush@h=1\nu:hush@h=1"}) {
+  for (const char* line : {"conninfo = 'user:hush@host/db'",
+                           "conninfo = 'user:hush@host/db host=x'",
+                           "conninfo = 'user:hush@host/db=x'",
+                           "conninfo = 'host=x hush@y'",
+                           "conninfo = 'hush'",
+                           "conninfo = 'user=x password=a hush=b'",
+                           "conninfo = 'host=''x hush'",
+                           "conninfo = postgresql://u:hush@h:x/db?foo=1",
+                           "conninfo = postgresql://u:%zzhush@h/db",
+                           "conninfo = postgresql://u:hush/db",
+                           "conninfo = postgres://u:p@h/db?hush",
+                           "conninfo = postgresql://u:p@h/db?hush=1",
+                           "conninfo = 'dbname=postgresql://u:hush@h/db'",
+                           "conninfo = 'host=postgresql://u:hush@h/db'",
+                           "postgresql://u:hush@h/db?sslmode=require",
+                           "postgresql://u:hush@h/db",
+                           "conninfo: 'password=hush'",
+                           "password hush",
+                           "conninfo = 'password=hush",
+                           "conninfo = 'password=hush' hush",
+                           "conninfo = host=x\nu:hush@h=1\nu:hush@h=1"}) {
     CAPTURE(line);
     const std::string told = error(line);
     CHECK(told.starts_with("f:"));
@@ -1273,7 +1284,8 @@ TEST_CASE("a complaint about a connection string quotes nothing of a password") 
         "f:1: conninfo: not a libpq connection string: libpq knows no option \"hots\"");
   CHECK(error("conninfo = 'host'").find("not of the form keyword=value") != std::string::npos);
   CHECK(error("conninfo = postgresql://u@h:65433,g:1/db") == "no error");
-  const Config config = parse_config("conninfo = postgresql://u:hush%3A@h/db?sslpassword=hush", "f");
+  const Config config =
+      parse_config("conninfo = postgresql://u:hush%3A@h/db?sslpassword=hush", "f");
   CHECK(print_config(config).find("hush") == std::string::npos);
 }
 
@@ -1958,6 +1970,124 @@ TEST_CASE("each line of the log as JSON") {
   CHECK(told["level"] == "warning");
   CHECK(told["message"] == "a \"b\"\n\xef\xbf\xbd");
   CHECK(told["time"].get<std::string>().size() == 24);
+}
+
+namespace {
+
+// Standard error is `fd` while this lives; where it is not read, the log is made meanwhile.
+class Standard_Error {
+ public:
+  explicit Standard_Error(int fd) : before_(dup(STDERR_FILENO)) { dup2(fd, STDERR_FILENO); }
+  ~Standard_Error() {
+    dup2(before_, STDERR_FILENO);
+    ::close(before_);
+  }
+  Standard_Error(const Standard_Error&) = delete;
+  Standard_Error& operator=(const Standard_Error&) = delete;
+
+ private:
+  const int before_;
+};
+
+// What can be read from `fd` without waiting.
+std::string read_all(int fd) {
+  std::string all;
+  char buffer[4096];
+  pollfd ready{fd, POLLIN, 0};
+  while (::poll(&ready, 1, 0) > 0) {
+    const ssize_t n = ::read(fd, buffer, sizeof buffer);
+    if (n <= 0) break;
+    all.append(buffer, static_cast<std::size_t>(n));
+  }
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE("the log does not wait for who reads it, and says how many lines were lost") {
+  for (const std::string kind : {"pipe", "socket", "terminal"}) {
+    CAPTURE(kind);
+    int ends[2];  // to read from, to write to
+    if (kind == "pipe") {
+      REQUIRE(pipe(ends) == 0);
+      fcntl(ends[1], F_SETPIPE_SZ, 4096);
+    } else if (kind == "socket") {
+      REQUIRE(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0);
+      const int size = 4096;
+      setsockopt(ends[1], SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+    } else {
+      ends[0] = posix_openpt(O_RDWR | O_NOCTTY);
+      REQUIRE(grantpt(ends[0]) == 0);
+      REQUIRE(unlockpt(ends[0]) == 0);
+      ends[1] = open(ptsname(ends[0]), O_RDWR | O_NOCTTY);
+      REQUIRE(ends[1] >= 0);
+    }
+    std::string told;
+    {
+      const Standard_Error to(ends[1]);
+      const Stderr_Log log(Log_Level::info);
+      std::atomic<bool> done = false;
+      std::thread writer([&] {
+        for (int i = 0; i < 2000; ++i) log(Log_Level::info, std::string(100, 'x'));
+        done = true;
+      });
+      const bool went_on = eventually(20, [&] { return done.load(); });
+      while (!done) told += read_all(ends[0]);
+      writer.join();
+      CHECK(went_on);
+      told += read_all(ends[0]);
+      // A line that was torn is ended before the next.
+      CHECK(eventually(20, [&] {
+        log(Log_Level::info, "after");
+        told += read_all(ends[0]);
+        return told.find("info: after") != told.npos;
+      }));
+    }
+    INFO(told);
+    std::size_t taken = 0, lost = 0, others = 0;
+    std::istringstream lines(told);
+    for (std::string line; std::getline(lines, line);) {
+      if (line.ends_with('\r')) line.pop_back();
+      const auto at = line.find(": ");
+      REQUIRE(at != line.npos);
+      const std::string message = line.substr(at + 2);
+      if (message == std::string(100, 'x')) {
+        ++taken;
+      } else if (message.find(" lines of this log were lost") != message.npos) {
+        lost += std::stoul(message);
+      } else {
+        CHECK(message == "after");
+        ++others;
+      }
+    }
+    CHECK(others > 0);
+    CHECK(taken > 0);
+    CHECK(lost >= 2000 - taken);  // some that come after, too
+    ::close(ends[0]);
+    ::close(ends[1]);
+  }
+}
+
+TEST_CASE("a line of the log fits into a pipe, and stays JSON") {
+  int ends[2];
+  REQUIRE(pipe(ends) == 0);
+  for (const Log_Format format : {Log_Format::text, Log_Format::json}) {
+    for (const std::string& part : {std::string("a"), std::string("\x01"), std::string("€")}) {
+      std::string message;
+      while (message.size() < 9000) message += part;
+      const Standard_Error to(ends[1]);
+      Stderr_Log(Log_Level::info, format)(Log_Level::info, message);
+      const std::string line = read_all(ends[0]);
+      INFO(line);
+      CHECK(line.size() <= PIPE_BUF);
+      CHECK(line.size() > PIPE_BUF - 100);
+      CHECK(line.find("...") != line.npos);
+      CHECK(line.ends_with('\n'));
+      if (format == Log_Format::json) CHECK(Json::parse(line.substr(line.find('{'))).is_object());
+    }
+  }
+  ::close(ends[0]);
+  ::close(ends[1]);
 }
 
 TEST_CASE("other methods are 405, other paths 404, both in JSON") {
@@ -4274,6 +4404,59 @@ TEST_CASE("lab: over TLS a failover goes as without, and who has no certificate 
                .status == 0;
   }));
   lab.run("wait n2 Primary 5");
+}
+
+TEST_CASE("lab: what cannot be printed is no success") {
+  const std::string conf = "build/test-print.conf";
+  std::ofstream(conf) << "listen = 127.0.0.1:5999\nconninfo = host=/nonexistent\n";
+  for (const char* what : {"--help", "--version", "--check-config", "--once"}) {
+    const Ran ran = shell(program() + " --config " + conf + " " + what + " 2>&1 >/dev/full");
+    CAPTURE(what);
+    CHECK(ran.status == 69);
+    CHECK(ran.output == "primgr: cannot write to standard output: No space left on device");
+  }
+  std::filesystem::remove(conf);
+}
+
+TEST_CASE("lab: signals for the daemon do not end who asks something") {
+  // A database and a daemon that do not answer: who asks them is there until they are closed.
+  const std::string conf = "build/test-signals.conf", binary = program_path();
+  const auto ask = [&](const char* mode, int expected) {
+    CAPTURE(mode);
+    const int listener = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in at{};
+    at.sin_family = AF_INET;
+    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof at;
+    REQUIRE(::bind(listener, reinterpret_cast<sockaddr*>(&at), size) == 0);
+    REQUIRE(::listen(listener, 1) == 0);
+    REQUIRE(::getsockname(listener, reinterpret_cast<sockaddr*>(&at), &size) == 0);
+    const std::string port = std::to_string(ntohs(at.sin_port));
+    std::ofstream(conf) << "listen = 127.0.0.1:" << port
+                        << "\ndb_timeout = 1min\nconninfo = host=127.0.0.1 port=" << port << "\n";
+    const pid_t pid = fork();
+    if (pid == 0) {
+      freopen("/dev/null", "w", stderr);
+      freopen("/dev/null", "w", stdout);
+      execl(binary.c_str(), "primgr", "--config", conf.c_str(), mode, nullptr);
+      _exit(127);
+    }
+    pollfd ready{listener, POLLIN, 0};
+    CHECK(::poll(&ready, 1, 20'000) == 1);
+    const int asked = ::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
+    kill(pid, SIGUSR1);
+    kill(pid, SIGHUP);
+    ::close(listener);
+    ::close(asked);
+    int status = 0;
+    waitpid(pid, &status, 0);
+    CAPTURE(status);
+    REQUIRE(WIFEXITED(status));
+    CHECK(WEXITSTATUS(status) == expected);
+  };
+  ask("--once", 3);
+  ask("--status", 69);
+  std::filesystem::remove(conf);
 }
 
 TEST_CASE("lab: two claimants: --once real-primary exits with 2 and names both in JSON") {

@@ -45,6 +45,27 @@ void reply(const std::string& bytes) {
   require(http_node_reports_state(told) != State::primary || status == 200, "only 200 is Primary");
 }
 
+// Nothing that a terminal obeys: no control character (line_end apart) and none that turns the
+// direction of writing. Told by the bytes, and not as printable() tells it.
+void require_harmless(const std::string& shown, bool line_end) {
+  for (const char c : shown) {
+    const auto byte = static_cast<unsigned char>(c);
+    require((byte >= 0x20 && byte != 0x7f) || (line_end && c == '\n'), "no control character");
+  }
+  for (const auto& [head, low, high] : {std::tuple("\xc2", 0x80, 0x9f),
+                                        {"\xd8", 0x9c, 0x9c},
+                                        {"\xe2\x80", 0x8e, 0x8f},
+                                        {"\xe2\x80", 0xa8, 0xae},
+                                        {"\xe2\x81", 0xa6, 0xa9}}) {
+    const std::string_view prefix = head;
+    for (auto at = shown.find(prefix); at != shown.npos; at = shown.find(prefix, at + 1)) {
+      if (at + prefix.size() == shown.size()) continue;
+      const auto last = static_cast<unsigned char>(shown[at + prefix.size()]);
+      require(last < low || last > high, "no control character of C1, none of direction");
+    }
+  }
+}
+
 // What a peer tells of itself is told on in /cluster, and shown by --status.
 void node(const std::string& bytes) {
   Node peer;
@@ -57,9 +78,12 @@ void node(const std::string& bytes) {
   told["reachable"] = why.empty();
   const Json cluster = {{"sites", {{{"site", "s"}, {"nodes", {told}}}}}};
   require(!dump(cluster).empty(), "it can be told on");
-  const std::string shown = print_status(cluster, false);
-  for (const char c : shown) {
-    require(static_cast<unsigned char>(c) >= 0x20 || c == '\n', "no control character is shown");
+  require_harmless(dump(cluster), false);
+  require(!Json::parse(dump(cluster), nullptr, false).is_discarded(), "what is told on is JSON");
+  require_harmless(print_status(cluster, false), true);
+  if (!Json::parse(bytes, nullptr, false).is_discarded()) {
+    const std::string passed_on = printable_json(bytes);
+    require(Json::parse(passed_on, nullptr, false) == Json::parse(bytes), "it says the same");
   }
 }
 
