@@ -22,9 +22,11 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/un.h>
 #include <unistd.h>
 #if defined(__x86_64__)
@@ -754,85 +756,378 @@ std::string print_config(const Config& config) {
 
 // ---- the promise that outlives the process ------------------------------------------------------
 
-// Keeps a voter's grant in a file, one line: "primgr 1 <boot id> <until, ns> <name>". Times are
-// those of CLOCK_BOOTTIME, so the kernel's boot id tells whether they still mean anything. A grant
-// of an earlier boot is not known to have ended: the start-up silence covers it.
+// The state_file is another process's.
+struct In_Use : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+// Keeps a voter's grant in a file: one record of a fixed size that names the boot, the voter, whom
+// it promised its vote, and until when. Times are those of CLOCK_BOOTTIME, so the kernel's boot id
+// tells whether they still mean anything. What is of an earlier boot, of another voter or not whole
+// is not believed, and the start-up silence covers it.
 //
-// Not thread-safe by itself: Repmgr_Node calls it from one thread at a time.
+// The record is overwritten in place, by one pwrite(2). That is enough, since it has to outlive the
+// process only, never the kernel: what is written is in the page cache, whether or not it is on a
+// disk. A process that is killed meanwhile leaves the old record or the new one, since the kernel
+// copies a page before it looks for signals. What is torn in some other way (a full disk) does not
+// end in the number that it began with, and is not believed. So there is no second file, and no
+// rename(), that could lead elsewhere.
+//
+// The file is held (flock) for as long as this lives; the kernel lets go of it when the process
+// ends, whichever way. Nothing but a regular file is opened, and no link followed.
+//
+// Not thread-safe: one thread at a time. Any of it may block for as long as the file system
+// pleases.
 class Grant_File {
  public:
-  Grant_File(std::string path, const Stderr_Log& log) : path_(std::move(path)), log_(log) {
+  Grant_File(std::string path, std::string node) : path_(std::move(path)), node_(std::move(node)) {
     std::getline(std::ifstream("/proc/sys/kernel/random/boot_id"), boot_id_);
   }
+  ~Grant_File() { release(); }
+  Grant_File(const Grant_File&) = delete;
+  Grant_File& operator=(const Grant_File&) = delete;
 
-  std::optional<Grant> load() const {
-    if (access(path_.c_str(), F_OK) != 0) return std::nullopt;
-    std::string text;
-    try {
-      text = read_file(path_);
-    } catch (const Config_Error& error) {
-      log_(Log_Level::warning, std::string("state_file: ") + error.what());
-      return std::nullopt;
+  // Throws Config_Error if there is something else than a regular file. It touches nothing.
+  static void check(const std::string& path) {
+    struct stat status {};
+    if (lstat(path.c_str(), &status) != 0 || S_ISREG(status.st_mode)) return;
+    throw Config_Error("state_file: " + path + " is " +
+                       (S_ISLNK(status.st_mode) ? "a link" : "not a regular file") +
+                       ": name a file that is this primgr's alone, such as /run/primgr/grants");
+  }
+
+  // What is promised. None if that is not known: then `why` says why, or is empty where there was
+  // nothing yet. Throws Config_Error as check() does, In_Use if another process has the file.
+  std::optional<Grant> load(std::string& why) {
+    check(path_);
+    why = hold();
+    // One that is just ending may need a moment for it.
+    for (int i = 0; held_by_another_ && i < 50; ++i) {
+      std::this_thread::sleep_for(20ms);
+      why = hold();
     }
-    const auto grant = parse(text, boot_id_, boottime());
-    if (!grant) {
-      log_(Log_Level::warning, "state_file: " + path_ + " is not of this boot, or damaged: " +
-                                   "this voter is silent for one vote_lease");
-    }
+    if (held_by_another_) throw In_Use("state_file: " + why);
+    if (!why.empty()) return std::nullopt;
+    std::string text(record_size + 1, '\0');
+    const ssize_t size = pread(fd_, text.data(), text.size(), 0);
+    if (size < 0) why = failed("read");
+    if (size <= 0) return std::nullopt;
+    text.resize(static_cast<std::size_t>(size));
+    const auto grant = parse(text, boot_id_, node_, boottime(), why);
+    if (!grant) why = path_ + " " + why;
     return grant;
   }
 
-  // Replaces the file whole, so that a crash leaves the old or the new grant. A file that cannot be
-  // replaced is removed: an outdated promise would be worse than none.
-  bool save(const Grant& grant) {
-    const std::string next = path_ + ".new";
+  // Empty: it is kept. Otherwise why it is not; then what the file holds is of no later promise.
+  std::string save(const Grant& grant) {
+    if (const std::string why = hold(); !why.empty()) return why;
+    const std::string record = print(grant, boot_id_, node_);
+    if (record.size() != record_size) return path_ + ": the names of the nodes are too long for it";
+    struct stat status {};
+    if (fstat(fd_, &status) != 0) return failed("read");
+    // Something else, or longer: nothing of it may stay behind the record.
+    if (status.st_size != record_size && ftruncate(fd_, 0) != 0) return failed("write");
     errno = 0;
-    {
-      std::ofstream file(next, std::ios::trunc);
-      file << print(grant, boot_id_) << std::flush;
-      if (!file) return failed("write " + next);
-    }
-    if (rename(next.c_str(), path_.c_str()) != 0) return failed("replace " + path_);
-    if (std::exchange(failing_, false))
-      log_(Log_Level::info, "state_file: " + path_ + " is written again");
-    return true;
+    if (pwrite(fd_, record.data(), record.size(), 0) == record_size) return {};
+    if (errno == 0) errno = ENOSPC;
+    const std::string why = failed("write");
+    [[maybe_unused]] const int emptied = ftruncate(fd_, 0);
+    return why;
   }
 
-  static std::string print(const Grant& grant, const std::string& boot_id) {
-    return "primgr 1 " + boot_id + " " + std::to_string(grant.until.count()) + " " + grant.to +
-           "\n";
+  static constexpr ssize_t record_size = 4096;
+
+  // Longer than record_size if the names are.
+  static std::string print(const Grant& grant, std::string_view boot_id, std::string_view node) {
+    const std::string until = std::to_string(grant.until.count());
+    std::string text = "primgr 2 boot=" + std::string(boot_id) + " until=" + until +
+                       " node=" + escaped(node) + " to=" + escaped(grant.to) + " ";
+    const std::string end = " until=" + until + "\n";
+    if (text.size() + end.size() < record_size) text.resize(record_size - end.size(), ' ');
+    return text + end;
   }
 
-  // None if the text is not what print() makes, is of another boot, or promises longer than any
-  // vote_lease can: then nothing is known.
-  static std::optional<Grant> parse(std::string_view text, std::string_view boot_id, Time now) {
-    const std::string head = "primgr 1 " + std::string(boot_id) + " ";
-    if (boot_id.empty() || !text.starts_with(head) || !text.ends_with('\n')) return std::nullopt;
-    text.remove_prefix(head.size());
-    text.remove_suffix(1);
-    std::int64_t until = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), until);
-    if (error != std::errc() || end == text.data() + text.size() || *end != ' ')
+  // None, and why, if the text is not what print() makes, is of another boot or another node, or
+  // promises longer than any vote_lease can: then nothing is known.
+  static std::optional<Grant> parse(std::string_view text, std::string_view boot_id,
+                                    std::string_view node, Time now, std::string& why) {
+    const std::string_view whole = text;
+    why = "is damaged, or of another version";
+    const auto next = [&](std::string_view key) -> std::optional<std::string_view> {
+      if (!text.starts_with(key)) return std::nullopt;
+      const auto end = std::min(text.find(' '), text.size());
+      const std::string_view value = text.substr(key.size(), end - key.size());
+      text.remove_prefix(std::min(end + 1, text.size()));
+      return value;
+    };
+    if (!text.starts_with("primgr 2 ")) return std::nullopt;
+    text.remove_prefix(9);
+    const auto boot = next("boot="), until = next("until="), of = next("node="), to = next("to=");
+    if (!boot || !until || !of || !to) return std::nullopt;
+    std::int64_t time = 0;
+    const auto [end, error] = std::from_chars(until->data(), until->data() + until->size(), time);
+    const auto own = unescaped(*of), name = unescaped(*to);
+    if (error != std::errc() || end != until->data() + until->size() || !own || !name) {
       return std::nullopt;
-    if (until < 0 || Time(until) > now + 2min) return std::nullopt;
-    return Grant{std::string(end + 1, text.data() + text.size()), Time(until)};
+    }
+    const Grant grant{*name, Time(time)};
+    if (whole.size() != record_size || print(grant, *boot, *own) != whole) return std::nullopt;
+    if (boot_id.empty() || *boot != boot_id) {
+      why = "is of an earlier boot";
+      return std::nullopt;
+    }
+    if (!names_equal(*own, node)) {
+      why = "is of the node \"" + *own + "\", not of this one";
+      return std::nullopt;
+    }
+    if (time < 0 || grant.until > now + 2min) {
+      why = "promises for longer than a vote_lease can be";
+      return std::nullopt;
+    }
+    why.clear();
+    return grant;
   }
 
  private:
-  bool failed(const std::string& what) {
-    if (!std::exchange(failing_, true)) {
-      log_(Log_Level::error, "state_file: cannot " + what + ": " + std::strerror(errno) +
-                                 ": this node votes for nobody until it can");
+  // As in URLs, so that any byte survives and a name is one word.
+  static std::string escaped(std::string_view name) {
+    std::string text;
+    for (const char c : name) {
+      const auto byte = static_cast<unsigned char>(c);
+      char hex[4];
+      std::snprintf(hex, sizeof hex, "%%%02X", byte);
+      const bool plain = std::isalnum(byte) || c == '-' || c == '_' || c == '.';
+      text += plain ? std::string(1, c) : hex;
     }
-    unlink(path_.c_str());
-    return false;
+    return text;
+  }
+  static std::optional<std::string> unescaped(std::string_view text) {
+    std::string name;
+    for (std::size_t i = 0; i < text.size(); ++i) {
+      unsigned char byte = static_cast<unsigned char>(text[i]);
+      if (text[i] == '%') {
+        if (i + 2 >= text.size()) return std::nullopt;
+        const char* const hex = text.data() + i + 1;
+        const auto [end, error] = std::from_chars(hex, hex + 2, byte, 16);
+        if (error != std::errc() || end != hex + 2) return std::nullopt;
+        i += 2;
+      }
+      name += static_cast<char>(byte);
+    }
+    return name;
   }
 
-  const std::string path_;
-  const Stderr_Log& log_;
+  std::string failed(const char* what) const {
+    return "cannot " + std::string(what) + " " + path_ + ": " + std::strerror(errno);
+  }
+
+  void release() {
+    if (fd_ >= 0) close(std::exchange(fd_, -1));
+  }
+
+  // Opens the file that the path names now, and locks it, unless that is so. Empty, or why not.
+  std::string hold() {
+    held_by_another_ = false;
+    struct stat there {
+    }, here{};
+    const bool exists = lstat(path_.c_str(), &there) == 0;
+    if (exists && !S_ISREG(there.st_mode)) return path_ + " is no longer a regular file";
+    if (exists && fd_ >= 0 && fstat(fd_, &here) == 0 && here.st_ino == there.st_ino &&
+        here.st_dev == there.st_dev) {
+      return {};
+    }
+    release();
+    fd_ = open(path_.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC,
+               0600);
+    if (fd_ < 0) return failed("open");
+    std::string why;
+    if (fstat(fd_, &here) != 0) {
+      why = failed("open");
+    } else if (!S_ISREG(here.st_mode)) {
+      why = path_ + " is no longer a regular file";
+    } else if (flock(fd_, LOCK_EX | LOCK_NB) != 0) {
+      held_by_another_ = errno == EWOULDBLOCK;
+      why = held_by_another_ ? path_ + " is in use by another process" + holder(here)
+                             : failed("lock");
+    }
+    if (!why.empty()) release();
+    return why;
+  }
+
+  // Which one has it, if the kernel tells: "12: FLOCK ADVISORY WRITE <pid> <major>:<minor>:<inode>
+  // ….
+  static std::string holder(const struct stat& file) {
+    char place[64];
+    std::snprintf(place, sizeof place, "%02x:%02x:%ju", major(file.st_dev), minor(file.st_dev),
+                  static_cast<std::uintmax_t>(file.st_ino));
+    std::ifstream locks("/proc/locks");
+    for (std::string line; std::getline(locks, line);) {
+      std::istringstream words(line);
+      std::string number, kind, mode, access, pid, where;
+      if (words >> number >> kind >> mode >> access >> pid >> where && kind == "FLOCK" &&
+          where == place) {
+        return " (pid " + pid + ")";
+      }
+    }
+    return {};
+  }
+
+  const std::string path_, node_;
   std::string boot_id_;
-  bool failing_ = false;
+  int fd_ = -1;
+  bool held_by_another_ = false;
 };
+
+// Lets a store whose functions may block be one that does not: they run in a thread of their own,
+// and whoever wants something of it waits for so long only.
+//
+// Thread-safe. The mutex guards what is in Shared, and is not held while the store works. The
+// thread has its share in that, so that one which hangs for ever outlives this harmlessly: it logs
+// nothing, and touches nothing else. One thing is done at a time, in the order in which it was
+// wanted.
+class Grant_Keeper {
+ public:
+  struct Store {
+    // As Grant_File's load() and save().
+    std::function<std::optional<Grant>(std::string& why)> load;
+    std::function<std::string(const Grant&)> save;
+  };
+
+  // Throws std::system_error if there is no thread to be had.
+  Grant_Keeper(Store store, Logger log) : log_(std::move(log)) {
+    shared_->store = std::move(store);
+    std::thread(serve, shared_).detach();
+  }
+  // Waits for the thread, but not for one that hangs.
+  ~Grant_Keeper() {
+    std::unique_lock lock(shared_->mutex);
+    shared_->ending = true;
+    shared_->changed.notify_all();
+    shared_->changed.wait_for(lock, 100ms, [this] { return shared_->ended; });
+  }
+  Grant_Keeper(const Grant_Keeper&) = delete;
+  Grant_Keeper& operator=(const Grant_Keeper&) = delete;
+
+  // What was promised, none if it is not known or not told within `timeout`. Throws what the store
+  // throws. Call it first.
+  std::optional<Grant> load(std::chrono::milliseconds timeout) {
+    std::unique_lock lock(shared_->mutex);
+    begin([](Shared& shared) {
+      shared.thrown = nullptr;
+      std::optional<Grant> loaded;
+      std::string why;
+      std::exception_ptr thrown;
+      try {
+        loaded = shared.store.load(why);
+      } catch (...) {
+        thrown = std::current_exception();
+      }
+      const std::lock_guard held(shared.mutex);
+      shared.loaded = loaded;
+      shared.why = why;
+      shared.thrown = thrown;
+    });
+    if (!shared_->changed.wait_for(lock, timeout, [this] { return !shared_->job; })) {
+      tell("state_file does not answer: this node votes for nobody until it does");
+      return std::nullopt;
+    }
+    if (shared_->thrown) std::rethrow_exception(shared_->thrown);
+    if (!shared_->why.empty()) {
+      log_(Log_Level::warning,
+           "state_file: " + shared_->why + ": this voter is silent for one vote_lease");
+    }
+    return shared_->loaded;
+  }
+
+  // As Grant_Store::save. A grant that is written late was not given, so what it does is to bind
+  // this voter after a restart to a promise that nobody has: that costs time and no safety.
+  Grant save(const Grant& grant, Deadline until) {
+    std::unique_lock lock(shared_->mutex);
+    const auto ready = [this] { return !shared_->job; };
+    // Who hangs is not waited for again.
+    if (!ready() && (!trouble_.empty() || !shared_->changed.wait_until(lock, until, ready))) {
+      tell("state_file does not answer: this node votes for nobody until it does");
+      return certain();
+    }
+    shared_->writing = grant;
+    begin([grant](Shared& shared) {
+      const std::string why = shared.store.save(grant);
+      const std::lock_guard held(shared.mutex);
+      shared.kept = why.empty() ? grant : Grant{};
+      shared.why = why;
+    });
+    if (!shared_->changed.wait_until(lock, until, ready)) {
+      tell("state_file does not answer: this node votes for nobody until it does");
+    } else if (!shared_->why.empty()) {
+      tell("state_file: " + shared_->why + ": this node votes for nobody until it can be kept");
+    } else if (!std::exchange(trouble_, {}).empty()) {
+      log_(Log_Level::info, "state_file is written again");
+    }
+    return certain();
+  }
+
+ private:
+  struct Shared {
+    std::mutex mutex;
+    std::condition_variable changed;
+    std::function<void(Shared&)> job;  // what the thread is to do, or does
+    bool ending = false, ended = false;
+    Store store;
+    std::optional<Grant> loaded;
+    std::exception_ptr thrown;
+    std::string why;
+    Grant writing;  // last
+    Grant kept;     // what was written last; an empty one: not known
+  };
+
+  // These REQUIRE that the mutex is held.
+  void begin(std::function<void(Shared&)> job) {
+    shared_->job = std::move(job);
+    shared_->changed.notify_all();
+  }
+  // What a restart would believe at least: while something is being written, that or what was there
+  // before.
+  Grant certain() const {
+    const Grant &kept = shared_->kept, &writing = shared_->writing;
+    if (!shared_->job) return kept;
+    return kept.to == writing.to ? Grant{kept.to, std::min(kept.until, writing.until)} : Grant{};
+  }
+  void tell(const std::string& trouble) {
+    if (std::exchange(trouble_, trouble) != trouble) log_(Log_Level::error, trouble);
+  }
+
+  static void serve(std::shared_ptr<Shared> shared) {
+    std::unique_lock lock(shared->mutex);
+    for (;;) {
+      shared->changed.wait(lock, [&] { return shared->job || shared->ending; });
+      if (!shared->job) break;
+      const auto job = shared->job;
+      lock.unlock();
+      job(*shared);
+      lock.lock();
+      shared->job = nullptr;
+      shared->changed.notify_all();
+    }
+    {
+      const Store let_go = std::exchange(shared->store, {});
+      lock.unlock();
+    }
+    lock.lock();
+    shared->ended = true;
+    shared->changed.notify_all();
+  }
+
+  const Logger log_;
+  std::string trouble_;  // that was told and is not over; guarded by the mutex too
+  const std::shared_ptr<Shared> shared_ = std::make_shared<Shared>();
+};
+
+// The state_file of a configuration. REQUIRES: there is one.
+Grant_Keeper::Store file_store(const Config& config) {
+  const auto file = std::make_shared<Grant_File>(config.state_file, config.node.node_name);
+  return {[file](std::string& why) { return file->load(why); },
+          [file](const Grant& grant) { return file->save(grant); }};
+}
 
 // ---- names of hosts -----------------------------------------------------------------------------
 
@@ -2456,10 +2751,22 @@ std::string why_no_listening(int error) {
 // exit status.
 int run_daemon(const Config& config, Tls& tls, const Stderr_Log& log, const sigset_t& signals) {
   raise_descriptor_limit();
-  Grant_File file(config.state_file, log);
+  std::optional<Grant_Keeper> keeper;
   Grant_Store store;
   if (!config.state_file.empty()) {
-    store = {[&] { return file.load(); }, [&](const Grant& grant) { return file.save(grant); }};
+    keeper.emplace(file_store(config),
+                   [&](Log_Level level, const std::string& message) { log(level, message); });
+    try {
+      // Not for ever: SIGTERM is looked at only when this is over.
+      store.load = [known = keeper->load(2s)] { return known; };
+    } catch (const Config_Error& error) {
+      log(Log_Level::error, error.what());
+      return exit_config;
+    } catch (const In_Use& error) {
+      log(Log_Level::error, error.what());
+      return exit_unavailable;
+    }
+    store.save = [&](const Grant& grant, Deadline until) { return keeper->save(grant, until); };
   }
   Wired_Node wired(config, log, std::move(store));
   Repmgr_Node& node = wired.node;
@@ -2979,6 +3286,12 @@ int run(int argc, char** argv) {
     return exit_config;
   }
   if (options.what == Options::What::check_config) {
+    try {
+      Grant_File::check(config.state_file);
+    } catch (const Config_Error& error) {
+      std::cerr << "primgr: " << printable(error.what()) << '\n';
+      return exit_config;
+    }
     std::cout << print_config(config);
     return printed(0);
   }

@@ -1132,7 +1132,8 @@ Repmgr_Node::Repmgr_Node(Node_Settings settings, Http_Get http_get, Resolve reso
     grant_ = saved_ = *known;
   } else {
     grant_ = {"", clock_() + settings_.vote_lease};
-    if (grants_.save && grants_.save(grant_)) saved_ = grant_;
+    if (grants_.save)
+      saved_ = grants_.save(grant_, std::chrono::steady_clock::now() + vote_patience);
   }
 }
 
@@ -1403,9 +1404,10 @@ Time Repmgr_Node::grace() const {
 // Votes, and keeps the promise that this is before anybody hears of it. `alone`: there is no other
 // voter, so nothing can have been promised that this node does not know.
 Ballot Repmgr_Node::vote(std::string_view named, std::string_view candidate, bool alone) {
+  const auto until = std::chrono::steady_clock::now() + vote_patience;
   {
     std::unique_lock lock(vote_mutex_);
-    if (!voted_.wait_for(lock, vote_patience, [this] { return !voting_; })) return {};
+    if (!voted_.wait_until(lock, until, [this] { return !voting_; })) return {"", false, false};
     voting_ = true;
   }
   struct Turn {
@@ -1416,19 +1418,22 @@ Ballot Repmgr_Node::vote(std::string_view named, std::string_view candidate, boo
       of.voted_.notify_one();
     }
   } const turn{*this};
-  return vote_now(named, candidate, alone);
+  return vote_now(named, candidate, alone, until);
 }
 
-Ballot Repmgr_Node::vote_now(std::string_view named, std::string_view candidate, bool alone) {
+Ballot Repmgr_Node::vote_now(std::string_view named, std::string_view candidate, bool alone,
+                             std::chrono::steady_clock::time_point until) {
   const Time now = clock_();
   const bool silent = grant_.to.empty();
   const Ballot ballot = cast_vote(silent && alone ? Grant{} : grant_, named, candidate, now);
   if (!ballot.granted) return ballot;
   const Grant promise{ballot.names, now + settings_.vote_lease};
-  if (grants_.save && (promise.to != saved_.to || promise.until > saved_.until)) {
-    const Grant ahead{promise.to, promise.until + settings_.vote_lease / 4};
-    if (!grants_.save(ahead)) return {};
-    saved_ = ahead;
+  const auto is_kept = [&] { return promise.to == saved_.to && promise.until <= saved_.until; };
+  if (grants_.save && !is_kept()) {
+    // A save that fails or is late leaves saved_ as what is certain: nothing is promised on what
+    // was there before, and a grant that is written after all binds this voter to nobody's harm.
+    saved_ = grants_.save({promise.to, promise.until + settings_.vote_lease / 4}, until);
+    if (!is_kept()) return {"", false, false};
   }
   grant_ = promise;
   return ballot;
@@ -1447,7 +1452,9 @@ void Repmgr_Node::vote_for_itself(const Node& self, bool alone) {
   if (settings_.candidate) ballot = vote(named, self.name, alone);
   const std::lock_guard lock(mutex_);
   votes_[self.name] = {now, ballot.names,
-                       named.empty() ? "names none" : "keeps an earlier promise"};
+                       !ballot.kept    ? "its promise cannot be kept in state_file"
+                       : named.empty() ? "names none"
+                                       : "keeps an earlier promise"};
 }
 
 bool Repmgr_Node::poll_other_nodes(const std::vector<Node>& nodes_to_poll,

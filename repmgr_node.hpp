@@ -167,6 +167,7 @@ bool check_consensus(std::size_t votes_counted, std::size_t votes_needed);
 struct Ballot {
   std::string names;     // empty: none
   bool granted = false;  // `names` is the candidate, and the voter is to keep to it
+  bool kept = true;      // false: it would be, but the promise cannot be kept over a restart
 };
 Ballot cast_vote(const Grant& last, std::string_view named, std::string_view candidate, Time now);
 
@@ -447,7 +448,9 @@ struct Node_Settings {
 // started is silent for one vote_lease.
 struct Grant_Store {
   std::function<std::optional<Grant>()> load;  // none: it is not known what was promised
-  std::function<bool(const Grant&)> save;      // false: it is not kept, and must not be promised
+  // Keeps a grant. Returns by `until`, done or not, what a restart would find at the least: this
+  // grant; or, where it could not be kept (in time), an earlier one; an empty one: not known.
+  std::function<Grant(const Grant&, std::chrono::steady_clock::time_point until)> save;
 };
 
 // Who is Primary in the whole cluster, as far as this node was told.
@@ -598,7 +601,8 @@ class Repmgr_Node {
   void ask(const Node& peer, Question Peer::*kind, const std::string& target, Time interval,
            std::function<void(Peer&, const Http_Reply&)> take);
   Ballot vote(std::string_view named, std::string_view candidate, bool alone);
-  Ballot vote_now(std::string_view named, std::string_view candidate, bool alone);
+  Ballot vote_now(std::string_view named, std::string_view candidate, bool alone,
+                  std::chrono::steady_clock::time_point until);
   void vote_for_itself(const Node& self, bool alone);
   void write_cache();
   void wake() const;
@@ -640,13 +644,15 @@ class Repmgr_Node {
   std::condition_variable none_under_way_;
 
   // The promise is the business of one thread at a time, the one that set voting_: it must be kept
-  // before it is told, and grants_.save() writes a file. Others wait for a moment, then do without
-  // the vote: a file that hangs stalls votes and nothing else. vote_mutex_ guards voting_ alone.
+  // before it is told, and grants_.save() may take as long as a vote may (vote_patience). Others
+  // wait for their turn, no longer than that all told, then do without the vote: a file that hangs
+  // stalls votes and nothing else. vote_mutex_ guards voting_ alone.
   std::mutex vote_mutex_;
   std::condition_variable voted_;
   bool voting_ = false;
   Grant grant_;
-  Grant saved_;  // what grants_ holds; its `until` runs ahead, so that not every vote is a write
+  // What grants_ holds at the least. Its `until` runs ahead, so that not every vote is a write.
+  Grant saved_;
 };
 
 }  // namespace primgr

@@ -596,10 +596,10 @@ TEST_CASE("a promise is kept before it is given, and not given if it cannot be k
   bool works = true;
   int writes = 0;
   World world(World::named("n2"), {[] { return Grant{}; },
-                                   [&](const Grant& grant) {
+                                   [&](const Grant& grant, Deadline) {
                                      ++writes;
                                      if (works) kept = grant;
-                                     return works;
+                                     return works ? grant : Grant{};
                                    }});
   world.look(make_facts(make_site(3), true));
   CHECK(world.node.get_primary("n1", 3s) == "n1");
@@ -630,33 +630,398 @@ TEST_CASE("--once reads votes and asks for none") {
 
 TEST_CASE("the state file: what is written is read back, anything else is not believed") {
   const Grant grant{"Node 1", 5s};
-  const std::string text = Grant_File::print(grant, "boot");
-  const auto read = [](std::string_view t) { return Grant_File::parse(t, "boot", 4s); };
+  const std::string text = Grant_File::print(grant, "boot", "Me");
+  std::string why;
+  const auto read = [&](std::string_view t) { return Grant_File::parse(t, "boot", "me", 4s, why); };
   REQUIRE(read(text));
   CHECK(read(text)->to == "Node 1");
   CHECK(read(text)->until == 5s);
-  CHECK(read(Grant_File::print({"", 5s}, "boot"))->to == "");
-  CHECK_FALSE(Grant_File::parse(text, "other boot", 4s));
-  CHECK_FALSE(Grant_File::parse(text, "", 4s));
-  CHECK_FALSE(read(Grant_File::print({"n1", 1h}, "boot")));  // longer than any lease
-  for (std::size_t n = 0; n < text.size(); ++n) CHECK_FALSE(read(text.substr(0, n)));
-  CHECK_FALSE(read("primgr 2 boot 5 n1\n"));
-  CHECK_FALSE(read("primgr 1 boot -5 n1\n"));
-  CHECK_FALSE(read("primgr 1 boot 99999999999999999999 n1\n"));
+  CHECK(why.empty());
+  CHECK(text.size() == Grant_File::record_size);
+  CHECK(read(Grant_File::print({"", 5s}, "boot", "me"))->to == "");
+  std::string every_byte;
+  for (int c = 0; c < 256; ++c) every_byte += static_cast<char>(c);
+  CHECK(Grant_File::parse(Grant_File::print({every_byte, 5s}, "boot", every_byte), "boot",
+                          every_byte, 4s, why)
+            ->to == every_byte);
+  CHECK_FALSE(Grant_File::parse(text, "other boot", "me", 4s, why));
+  CHECK(why == "is of an earlier boot");
+  CHECK_FALSE(Grant_File::parse(text, "", "me", 4s, why));
+  CHECK_FALSE(Grant_File::parse(text, "boot", "n2", 4s, why));
+  CHECK(why == "is of the node \"Me\", not of this one");
+  CHECK_FALSE(read(Grant_File::print({"n1", 1h}, "boot", "me")));  // longer than any lease
+  CHECK_FALSE(read(Grant_File::print({"n1", -5ns}, "boot", "me")));
+  for (std::size_t n = 0; n < text.size(); ++n) {
+    CAPTURE(n);
+    CHECK_FALSE(read(text.substr(0, n)));
+    // Torn: the first bytes are of one record, the others of the one before.
+    const std::string before = Grant_File::print({"Node 2", 4s}, "boot", "Me");
+    const std::string mixed = text.substr(0, n) + before.substr(n);
+    if (mixed != text && mixed != before) CHECK_FALSE(read(mixed));
+  }
+  CHECK_FALSE(read(text + " "));
+  CHECK_FALSE(read("primgr 1 boot 5000000000 n1\n"));
+  CHECK(why == "is damaged, or of another version");
+  std::string changed = text;
+  changed[100] = 'x';
+  CHECK_FALSE(read(changed));
+}
 
-  const Stderr_Log log(static_cast<Log_Level>(-1));
-  const std::string path = "build/test-grants";
+namespace {
+
+// A folder of its own for a state file, gone afterwards.
+struct State_Folder {
+  ~State_Folder() { std::filesystem::remove_all(folder); }
+  std::string path(const std::string& name = "grants") const { return folder + "/" + name; }
+  const std::string folder = [] {
+    char made[] = "/tmp/primgr-state-XXXXXX";
+    return std::string(mkdtemp(made));
+  }();
+};
+
+}  // namespace
+
+TEST_CASE("the state file is one node's, and what cannot be kept is told") {
+  const State_Folder folder;
+  const std::string path = folder.path();
+  std::string why;
+  {
+    Grant_File file(path, "n1");
+    CHECK_FALSE(file.load(why));
+    CHECK(why.empty());  // there was none
+    REQUIRE(file.save({"n1", boottime() + 3s}).empty());
+    REQUIRE(file.load(why));
+    CHECK(file.load(why)->to == "n1");
+    CHECK(file.save({std::string(5000, 'x'), 5s}).find("too long") != std::string::npos);
+    CHECK(file.load(why)->to == "n1");
+  }
+  CHECK(std::filesystem::status(path).permissions() == std::filesystem::perms(0600));
+  {
+    Grant_File other(path, "n2");
+    CHECK_FALSE(other.load(why));
+    CHECK(why == path + " is of the node \"n1\", not of this one");
+    REQUIRE(other.save({"n1", boottime() + 3s}).empty());
+  }
+  Grant_File file(path, "n1");
+  CHECK_FALSE(file.load(why));  // again another's
+  // Nothing stays behind a record that was shorter.
+  std::ofstream(path, std::ios::app) << std::string(9999, 'x');
+  CHECK_FALSE(file.load(why));
+  REQUIRE(file.save({"n1", boottime() + 3s}).empty());
+  REQUIRE(file.load(why));
+  // The file was taken away: the next promise is in a new one.
   std::filesystem::remove(path);
-  Grant_File file(path, log);
-  CHECK_FALSE(file.load());
-  REQUIRE(file.save({"n1", boottime() + 3s}));
-  REQUIRE(file.load());
-  CHECK(file.load()->to == "n1");
+  REQUIRE(file.save({"n3", boottime() + 3s}).empty());
+  CHECK(std::filesystem::file_size(path) == Grant_File::record_size);
+  // Or it was replaced.
+  std::filesystem::rename(path, path + "-old");
   std::ofstream(path) << "noise";
-  CHECK_FALSE(file.load());
-  std::filesystem::remove(path);
-  Grant_File nowhere("/nonexistent/grants", log);
-  CHECK_FALSE(nowhere.save({"n1", 5s}));
+  REQUIRE(file.save({"n3", boottime() + 3s}).empty());
+  CHECK(file.load(why)->to == "n3");
+
+  Grant_File nowhere("/nonexistent/grants", "n1");
+  CHECK_FALSE(nowhere.load(why));
+  CHECK(why == "cannot open /nonexistent/grants: No such file or directory");
+  CHECK(nowhere.save({"n1", 5s}) == why);
+  if (access("/dev/full", W_OK) == 0) {
+    // A full file system, which is as small as they come.
+    const std::string mount = folder.path("full");
+    std::filesystem::create_directory(mount);
+    if (std::system(("mount -t tmpfs -o size=4k tmpfs " + mount + " 2>/dev/null").c_str()) == 0) {
+      std::ofstream(mount + "/other") << "x";
+      Grant_File full(mount + "/grants", "n1");
+      CHECK_FALSE(full.load(why));
+      CHECK(full.save({"n1", 5s}).ends_with("No space left on device"));
+      std::filesystem::remove(mount + "/other");
+      CHECK(full.save({"n1", 5s}).empty());
+      CHECK(std::system(("umount -l " + mount).c_str()) == 0);
+    }
+  }
+}
+
+TEST_CASE("the state file is held by one process") {
+  const State_Folder folder;
+  const std::string path = folder.path();
+  std::string why;
+  Grant_File file(path, "n1");
+  REQUIRE_FALSE(file.load(why));
+  REQUIRE(file.save({"n1", boottime() + 3s}).empty());
+  Grant_File second(path, "n1");
+  std::string error;
+  try {
+    second.load(why);
+  } catch (const In_Use& in_use) {
+    error = in_use.what();
+  }
+  CHECK(error == "state_file: " + path + " is in use by another process (pid " +
+                     std::to_string(getpid()) + ")");
+  CHECK(second.save({"n2", boottime() + 3s}).find("in use") != std::string::npos);
+  CHECK(file.load(why)->to == "n1");
+}
+
+TEST_CASE("nothing but a regular file is a state file, whenever it comes to be there") {
+  const State_Folder folder;
+  const std::string target = folder.path("target"), path = folder.path();
+  const std::map<std::string, std::function<void()>> kinds = {
+      {"link", [&] { std::filesystem::create_symlink(target, path); }},
+      {"dangling link", [&] { std::filesystem::create_symlink(folder.path("none"), path); }},
+      {"fifo", [&] { REQUIRE(mkfifo(path.c_str(), 0600) == 0); }},
+      {"folder", [&] { std::filesystem::create_directory(path); }},
+      {"device",
+       [&] {
+         if (mknod(path.c_str(), S_IFCHR | 0600, makedev(1, 3)) != 0)
+           std::filesystem::create_directory(path);
+       }},
+      {"socket",
+       [&] {
+         const int fd = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+         sockaddr_un at{};
+         at.sun_family = AF_UNIX;
+         path.copy(at.sun_path, sizeof at.sun_path - 1);
+         REQUIRE(::bind(fd, reinterpret_cast<sockaddr*>(&at), sizeof at) == 0);
+         ::close(fd);
+       }},
+  };
+  for (const auto& [kind, make] : kinds) {
+    CAPTURE(kind);
+    std::filesystem::remove_all(path);
+    std::ofstream(target) << "precious";
+    std::string why;
+    Grant_File before(path, "n1");
+    REQUIRE_FALSE(before.load(why));
+    REQUIRE(before.save({"n1", boottime() + 3s}).empty());
+    std::filesystem::remove(path);
+    make();
+    const auto type = std::filesystem::symlink_status(path).type();
+    const std::string complaint =
+        kind.ends_with("link") ? " is a link: name a file" : " is not a regular file: name a file";
+    Grant_File at_start(path, "n1");
+    for (const std::string& error :
+         {error_of([&] { at_start.load(why); }), error_of([&] { Grant_File::check(path); })}) {
+      CHECK(error.find("state_file: " + path + complaint) == 0);
+    }
+    CHECK(at_start.save({"n1", boottime() + 3s}) == path + " is no longer a regular file");
+    CHECK(before.save({"n1", boottime() + 3s}) == path + " is no longer a regular file");
+    CHECK(std::filesystem::symlink_status(path).type() == type);
+    CHECK(read_file(target) == "precious");
+    CHECK_FALSE(std::filesystem::exists(folder.path("none")));
+  }
+}
+
+namespace {
+
+// A store that hangs when the test says so, until the test lets it go on. Shared with the thread
+// that uses it, which a keeper does not wait for.
+struct Hanging_Store : std::enable_shared_from_this<Hanging_Store> {
+  Grant_Keeper::Store store() {
+    return {[self = shared_from_this()](std::string&) {
+              self->pass();
+              return std::optional(Grant{});
+            },
+            [self = shared_from_this()](const Grant& grant) {
+              self->pass();
+              const std::lock_guard lock(self->mutex);
+              if (self->error.empty()) self->kept.push_back(grant);
+              return self->error;
+            }};
+  }
+  void pass() {
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [this] { return !hangs; });
+  }
+  void hang(bool now) {
+    const std::lock_guard lock(mutex);
+    hangs = now;
+    changed.notify_all();
+  }
+  std::size_t writes() {
+    const std::lock_guard lock(mutex);
+    return kept.size();
+  }
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool hangs = false;
+  std::string error;
+  std::vector<Grant> kept;
+};
+
+// A node whose promises such a store keeps. What the store does in time on a busy machine is waited
+// for: a vote that comes to nothing is asked for again, as a candidate would.
+struct Kept_World {
+  explicit Kept_World(Hanging_Store& store, const std::string& name = "n2",
+                      std::chrono::milliseconds patience = 20s)
+      : keeper(store.store(),
+               [this](Log_Level, const std::string& line) {
+                 const std::lock_guard lock(mutex);
+                 log.push_back(line);
+               }),
+        world(World::named(name),
+              {[this, patience] { return keeper.load(patience); },
+               [this](const Grant& grant, Deadline until) { return keeper.save(grant, until); }}) {}
+  bool votes_for(const std::string& candidate) {
+    return eventually(20, [&] { return world.node.get_primary(candidate, 3s) == candidate; });
+  }
+  std::vector<std::string> lines() {
+    const std::lock_guard lock(mutex);
+    return log;
+  }
+  bool tells(const std::string& line) {
+    return eventually(20, [&] {
+      world.node.get_primary("n1", 3s);
+      const auto told = lines();
+      return !told.empty() && told.back() == line;
+    });
+  }
+  std::mutex mutex;
+  std::vector<std::string> log;
+  Grant_Keeper keeper;
+  World world;
+};
+
+constexpr const char* no_answer =
+    "state_file does not answer: this node votes for nobody until it does";
+
+}  // namespace
+
+TEST_CASE("a state file that hangs costs the vote, told as such, and stalls nothing") {
+  const auto shared = std::make_shared<Hanging_Store>();
+  Hanging_Store& store = *shared;
+  Kept_World kept(store, "n1");
+  World& world = kept.world;
+  world.names("n2", "n1");
+  const auto is_primary = [&] {
+    world.look(make_facts(make_site(3)));
+    return world.node.get_state() == State::primary;
+  };
+  REQUIRE(eventually(20, is_primary));
+  store.hang(true);
+  const std::size_t writes = store.writes(), lines = kept.lines().size();
+  world.now += 10s;  // what was kept ahead is over
+  // It goes on although the store hangs, however often it is asked.
+  for (int i = 0; i < 20; ++i) world.look(make_facts(make_site(3)));
+  CHECK_FALSE(world.node.get_primary("n1", 3s));
+  CHECK(store.writes() == writes);
+  CHECK(world.node.get_state() == State::unknown);
+  INFO(world.node.get_votes());
+  CHECK(world.node.get_votes().find("n1 (this node): its promise cannot be kept in state_file") !=
+        std::string::npos);
+  CHECK(kept.lines().size() == lines + 1);
+  CHECK(kept.lines().back() == no_answer);
+  store.hang(false);
+  CHECK(eventually(20, is_primary));
+  CHECK(kept.lines().back() == "state_file is written again");
+}
+
+TEST_CASE("a grant that is kept late was not given, and one that fails leaves nothing to rest on") {
+  const auto shared = std::make_shared<Hanging_Store>();
+  Hanging_Store& store = *shared;
+  Kept_World kept(store);
+  World& world = kept.world;
+  auto nodes = make_site(3);
+  world.look(make_facts(nodes, true));
+  REQUIRE(kept.votes_for("n1"));
+  // Its database follows n3 now; the promise to n1 is over.
+  nodes[0].active = false;
+  nodes[2].type = "primary";
+  world.now += 3s;
+  const std::size_t before = store.writes();
+  store.hang(true);
+  world.look(make_facts(nodes, true));
+  CHECK_FALSE(world.node.get_primary("n3", 3s));
+  // And n1's again, before the grant to n3 is written: what was ahead for n1 is not to be rested
+  // on.
+  nodes[0].active = true;
+  nodes[2].type = "standby";
+  world.look(make_facts(nodes, true));
+  world.now -= 2900ms;
+  CHECK_FALSE(world.node.get_primary("n1", 3s));
+  world.now += 2900ms;
+  store.hang(false);
+  CHECK(kept.votes_for("n1"));
+  {
+    const std::lock_guard lock(store.mutex);
+    REQUIRE(store.kept.size() > before + 1);
+    CHECK(store.kept[before].to == "n3");
+    CHECK(store.kept.back().to == "n1");
+    CHECK(store.kept.back().until >= world.now + 3s);
+    store.error = "disk full";
+  }
+  world.now += 3500ms;
+  CHECK_FALSE(world.node.get_primary("n1", 3s));
+  CHECK(kept.tells("state_file: disk full: this node votes for nobody until it can be kept"));
+  // What was there before may be gone: it does not serve for a vote that it would cover.
+  world.now -= 3500ms;
+  CHECK_FALSE(world.node.get_primary("n1", 3s));
+  {
+    const std::lock_guard lock(store.mutex);
+    store.error.clear();
+  }
+  CHECK(kept.votes_for("n1"));
+  CHECK(kept.lines().back() == "state_file is written again");
+}
+
+TEST_CASE("a state file that is always late is kept ahead, and votes are given") {
+  const auto shared = std::make_shared<Hanging_Store>();
+  Hanging_Store& store = *shared;
+  Kept_World kept(store);
+  World& world = kept.world;
+  world.look(make_facts(make_site(3), true));
+  for (int i = 0; i < 3; ++i) {
+    CAPTURE(i);
+    world.now += 5s;
+    world.look(make_facts(make_site(3), true));
+    const std::size_t before = store.writes();
+    store.hang(true);
+    CHECK_FALSE(world.node.get_primary("n1", 3s));
+    store.hang(false);
+    CHECK(eventually(20, [&] { return store.writes() > before; }));
+    // What was written late reaches beyond a vote that is given a little later.
+    store.hang(true);
+    world.now += 200ms;
+    CHECK(kept.votes_for("n1"));
+    store.hang(false);
+  }
+}
+
+TEST_CASE("a state file that hangs at the start: silence, and an end in time") {
+  const auto shared = std::make_shared<Hanging_Store>();
+  Hanging_Store& store = *shared;
+  store.hang(true);
+  std::size_t writes;
+  {
+    Kept_World kept(store, "n2", 10ms);
+    kept.world.look(make_facts(make_site(3), true));
+    CHECK_FALSE(kept.world.node.get_primary("n1", 3s));
+    CHECK(kept.world.node.get_primary() == "n1");
+    CHECK(kept.lines() == std::vector<std::string>{no_answer});
+    kept.world.now += 3s;
+    CHECK_FALSE(kept.world.node.get_primary("n1", 3s));  // it could not be kept
+    store.hang(false);
+    CHECK(kept.votes_for("n1"));
+    writes = store.writes();
+    store.hang(true);
+    kept.world.now += 10s;
+    CHECK_FALSE(kept.world.node.get_primary("n1", 3s));
+  }  // it does not wait for the store
+  store.hang(false);
+  CHECK(eventually(20, [&] { return store.writes() > writes; }));
+}
+
+TEST_CASE("a state file that hangs, and many that want a vote") {
+  const auto shared = std::make_shared<Hanging_Store>();
+  Hanging_Store& store = *shared;
+  Kept_World kept(store);
+  kept.world.look(make_facts(make_site(3), true));
+  store.hang(true);
+  std::vector<std::thread> candidates;
+  std::atomic<int> refused = 0;
+  for (int i = 0; i < 8; ++i) {
+    candidates.emplace_back([&] { refused += !kept.world.node.get_primary("n1", 3s); });
+  }
+  for (auto& candidate : candidates) candidate.join();
+  CHECK(refused == 8);
+  store.hang(false);
+  CHECK(kept.votes_for("n1"));
 }
 
 TEST_CASE("each change is logged once") {
@@ -2853,9 +3218,9 @@ class Simulation {
     Grant_Store store;
     if (host.file) {
       store.load = [&host] { return host.kept; };
-      store.save = [&host](const Grant& grant) {
+      store.save = [&host](const Grant& grant, Deadline) {
         host.kept = grant;
-        return true;
+        return grant;
       };
     }
     // The first start of all is a silence too, as nobody knows what came before.
@@ -4404,6 +4769,61 @@ TEST_CASE("lab: over TLS a failover goes as without, and who has no certificate 
                .status == 0;
   }));
   lab.run("wait n2 Primary 5");
+}
+
+TEST_CASE("lab: a state file is one daemon's, and a regular file") {
+  if (!lab_possible("state file")) return;
+  const State_Folder folder;
+  const std::string conf = folder.path("conf"), log = folder.path("log");
+  const auto configure = [&](const std::string& state_file) {
+    std::ofstream(conf) << "listen = 127.0.0.1:5999\nconninfo = host=/nonexistent\nnode_name = n1\n"
+                        << "state_file = " << state_file << "\n";
+  };
+  configure(folder.path());
+  const std::string run = program() + " --config " + conf;
+  // In a network of its own, so that the port is free.
+  const auto alone = [](const std::string& script) {
+    return shell("exec 2>&1; unshare -n sh -c " + quoted("ip link set lo up; " + script));
+  };
+  const Ran two = alone(run + " 2>" + log + " & first=$!; until grep -q 'answers for' " + log +
+                        "; do sleep 0.05; done; " + run + " --listen 127.0.0.1:6000; echo $?; " +
+                        run + " --once; echo $?; " + run +
+                        " --check-config >/dev/null; echo $?; kill $first; "
+                        "wait $first; echo $?; echo $first");
+  INFO(two.output);
+  std::istringstream lines(two.output.substr(two.output.find("state_file: ")));
+  std::string error, second, word, once, check, first, pid;
+  std::getline(lines, error);
+  lines >> second >> word >> once >> check >> first >> pid;
+  CHECK(error ==
+        "state_file: " + folder.path() + " is in use by another process (pid " + pid + ")");
+  CHECK(second == "69");
+  CHECK(word + once == "Down3");
+  CHECK(check == "0");
+  CHECK(first == "0");
+  // Killed, it leaves what it promised, and the lock to the next.
+  const Ran killed = alone(run + " 2>" + log + " & until grep -q 'answers for' " + log +
+                           "; do sleep 0.05; done; kill -9 $!; " + run + " 2>" + log +
+                           "2 & until grep -q 'answers for' " + log +
+                           "2; do sleep 0.05; done; kill $!; cat " + log + "2");
+  INFO(killed.output);
+  CHECK(killed.output.find("state_file") == killed.output.npos);
+
+  const std::string device = folder.path("device"), fifo = folder.path("fifo");
+  REQUIRE(mknod(device.c_str(), S_IFCHR | 0666, makedev(1, 3)) == 0);
+  REQUIRE(mkfifo(fifo.c_str(), 0600) == 0);
+  for (const std::string& path : {device, fifo, folder.folder}) {
+    configure(path);
+    for (const char* mode : {"", " --check-config"}) {
+      const Ran ran = alone("timeout 20 " + run + mode);
+      INFO(ran.output);
+      CHECK(ran.status == 78);
+      CHECK(ran.output.find("state_file: " + path + " is not a regular file: name a file") !=
+            std::string::npos);
+    }
+  }
+  CHECK(std::filesystem::is_character_file(device));
+  CHECK(std::filesystem::is_fifo(fifo));
 }
 
 TEST_CASE("lab: what cannot be printed is no success") {
