@@ -18,7 +18,9 @@
 #include <netdb.h>
 #include <nss.h>
 #include <openssl/err.h>
+#include <openssl/pem.h>
 #include <openssl/ssl.h>
+#include <openssl/x509v3.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -1207,10 +1209,12 @@ class Resolver {
 
 // ---- TLS ----------------------------------------------------------------------------------------
 
-// Certificate, key and CA as configured, for those who connect to this node. Peers are asked by
-// cpp-httplib's client, which reads the same files for each question.
+// Certificate (with its chain), key and CA as configured: loaded together, found to fit together,
+// and in use together, for those who connect to this node and for the questions to its peers. A
+// question reads no file.
 //
 // Thread-safe: the mutex guards the context in use; a connection keeps the one that it began with.
+// A context is not changed once it is in use, so what it holds may be shared by clients.
 class Tls {
  public:
   // Throws Config_Error if the files are no pair of certificate and key, or no CA.
@@ -1222,6 +1226,7 @@ class Tls {
   }
 
   bool enabled() const { return !cert_.empty(); }
+  bool verifies() const { return !ca_.empty(); }
 
   // What a connection is to speak; null: plain HTTP.
   std::shared_ptr<SSL_CTX> context() const {
@@ -1229,8 +1234,41 @@ class Tls {
     return context_;
   }
 
-  // Reads the files again if they changed, or if told so. Files that are no pair leave what is in
-  // use as it is: they may be half replaced.
+  // Lets a client show the certificate in use, and take a server only if tls_ca signed its
+  // certificate (if there is one), and if that is for `host` (empty: for any). REQUIRES: enabled().
+  //
+  // cpp-httplib's own verification is not used: it would add the system's authorities to ours.
+  void equip(SSL_CTX* client, const std::string& host) const {
+    const auto in_use = context();
+    SSL_CTX* from = in_use.get();
+    verify_error = X509_V_OK;
+    STACK_OF(X509)* chain = nullptr;
+    SSL_CTX_get0_chain_certs(from, &chain);
+    if (!SSL_CTX_set_min_proto_version(client, TLS1_2_VERSION) ||
+        !SSL_CTX_use_certificate(client, SSL_CTX_get0_certificate(from)) ||
+        !SSL_CTX_set1_chain(client, chain) ||
+        !SSL_CTX_use_PrivateKey(client, SSL_CTX_get0_privatekey(from))) {
+      fail("tls");
+    }
+    if (!verifies()) return;
+    SSL_CTX_set1_cert_store(client, SSL_CTX_get_cert_store(from));
+    SSL_CTX_set_verify(client, SSL_VERIFY_PEER, [](int ok, X509_STORE_CTX* chain_of) {
+      if (!ok) verify_error = X509_STORE_CTX_get_error(chain_of);
+      return ok;
+    });
+    X509_VERIFY_PARAM* expected = SSL_CTX_get0_param(client);
+    if (!host.empty() && !X509_VERIFY_PARAM_set1_ip_asc(expected, host.c_str()) &&
+        !X509_VERIFY_PARAM_set1_host(expected, host.data(), host.size())) {
+      fail("tls");
+    }
+  }
+
+  // Why the certificate of the server that this thread asked last was not taken: X509_V_OK if it
+  // was, or if it did not come to that. A handshake takes place in the thread that asks.
+  static inline thread_local int verify_error = X509_V_OK;
+
+  // Reads the files again if they changed, or if told so. Files that do not fit together leave what
+  // is in use as it is: they may be half replaced.
   void renew(bool now) {
     if (!enabled()) return;
     const std::string stamped = stamp();
@@ -1275,6 +1313,13 @@ class Tls {
   }
 
  private:
+  struct Free {
+    void operator()(X509* cert) const { X509_free(cert); }
+    void operator()(EVP_PKEY* key) const { EVP_PKEY_free(key); }
+    void operator()(BIO* bio) const { BIO_free(bio); }
+  };
+  using Certificates = std::vector<std::unique_ptr<X509, Free>>;
+
   // Changes when a file does.
   std::string stamp() const {
     std::string text;
@@ -1298,26 +1343,65 @@ class Tls {
     throw Config_Error(what + ": " + reason);
   }
 
+  static std::string read(const char* key, const std::string& path) {
+    try {
+      return read_file(path);
+    } catch (const Config_Error& error) {
+      throw Config_Error(std::string(key) + ": " + error.what());
+    }
+  }
+
+  static std::unique_ptr<BIO, Free> bio_of(const std::string& text) {
+    return std::unique_ptr<BIO, Free>(BIO_new_mem_buf(text.data(), static_cast<int>(text.size())));
+  }
+
+  // Every certificate of a file, one at least, and none that is cut short.
+  static Certificates read_certificates(const char* key, const std::string& path) {
+    const std::string text = read(key, path);
+    const auto bio = bio_of(text);
+    Certificates found;
+    while (X509* cert = PEM_read_bio_X509_AUX(bio.get(), nullptr, no_passphrase, nullptr)) {
+      found.emplace_back(cert);
+    }
+    if (found.empty() || ERR_GET_REASON(ERR_peek_last_error()) != PEM_R_NO_START_LINE) {
+      fail(std::string(key) + ": cannot read " + (found.empty() ? "a certificate" : "all of them") +
+           " from " + path);
+    }
+    ERR_clear_error();
+    return found;
+  }
+
+  // A key with a passphrase must not make a daemon ask for it on a terminal.
+  static int no_passphrase(char*, int, int, void*) { return -1; }
+
   std::shared_ptr<SSL_CTX> load() const {
     ERR_clear_error();
     const std::shared_ptr<SSL_CTX> context(SSL_CTX_new(TLS_server_method()), SSL_CTX_free);
     SSL_CTX* c = context.get();
     if (!c || !SSL_CTX_set_min_proto_version(c, TLS1_2_VERSION)) fail("tls");
-    // A key with a passphrase must not make a daemon ask for it on a terminal.
-    SSL_CTX_set_default_passwd_cb(c, [](char*, int, int, void*) { return -1; });
     SSL_CTX_set_mode(c, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE);
     SSL_CTX_set_options(c, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_TICKET);
     SSL_CTX_set_session_cache_mode(c, SSL_SESS_CACHE_OFF);
-    if (SSL_CTX_use_certificate_chain_file(c, cert_.c_str()) != 1)
-      fail("tls_cert: cannot read a certificate from " + cert_);
-    if (SSL_CTX_use_PrivateKey_file(c, key_.c_str(), SSL_FILETYPE_PEM) != 1)
-      fail("tls_key: cannot read a key without passphrase, that of tls_cert, from " + key_);
-    if (!ca_.empty()) {
-      if (SSL_CTX_load_verify_locations(c, ca_.c_str(), nullptr) != 1)
-        fail("tls_ca: cannot read certificates from " + ca_);
-      SSL_CTX_set_client_CA_list(c, SSL_load_client_CA_file(ca_.c_str()));
-      SSL_CTX_set_verify(c, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nullptr);
+    const Certificates certs = read_certificates("tls_cert", cert_);
+    if (SSL_CTX_use_certificate(c, certs[0].get()) != 1) fail("tls_cert: cannot use " + cert_);
+    for (std::size_t i = 1; i < certs.size(); ++i) {
+      if (!SSL_CTX_add1_chain_cert(c, certs[i].get())) fail("tls_cert: cannot use " + cert_);
     }
+    const std::string text = read("tls_key", key_);
+    const std::unique_ptr<EVP_PKEY, Free> key(
+        PEM_read_bio_PrivateKey(bio_of(text).get(), nullptr, no_passphrase, nullptr));
+    if (!key) fail("tls_key: cannot read a key without passphrase from " + key_);
+    if (SSL_CTX_use_PrivateKey(c, key.get()) != 1 || SSL_CTX_check_private_key(c) != 1) {
+      fail("tls_key: " + key_ + " is not the key of the certificate in " + cert_);
+    }
+    if (!verifies()) return context;
+    for (const auto& ca : read_certificates("tls_ca", ca_)) {
+      if (!X509_STORE_add_cert(SSL_CTX_get_cert_store(c), ca.get()) ||
+          !SSL_CTX_add_client_CA(c, ca.get())) {
+        fail("tls_ca: cannot use " + ca_);
+      }
+    }
+    SSL_CTX_set_verify(c, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nullptr);
     return context;
   }
 
@@ -1430,20 +1514,27 @@ class Threads {
 // A longer reply to /node is none. A node tells of 32 voters and 32 standbys at most.
 constexpr std::size_t max_node_size = 64 * 1024;
 
+// The context that a client will make its connections of. (cpp-httplib 0.18 names it otherwise.)
+template <typename Client>
+SSL_CTX* context_of(const Client& client) {
+  if constexpr (requires { client.tls_context(); }) {
+    return static_cast<SSL_CTX*>(client.tls_context());
+  } else {
+    return client.ssl_context();
+  }
+}
+
 // A client of the host `to`, found at the address `at`: HTTPS with this node's certificate if it
 // has one. A certificate is to be that of the host as configured, not of the address it is found
-// at.
-std::unique_ptr<httplib::ClientImpl> make_client(const Config& config, const Address& to,
+// at. Throws Config_Error if TLS cannot be set up.
+std::unique_ptr<httplib::ClientImpl> make_client(const Tls& tls, const Address& to,
                                                  const std::string& at) {
-  if (config.tls_cert.empty()) return std::make_unique<httplib::ClientImpl>(at, to.port);
-  auto client =
-      std::make_unique<httplib::SSLClient>(to.host, to.port, config.tls_cert, config.tls_key);
+  if (!tls.enabled()) return std::make_unique<httplib::ClientImpl>(at, to.port);
+  auto client = std::make_unique<httplib::SSLClient>(to.host, to.port);
   client->set_hostname_addr_map({{to.host, at}});
-  client->enable_server_certificate_verification(!config.tls_ca.empty());
-  if (!config.tls_ca.empty()) client->set_ca_cert_path(config.tls_ca);
-  if (auto* context = static_cast<SSL_CTX*>(client->tls_context())) {
-    SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
-  }
+  client->enable_server_certificate_verification(false);
+  if (!client->is_valid()) throw Config_Error("tls: out of memory");
+  tls.equip(context_of(*client), to.host);
   return client;
 }
 
@@ -1455,11 +1546,15 @@ std::string tell(httplib::Error error) {
     case httplib::Error::ConnectionTimeout:
       return "timed out";
     case httplib::Error::SSLConnection:
-      return "TLS handshake failed";
-    case httplib::Error::SSLLoadingCerts:
-      return "cannot read tls_cert, tls_key or tls_ca";
+      if (Tls::verify_error == X509_V_OK) return "TLS handshake failed";
+      if (Tls::verify_error == X509_V_ERR_HOSTNAME_MISMATCH ||
+          Tls::verify_error == X509_V_ERR_IP_ADDRESS_MISMATCH) {
+        return "its certificate is for another host";
+      }
+      return std::string("its certificate is not signed by tls_ca (") +
+             X509_verify_cert_error_string(Tls::verify_error) + ")";
     case httplib::Error::SSLServerVerification:
-      return "its certificate is not signed by tls_ca";
+      return "its certificate is signed by no authority that is known here";
     case httplib::Error::SSLServerHostnameVerification:
       return "its certificate is for another host";
     default:
@@ -1475,8 +1570,8 @@ std::string tell(httplib::Error error) {
 // peer that is silent, not for one that sends without an end.
 class Http_Client {
  public:
-  Http_Client(const Config& config, Resolver& resolver)
-      : config_(config), resolver_(resolver), watchdog_([this] { watch(); }) {
+  Http_Client(const Config& config, Resolver& resolver, const Tls& tls)
+      : config_(config), resolver_(resolver), tls_(tls), watchdog_([this] { watch(); }) {
     // cpp-httplib compiles a std::regex in each thread, and libstdc++ fills the cache of the
     // locale's narrow() without a lock: fill it before there are such threads.
     for (int c = 0; c < 256; ++c) {
@@ -1580,7 +1675,7 @@ class Http_Client {
 
   Http_Reply request(Question& question, const Address& to, const std::string& at,
                      std::chrono::nanoseconds connect) {
-    const auto client = make_client(config_, to, at);
+    const auto client = make_client(tls_, to, at);
     const auto left =
         std::max(duration_cast<milliseconds>(question.deadline - std::chrono::steady_clock::now()),
                  milliseconds(1));
@@ -1641,6 +1736,7 @@ class Http_Client {
 
   const Config& config_;
   Resolver& resolver_;
+  const Tls& tls_;
   std::mutex mutex_;
   std::condition_variable changed_;
   bool ending_ = false;
@@ -2695,8 +2791,8 @@ constexpr const char* mode_names[] = {"",          "--once", "--status", "--chec
 
 // A node and what it reaches the world through.
 struct Wired_Node {
-  Wired_Node(const Config& config, const Stderr_Log& log, Grant_Store grants = {})
-      : client(config, resolver),
+  Wired_Node(const Config& config, const Tls& tls, const Stderr_Log& log, Grant_Store grants = {})
+      : client(config, resolver, tls),
         node(
             config.node,
             [this](const Node& peer, const std::string& target, Time timeout,
@@ -2768,7 +2864,7 @@ int run_daemon(const Config& config, Tls& tls, const Stderr_Log& log, const sigs
     }
     store.save = [&](const Grant& grant, Deadline until) { return keeper->save(grant, until); };
   }
-  Wired_Node wired(config, log, std::move(store));
+  Wired_Node wired(config, tls, log, std::move(store));
   Repmgr_Node& node = wired.node;
   Http_Server server(config, node, tls, log,
                      [&](const Node& peer, const std::string& target, Time timeout,
@@ -2863,16 +2959,16 @@ Url own_daemon(const Config& config) {
 
 // Asks a daemon. `own`: that of this host, whose certificate is for the host's name and not for the
 // address that it is asked at.
-Http_Reply ask_daemon(const Config& config, const Url& url, bool own, const std::string& path) {
+Http_Reply ask_daemon(const Tls& tls, const Url& url, bool own, const std::string& path) {
   constexpr std::size_t most = 64 << 20;
   std::unique_ptr<httplib::ClientImpl> client;
   if (url.tls) {
-    auto tls = std::make_unique<httplib::SSLClient>(url.address.host, url.address.port,
-                                                    config.tls_cert, config.tls_key);
-    if (!config.tls_ca.empty()) tls->set_ca_cert_path(config.tls_ca);
-    tls->enable_server_certificate_verification(!own || !config.tls_ca.empty());
-    tls->enable_server_hostname_verification(!own);
-    client = std::move(tls);
+    auto https = std::make_unique<httplib::SSLClient>(url.address.host, url.address.port);
+    if (!https->is_valid()) throw Config_Error("tls: out of memory");
+    if (tls.enabled()) tls.equip(context_of(*https), own ? "" : url.address.host);
+    // Where no tls_ca says whom to believe, the system's authorities do.
+    https->enable_server_certificate_verification(!own && !tls.verifies());
+    client = std::move(https);
   } else {
     client = std::make_unique<httplib::ClientImpl>(url.address.host, url.address.port);
   }
@@ -3040,16 +3136,17 @@ int printed(int status) {
 
 // Asks a daemon for the cluster, prints it, and again if it is to be watched. Returns the exit
 // status: 0 exactly one Primary, 2 none or more than one, exit_unavailable no answer.
-int run_status(const Config& config, const Options& options) {
+int run_status(const Config& config, const Options& options, const Stderr_Log& log) {
   const bool own = options.url.empty();
   const Url url = own ? own_daemon(config) : parse_url(options.url);
+  const Tls tls(url.tls ? config : Config(), log);
   const char* no_colour = getenv("NO_COLOR");
   const bool terminal = isatty(STDOUT_FILENO);
   if (options.watch) signal(SIGHUP, SIG_DFL);  // it ends with its terminal
   const bool colour = terminal && !(no_colour && *no_colour);
   for (;; std::this_thread::sleep_for(2s)) {
     int status = exit_unavailable;
-    const Http_Reply reply = ask_daemon(config, url, own, "/cluster");
+    const Http_Reply reply = ask_daemon(tls, url, own, "/cluster");
     const Json cluster = Json::parse(
         reply.body, [](int depth, Json::parse_event_t, Json&) { return depth <= 9; }, false);
     if (options.watch && terminal && !options.json) std::cout << "\x1b[H\x1b[J";
@@ -3075,8 +3172,8 @@ int run_status(const Config& config, const Options& options) {
 
 // What the daemon of this host answers to /realPrimary: it knows the nodes of before its database
 // went down.
-std::optional<Answer> ask_real_primary(const Config& config) {
-  const Http_Reply reply = ask_daemon(config, own_daemon(config), true, "/realPrimary");
+std::optional<Answer> ask_real_primary(const Config& config, const Tls& tls) {
+  const Http_Reply reply = ask_daemon(tls, own_daemon(config), true, "/realPrimary");
   const Json told = Json::parse(reply.body, nullptr, false);
   const bool is_one = reply.status == 200 && at(told, "realPrimary").is_string();
   const bool is_none =
@@ -3086,9 +3183,10 @@ std::optional<Answer> ask_real_primary(const Config& config) {
 }
 
 // Looks, prints, and ends the process with the exit status.
-[[noreturn]] void run_once(Config config, const Options& options, const Stderr_Log& log) {
+[[noreturn]] void run_once(Config config, const Tls& tls, const Options& options,
+                           const Stderr_Log& log) {
   config.node.candidate = false;
-  Wired_Node wired(config, log);
+  Wired_Node wired(config, tls, log);
   Repmgr_Node& node = wired.node;
   node.run([&] { return node.settled(options.question == "real-primary"); });
 
@@ -3103,7 +3201,7 @@ std::optional<Answer> ask_real_primary(const Config& config) {
     const bool real = options.question == "real-primary";
     answer = real ? get_reported_real_primary(node) : get_reported_primary(node, {}, {});
     if (real && !node.get_real_primary().nodes_known) {
-      answer = ask_real_primary(config).value_or(answer);
+      answer = ask_real_primary(config, tls).value_or(answer);
     }
     const auto body = Json::parse(answer.body);
     if (answer.status == 200) {
@@ -3277,9 +3375,9 @@ int run(int argc, char** argv) {
   if (options.what == Options::What::once) config.log_level = Log_Level::error;
   if (!options.log_level.empty()) config.log_level = parse_log_level(options.log_level);
   const Stderr_Log log(config.log_level, options.log_format);
-  if (options.what == Options::What::status) return run_status(config, options);
   std::unique_ptr<Tls> tls;
   try {
+    if (options.what == Options::What::status) return run_status(config, options, log);
     tls = std::make_unique<Tls>(config, log);
   } catch (const Config_Error& error) {
     std::cerr << "primgr: " << printable(error.what()) << '\n';
@@ -3295,7 +3393,7 @@ int run(int argc, char** argv) {
     std::cout << print_config(config);
     return printed(0);
   }
-  if (options.what == Options::What::once) run_once(config, options, log);
+  if (options.what == Options::What::once) run_once(config, *tls, options, log);
 
   sigset_t signals;
   sigemptyset(&signals);

@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 
 #include <filesystem>
+#include <future>
 #include <random>
 
 #include "tests/fake_postgres.hpp"
@@ -2817,7 +2818,9 @@ struct Asker {
   Http_Reply ask(const Address& address, Time timeout, const std::string& host = "") {
     Config asking = config;
     asking.peers["peer"] = address;
-    Http_Client client(asking, resolver);
+    const Stderr_Log log(Log_Level::error);
+    const Tls tls(asking, log);
+    Http_Client client(asking, resolver, tls);
     std::atomic<bool> done = false;
     Http_Reply reply;
     Node peer = make_node(1, "peer");
@@ -2979,6 +2982,128 @@ TEST_CASE("TLS: files that change are read again, and what is no pair leaves the
   CHECK(shown() == "elsewhere");
 }
 
+namespace {
+
+// A node that asks itself over TLS, with one set of files for both directions.
+struct Both_Ways {
+  explicit Both_Ways(const Config& config)
+      : world(World::named("n2")),
+        served(world, config),
+        client(served.config, resolver, served.tls) {
+    world.look(make_facts(make_site(3), true));
+    served.config.peer_port = served.port;
+  }
+  Http_Reply ask(const std::string& host = "127.0.0.1") {
+    Node peer = make_node(1, "peer");
+    peer.host = host;
+    std::promise<Http_Reply> reply;
+    client.get(peer, "/primary", 20s, [&](Http_Reply r) { reply.set_value(std::move(r)); });
+    return reply.get_future().get();
+  }
+  World world;
+  Served served;
+  Resolver resolver;
+  Http_Client client;
+};
+
+}  // namespace
+
+TEST_CASE("TLS: what does not fit together is used in neither direction, what does in both") {
+  const Certificates certificates;
+  certificates.sh("mkdir used");
+  const auto use = [&](const std::string& cert, const std::string& key, const std::string& ca) {
+    certificates.sh("rm -rf used/*; cp " + cert + " used/crt; cp " + key + " used/key; cp " + ca +
+                    " used/ca");
+  };
+  use("node.crt", "node.key", "ca.crt");
+  Config config;
+  config.tls_cert = certificates.folder + "/used/crt";
+  config.tls_key = certificates.folder + "/used/key";
+  config.tls_ca = certificates.folder + "/used/ca";
+  Both_Ways both(config);
+  REQUIRE(both.ask().status == 200);
+
+  std::atomic<bool> ending = false;
+  std::mutex mutex;
+  std::set<std::string> failures;  // of questions that go on all the while
+  std::thread asking([&] {
+    while (!ending) {
+      if (const Http_Reply reply = both.ask(); reply.status != 200) {
+        const std::lock_guard lock(mutex);
+        failures.insert(reply.error);
+      }
+    }
+  });
+  certificates.sh("cat node.crt ca.crt >chain.crt; cat ca.crt ca.crt >ca2.crt");
+  for (const char* change :
+       {"cp elsewhere.crt used/crt", "cp elsewhere.key used/key", "cp stranger.crt used/crt",
+        "rm used/ca", "rm used/crt", "rm used/key", "rm used/*", ": >used/ca", ": >used/crt",
+        ": >used/key", "cp node.key used/ca", "cp node.crt used/key",
+        "head -c 300 node.crt >used/crt", "head -c 150 node.key >used/key",
+        "head -c 300 ca.crt >used/ca", "head -c -40 chain.crt >used/crt",
+        "head -c -40 ca2.crt >used/ca", "rm used/ca; mkfifo used/ca",
+        "rm used/key; mkdir used/key"}) {
+    CAPTURE(change);
+    use("node.crt", "node.key", "ca.crt");
+    certificates.sh(change);
+    for (const bool now : {false, true}) {
+      both.served.tls.renew(now);
+      const Http_Reply reply = both.ask();
+      CAPTURE(reply.error);
+      CHECK(reply.status == 200);
+    }
+  }
+  ending = true;
+  asking.join();
+  for (const std::string& failure : failures) FAIL_CHECK(failure);
+
+  // All of it is another authority's now: in both directions, or the question would fail.
+  use("stranger.crt", "stranger.key", "other-ca.crt");
+  both.served.tls.renew(false);
+  const Http_Reply reply = both.ask();
+  CAPTURE(reply.error);
+  CHECK(reply.status == 200);
+  Asker old;
+  old.config = certificates.config("node");
+  CHECK(old.ask({"127.0.0.1", both.served.port}, 20s).error.find("not signed by tls_ca") !=
+        std::string::npos);
+}
+
+TEST_CASE("TLS: certificates in between are shown in both directions") {
+  const Certificates certificates;
+  certificates.sh(
+      "openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=between"
+      " -addext basicConstraints=critical,CA:TRUE -keyout between.key -out between.csr");
+  certificates.sh(
+      "openssl x509 -req -days 9 -copy_extensions copy -in between.csr -CA ca.crt"
+      " -CAkey ca.key -CAcreateserial -out between.crt");
+  certificates.sign("leaf", "between", "IP:127.0.0.1");
+  certificates.sh("cat leaf.crt between.crt >chained.crt; cp leaf.key chained.key");
+  Both_Ways chained(certificates.config("chained"));
+  const Http_Reply reply = chained.ask();
+  CAPTURE(reply.error);
+  CHECK(reply.status == 200);
+  // Who does not show it is not known: as a server, and as a client.
+  Both_Ways alone(certificates.config("leaf"));
+  CHECK(alone.ask().error.find("not signed by tls_ca") != std::string::npos);
+  Asker asker;
+  asker.config = certificates.config("leaf");
+  CHECK(asker.ask({"127.0.0.1", chained.served.port}, 20s).status == 0);
+}
+
+TEST_CASE("TLS: the system's authorities are not believed where tls_ca is set") {
+  const Certificates certificates;
+  // OpenSSL's own place for them.
+  setenv("SSL_CERT_FILE", (certificates.folder + "/other-ca.crt").c_str(), 1);
+  World world(World::named("n2"));
+  const Served impostor(world, certificates.config("stranger", false));
+  Asker asker;
+  asker.config = certificates.config("node");
+  CHECK(asker.ask({"127.0.0.1", impostor.port}, 20s).error.find("not signed by tls_ca") !=
+        std::string::npos);
+  unsetenv("SSL_CERT_FILE");
+}
+
 TEST_CASE("TLS: files that cannot be used are named") {
   const Certificates certificates;
   const Stderr_Log log(Log_Level::error);
@@ -2990,13 +3115,18 @@ TEST_CASE("TLS: files that cannot be used are named") {
   CHECK(error_with(config).find("tls_cert: ") == 0);
   config = certificates.config("node");
   config.tls_key = certificates.folder + "/stranger.key";
-  CHECK(error_with(config).find("tls_key: ") == 0);
+  CHECK(error_with(config).find("tls_key: " + config.tls_key +
+                                " is not the key of the certificate in " + config.tls_cert) == 0);
   certificates.sh("openssl ec -in node.key -aes128 -passout pass:x -out locked.key");
   config.tls_key = certificates.folder + "/locked.key";
   CHECK(error_with(config).find("passphrase") != std::string::npos);
   config = certificates.config("node");
   config.tls_ca = certificates.folder + "/node.key";
-  CHECK(error_with(config).find("tls_ca: ") == 0);
+  CHECK(error_with(config).find("tls_ca: cannot read a certificate from ") == 0);
+  config = certificates.config("node");
+  config.tls_key = certificates.folder + "/fifo";
+  REQUIRE(mkfifo(config.tls_key.c_str(), 0600) == 0);
+  CHECK(error_with(config) == "tls_key: " + config.tls_key + ": not a regular file");
   CHECK(error_of([] { parse_config("tls_cert = /x\n", "f"); }) ==
         "f:1: tls_cert and tls_key go together: set tls_key too");
   CHECK(error_of([] { parse_config("\ntls_ca = /x\n", "f"); }).find("f:2: tls_ca goes with") == 0);
