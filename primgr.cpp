@@ -26,6 +26,7 @@
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/resource.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -717,12 +718,17 @@ std::string read_repmgr_conf(const std::string& path) {
 
 constexpr const char* default_config_file = "/etc/primgr.conf";
 
-// The configuration in force: the file's, the defaults, and who this node is (node_name, else that
-// of repmgr_conf, else the host name). No file name: the default file, if there is one.
-Config load_config(const std::string& file) {
+// The configuration file's, and the defaults. No file name: the default file, if there is one.
+Config read_config(const std::string& file) {
   const bool no_file = file.empty() && access(default_config_file, F_OK) != 0;
   const std::string path = file.empty() ? default_config_file : file;
-  Config config = no_file ? Config() : parse_config(read_file(path), path);
+  return no_file ? Config() : parse_config(read_file(path), path);
+}
+
+// The configuration in force: that, and who this node is (node_name, else that of repmgr_conf, else
+// the host name).
+Config load_config(const std::string& file) {
+  Config config = read_config(file);
   // systemd names the RuntimeDirectory= of a unit so.
   const char* runtime = getenv("RUNTIME_DIRECTORY");
   if (config.state_file.empty() && runtime && *runtime == '/') {
@@ -2752,7 +2758,7 @@ class Http_Server : private httplib::Server {
 
 // What the command line asks for.
 struct Options {
-  enum class What { daemon, once, status, check_config, version, help } what = What::daemon;
+  enum class What { daemon, once, status, look, check_config, version, help } what = What::daemon;
   std::string config_file;
   std::string listen;
   std::string log_level;
@@ -2786,7 +2792,8 @@ std::vector<Clock> other_clocks() {
 #endif
   return clocks;
 }
-constexpr const char* mode_names[] = {"",          "--once", "--status", "--check-config",
+
+constexpr const char* mode_names[] = {"",          "--once", "--status", "--look", "--check-config",
                                       "--version", "--help"};
 
 // A node and what it reaches the world through.
@@ -2827,6 +2834,73 @@ void notify(const char* state) {
   close(socket);
 }
 
+// Where the daemon that listens on a port is told to look at its database now (`primgr --look`): a
+// datagram socket in the abstract namespace, which has no file and so no folder, owner or mode: who
+// tells is repmgrd, whose user is not the daemon's. Each network namespace has its own.
+//
+// Anybody on the host may send to it. A message says "look now", whatever is in it, and causes what
+// a question for a vote from anywhere can cause too: one look, at most every 100 ms. Who takes the
+// name first keeps notifications from the daemon, and nothing else.
+class Look_Socket {
+ public:
+  explicit Look_Socket(int port) {
+    address_.sun_family = AF_UNIX;
+    const std::string name = "primgr:" + std::to_string(port);
+    name.copy(address_.sun_path + 1, name.size());  // after a NUL
+    size_ = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
+  }
+  ~Look_Socket() {
+    if (fd_ >= 0) close(fd_);
+  }
+  Look_Socket(const Look_Socket&) = delete;
+  Look_Socket& operator=(const Look_Socket&) = delete;
+
+  // Takes the name. False, with errno: not to be had now.
+  bool bind() {
+    if (!open()) return false;
+    if (::bind(fd_, reinterpret_cast<const sockaddr*>(&address_), size_) == 0) return true;
+    const int error = errno;
+    close(std::exchange(fd_, -1));
+    errno = error;
+    return false;
+  }
+  // To poll(2) for; -1: without the name.
+  int fd() const { return fd_; }
+  // Forgets what has come; so much at a time, lest who sends without end keeps the caller.
+  void drain() const {
+    char ignored;
+    for (int i = 0; i < 1000 && recv(fd_, &ignored, 1, MSG_DONTWAIT) >= 0;) ++i;
+  }
+
+  // Tells who has the name to look. False, with errno: nobody was told.
+  bool tell() {
+    if (!open()) return false;
+    const auto sent = sendto(fd_, "", 0, MSG_DONTWAIT | MSG_NOSIGNAL,
+                             reinterpret_cast<const sockaddr*>(&address_), size_);
+    return sent == 0 || errno == EAGAIN;  // full of such messages: it has been told
+  }
+
+ private:
+  bool open() { return fd_ >= 0 || (fd_ = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0)) >= 0; }
+
+  sockaddr_un address_{};
+  socklen_t size_ = 0;
+  int fd_ = -1;
+};
+
+// `primgr --look`. Reads no more than it needs: repmgr's user may read neither key nor passfile.
+int run_look(int port) {
+  Look_Socket socket(port);
+  if (socket.tell()) return 0;
+  std::cerr << "primgr: no daemon was told to look: "
+            << (errno == ECONNREFUSED ? "none answers for port " + std::to_string(port) +
+                                            " of this host (is primgr running here, and is this "
+                                            "its configuration?)"
+                                      : std::strerror(errno))
+            << std::endl;
+  return exit_unavailable;
+}
+
 // As many descriptors as the system lets this process have: each connection and question is one.
 void raise_descriptor_limit() {
   rlimit limit{};
@@ -2847,6 +2921,8 @@ std::string why_no_listening(int error) {
 // exit status.
 int run_daemon(const Config& config, Tls& tls, const Stderr_Log& log, const sigset_t& signals) {
   raise_descriptor_limit();
+  const int signal_fd = signalfd(-1, &signals, SFD_NONBLOCK | SFD_CLOEXEC);
+  if (signal_fd < 0) throw std::system_error(errno, std::generic_category(), "signalfd");
   std::optional<Grant_Keeper> keeper;
   Grant_Store store;
   if (!config.state_file.empty()) {
@@ -2890,19 +2966,42 @@ int run_daemon(const Config& config, Tls& tls, const Stderr_Log& log, const sigs
   std::thread listener([&] { server.run(); });
   notify("READY=1");
 
-  // Between signals: certificates that were replaced, and systemd's watchdog, which is fed while
-  // the refresher turns. It turns once a refresh_interval at least, unless it is stuck.
+  // Between signals and messages: certificates that were replaced, and systemd's watchdog, which is
+  // fed while the refresher turns. It turns once a refresh_interval at least, unless it is stuck.
+  Look_Socket looks(config.listen.port);
+  bool looks_missed = false;
   int signal = 0;
   Time turned_at{};
+  Deadline upkeep_due{}, deaf_until{};
   do {
-    constexpr timespec tick{2, 0};
-    signal = sigtimedwait(&signals, nullptr, &tick);
-    if (signal == SIGUSR1) node.look_now();
-    tls.renew(signal == SIGHUP);
-    malloc_trim(0);  // what a crowd took is given back
-    const Time turned = node.turned_at();
-    if (std::exchange(turned_at, turned) != turned) notify("WATCHDOG=1");
+    const auto now = std::chrono::steady_clock::now();
+    if (signal == SIGHUP || now >= upkeep_due) {
+      upkeep_due = now + 2s;
+      tls.renew(signal == SIGHUP);
+      malloc_trim(0);  // what a crowd took is given back
+      const Time turned = node.turned_at();
+      if (std::exchange(turned_at, turned) != turned) notify("WATCHDOG=1");
+      // A daemon that is just ending may have the name for a moment yet.
+      if (looks.fd() < 0 && !looks.bind() && !std::exchange(looks_missed, true)) {
+        log(Log_Level::warning,
+            std::string("--look does not reach this daemon for now: ") + std::strerror(errno));
+      }
+    }
+    const bool deaf = now < deaf_until;
+    pollfd ready[] = {{signal_fd, POLLIN, 0}, {deaf ? -1 : looks.fd(), POLLIN, 0}};
+    poll(ready, 2, deaf ? 100 : 2000);
+    signalfd_siginfo taken{};
+    signal = read(signal_fd, &taken, sizeof taken) == sizeof taken
+                 ? static_cast<int>(taken.ssi_signo)
+                 : 0;
+    if (ready[1].revents) {
+      looks.drain();
+      deaf_until = std::chrono::steady_clock::now() + 100ms;
+      log(Log_Level::debug, "told to look (--look)");
+    }
+    if (signal == SIGUSR1 || ready[1].revents) node.look_now();
   } while (signal != SIGTERM && signal != SIGINT);
+  close(signal_fd);
 
   log(Log_Level::info, std::string("primgr ends on ") + (signal == SIGINT ? "SIGINT" : "SIGTERM"));
   notify("STOPPING=1");
@@ -3221,6 +3320,7 @@ constexpr const char* usage =
     R"(usage: primgr [--config FILE] [--listen ADDR:PORT] [--log-level LEVEL] [--log-format FORMAT]
        primgr --once [state|primary|real-primary] [--json]
        primgr --status [--watch] [--json] [--url URL]
+       primgr --look
        primgr --check-config
        primgr --version | --help
 
@@ -3239,6 +3339,8 @@ Without --once it serves that over HTTP: /state, /primary, /realPrimary, /cluste
                             Primary, 2 none or several, 69 no daemon answers
   -u, --url URL           with --status: ask http[s]://HOST[:PORT] instead
   -w, --watch             with --status: again every 2 s
+  -n, --look              tell the daemon of this host to look at its database now: 0 told, 69 no
+                            daemon; for repmgr's event_notification_command, as any user
   -j, --json              with --once, --status: print what the HTTP endpoint answers
   -C, --check-config      print the configuration in force, exit
   -V, --version           print the versions of primgr and of what is inside, exit
@@ -3256,6 +3358,7 @@ Options parse_options(int argc, char** argv) {
                                         {"watch", no_argument, nullptr, 'w'},
                                         {"once", no_argument, nullptr, '1'},
                                         {"json", no_argument, nullptr, 'j'},
+                                        {"look", no_argument, nullptr, 'n'},
                                         {"check-config", no_argument, nullptr, 'C'},
                                         {"version", no_argument, nullptr, 'V'},
                                         {"help", no_argument, nullptr, 'h'},
@@ -3280,7 +3383,7 @@ Options parse_options(int argc, char** argv) {
   };
   optind = 0;
   opterr = 0;
-  for (int c; (c = getopt_long(argc, argv, ":c:l:L:F:1su:wjCVh", long_options, nullptr)) != -1;) {
+  for (int c; (c = getopt_long(argc, argv, ":c:l:L:F:1su:wnjCVh", long_options, nullptr)) != -1;) {
     switch (c) {
       case 'c':
         if (!*optarg) throw Config_Error("--config needs the name of a file");
@@ -3312,6 +3415,9 @@ Options parse_options(int argc, char** argv) {
         break;
       case 'j':
         options.json = true;
+        break;
+      case 'n':
+        mode(Options::What::look);
         break;
       case 'C':
         mode(Options::What::check_config);
@@ -3365,6 +3471,11 @@ int run(int argc, char** argv) {
   }
   Config config;
   try {
+    if (options.what == Options::What::look) {
+      // With --listen there is nothing to read.
+      return run_look(options.listen.empty() ? read_config(options.config_file).listen.port
+                                             : parse_address(options.listen, true).port);
+    }
     config = load_config(options.config_file);
   } catch (const Config_Error& error) {
     std::cerr << "primgr: " << printable(error.what()) << '\n';

@@ -1568,6 +1568,7 @@ TEST_CASE("the command line") {
   CHECK(parse({"--once", "primary", "--json"}).json);
   CHECK(parse({"--json", "--once", "real-primary"}).question == "real-primary");
   CHECK(parse({"--config", "a", "--check-config"}).config_file == "a");
+  CHECK(parse({"--look", "--listen", "[::]:1"}).what == Options::What::look);
   for (const auto& words : std::vector<std::vector<std::string>>{{"x"},
                                                                  {"--once", "x"},
                                                                  {"--json"},
@@ -1582,6 +1583,9 @@ TEST_CASE("the command line") {
                                                                  {"--url", ""},
                                                                  {"--once", "--status"},
                                                                  {"--status", "--check-config"},
+                                                                 {"--look", "--once"},
+                                                                 {"--look", "--json"},
+                                                                 {"--look", "x"},
                                                                  {"--help", "--version"}}) {
     CAPTURE(words[0]);
     CHECK(error_of([&] { parse(words); }) != "no error");
@@ -4901,6 +4905,77 @@ TEST_CASE("lab: over TLS a failover goes as without, and who has no certificate 
   lab.run("wait n2 Primary 5");
 }
 
+TEST_CASE("lab: --look reaches the daemon of the port, whosever it is, and costs it one look") {
+  if (!lab_possible("--look")) return;
+  const State_Folder folder;
+  const std::string conf = folder.path("conf"), log = folder.path("log");
+  // It looks every 19 s by itself. Nobody but root may read its key, or whatever repmgr_conf is.
+  std::ofstream(conf) << "listen = 127.0.0.1:5999\nconninfo = host=/nonexistent\nnode_name = n1\n"
+                         "refresh_interval = 19s\nvote_lease = 1min\nlog_level = debug\n";
+  std::filesystem::permissions(folder.folder, std::filesystem::perms(0755));
+  const std::string copy = folder.path("primgr");
+  std::filesystem::copy_file(program_path(), copy);
+  const std::string run = copy + " --config " + conf;
+  const std::string as_another =
+      "setpriv --reuid nobody --regid 65534 --clear-groups " + run + " --look";
+  const std::string looks =
+      "curl -s http://127.0.0.1:5999/metrics | sed -n 's/^primgr_refresh_seconds_count //p'";
+  const Ran ran =
+      shell("exec 2>&1; timeout -k 5 120 unshare -n sh -c " +
+            quoted("ip link set lo up; " + as_another + "; echo none: $?; " + run + " 2>" + log +
+                   " & daemon=$!; until grep -q 'answers for' " + log + " && [ \"$(" + looks +
+                   ")\" ]; do sleep 0.05; done; "
+                   // Five rounds of its own would take 95 s; each of these waits for one more look.
+                   "for i in 1 2 3 4 5; do before=$(" +
+                   looks + "); " + as_another +
+                   "; echo told: $?; n=0; "
+                   "until [ \"$(" +
+                   looks +
+                   ")\" -gt \"$before\" ]; do sleep 0.05; n=$((n + 1)); "
+                   "[ $n -lt 200 ] || { echo no look; break; }; done; done; "
+                   "echo by port: $(" +
+                   copy +
+                   " --look --listen 0.0.0.0:5999; echo $?); "
+                   "echo another: $(" +
+                   copy +
+                   " --look --listen 127.0.0.1:6000 2>/dev/null; echo $?); "
+                   // A flood is a look each 100 ms, and signals are heard meanwhile.
+                   "before=$(" +
+                   looks + "); for i in $(seq 200); do " + run +
+                   " --look; done; "
+                   "kill $daemon; wait $daemon; echo ended: $?; " +
+                   as_another + "; echo gone: $?"));
+  INFO(ran.output);
+  CHECK(ran.output.find("none answers for port 5999") != ran.output.npos);
+  CHECK(ran.output.find("none: 69\n") != ran.output.npos);
+  CHECK(count(ran.output, "told: 0\n") == 5);
+  CHECK(ran.output.find("no look") == ran.output.npos);
+  CHECK(ran.output.find("by port: 0\n") != ran.output.npos);
+  CHECK(ran.output.find("another: 69\n") != ran.output.npos);
+  CHECK(ran.output.find("ended: 0\n") != ran.output.npos);
+  CHECK(ran.output.ends_with("gone: 69"));
+}
+
+TEST_CASE("lab: repmgrd tells a primgr of another user, which looks between its own looks") {
+  if (!lab_possible("event notification")) return;
+  const Lab lab(
+      "--nodes 2 --no-haproxy --no-wait --primgr-user nobody --set 'refresh_interval = 15s'"
+      " --set 'vote_lease = 50s' --set 'log_level = debug' --repmgr-set " +
+      quoted("event_notification_command = '%d/../primgr --config %d/primgr.conf --look'"));
+  const auto told = [&] { return count(lab.log("n2"), "told to look (--look)"); };
+  CHECK(lab.run("exec-node n2 ps -o user= -p " + lab.conf("n2", "primgr_pid")) == "nobody");
+  // repmgrd's start is an event.
+  CHECK(eventually(30, [&] { return told() > 0; }));
+  CHECK(lab.answers("n2", 202, 60));
+  // A promotion leaves the connection to the database as it is: nothing else tells of it.
+  const std::size_t before = told();
+  lab.run("kill n1");
+  CHECK(eventually(60, [&] { return lab.ask("n2").status != 202; }));
+  CHECK(eventually(30, [&] { return told() > before; }));
+  INFO(lab.log("n2"));
+  CHECK(lab.log("n2").find("cannot") == std::string::npos);
+}
+
 TEST_CASE("lab: a state file is one daemon's, and a regular file") {
   if (!lab_possible("state file")) return;
   const State_Folder folder;
@@ -4913,7 +4988,8 @@ TEST_CASE("lab: a state file is one daemon's, and a regular file") {
   const std::string run = program() + " --config " + conf;
   // In a network of its own, so that the port is free.
   const auto alone = [](const std::string& script) {
-    return shell("exec 2>&1; unshare -n sh -c " + quoted("ip link set lo up; " + script));
+    return shell("exec 2>&1; timeout -k 5 120 unshare -n sh -c " +
+                 quoted("ip link set lo up; " + script));
   };
   const Ran two = alone(run + " 2>" + log + " & first=$!; until grep -q 'answers for' " + log +
                         "; do sleep 0.05; done; " + run + " --listen 127.0.0.1:6000; echo $?; " +

@@ -14,7 +14,8 @@ _primgr() {
     -F | --log-format) words='text json' ;;
     -s | --status) words='--watch --json --url --config' ;;
     -1 | --once) words='state primary real-primary --json --config --log-level' ;;
-    *) words='--config --listen --log-level --log-format --once --status --watch --url --json --check-config --version --help' ;;
+    -n | --look) words='--config --listen' ;;
+    *) words='--config --listen --log-level --log-format --once --status --watch --url --json --look --check-config --version --help' ;;
   esac
   mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
 }
