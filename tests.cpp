@@ -3026,6 +3026,7 @@ TEST_CASE("TLS: what does not fit together is used in neither direction, what do
   config.tls_ca = certificates.folder + "/used/ca";
   Both_Ways both(config);
   REQUIRE(both.ask().status == 200);
+  const auto in_use = both.served.tls.context();
 
   std::atomic<bool> ending = false;
   std::mutex mutex;
@@ -3055,6 +3056,7 @@ TEST_CASE("TLS: what does not fit together is used in neither direction, what do
       const Http_Reply reply = both.ask();
       CAPTURE(reply.error);
       CHECK(reply.status == 200);
+      CHECK(both.served.tls.context() == in_use);
     }
   }
   ending = true;
