@@ -828,6 +828,7 @@ struct Hanging_Store : std::enable_shared_from_this<Hanging_Store> {
   }
   void pass() {
     std::unique_lock lock(mutex);
+    ++entered;
     changed.wait(lock, [this] { return !hangs; });
   }
   void hang(bool now) {
@@ -839,9 +840,14 @@ struct Hanging_Store : std::enable_shared_from_this<Hanging_Store> {
     const std::lock_guard lock(mutex);
     return kept.size();
   }
+  std::size_t entries() {
+    const std::lock_guard lock(mutex);
+    return entered;
+  }
   std::mutex mutex;
   std::condition_variable changed;
   bool hangs = false;
+  std::size_t entered = 0;
   std::string error;
   std::vector<Grant> kept;
 };
@@ -971,16 +977,22 @@ TEST_CASE("a state file that is always late is kept ahead, and votes are given")
     CAPTURE(i);
     world.now += 5s;
     world.look(make_facts(make_site(3), true));
-    const std::size_t before = store.writes();
     store.hang(true);
-    CHECK_FALSE(world.node.get_primary("n1", 3s));
+    const std::size_t entered = store.entries();
+    CHECK(eventually(20, [&] {
+      CHECK_FALSE(world.node.get_primary("n1", 3s));
+      return store.entries() > entered;
+    }));
+    const std::size_t late = store.writes();
     store.hang(false);
-    CHECK(eventually(20, [&] { return store.writes() > before; }));
+    CHECK(eventually(20, [&] { return store.writes() > late; }));
     // What was written late reaches beyond a vote that is given a little later.
     store.hang(true);
     world.now += 200ms;
     CHECK(kept.votes_for("n1"));
+    const std::size_t later = store.writes();
     store.hang(false);
+    CHECK(eventually(20, [&] { return store.writes() > later; }));
   }
 }
 
