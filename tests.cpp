@@ -2898,7 +2898,7 @@ struct Certificates {
        ".crt -CAkey " + ca + ".key -CAcreateserial -out " + name + ".crt");
   }
   void sh(const std::string& command) const {
-    REQUIRE(std::system(("cd " + folder + " && " + command + " >log 2>&1").c_str()) == 0);
+    REQUIRE(std::system(("cd " + folder + " && { " + command + "; } >log 2>&1").c_str()) == 0);
   }
   Config config(const std::string& name, bool with_ca = true) const {
     Config made;
@@ -3052,7 +3052,7 @@ TEST_CASE("TLS: what does not fit together is used in neither direction, what do
     }
   });
   certificates.sh("cat node.crt ca.crt >chain.crt; cat ca.crt ca.crt >ca2.crt");
-  for (const char* change :
+  for (const std::string change :
        {"cp elsewhere.crt used/crt", "cp elsewhere.key used/key", "cp stranger.crt used/crt",
         "rm used/ca", "rm used/crt", "rm used/key", "rm used/*", ": >used/ca", ": >used/crt",
         ": >used/key", "cp node.key used/ca", "cp node.crt used/key",
