@@ -2314,17 +2314,280 @@ std::string page_policy() {
          "frame-ancestors 'none'";
 }
 
+// ---- requests -----------------------------------------------------------------------------------
+
+// Longer than this a request is refused. cpp-httplib reads the request line again, so that it must
+// fit there, with its CRLF.
+constexpr std::size_t max_request_line = CPPHTTPLIB_MAX_LINE_LENGTH - 2;
+constexpr std::size_t max_head = 16 * 1024;
+constexpr std::size_t max_body = 1024;
+constexpr std::size_t max_chunked = 8 * 1024;  // with sizes, extensions and trailers
+
+// RFC 9110 5.6.2.
+constexpr auto token_characters = [] {
+  std::array<bool, 256> is{};
+  for (const char c : std::string_view("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"
+                                       "ABCDEFGHIJKLMNOPQRSTUVWXYZ")) {
+    is[static_cast<unsigned char>(c)] = true;
+  }
+  return is;
+}();
+
+bool is_token(std::string_view text) {
+  return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) {
+    return token_characters[static_cast<unsigned char>(c)];
+  });
+}
+
+constexpr char lower(char c) {
+  return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+}
+
+// `lower_case` is.
+bool equal_without_case(std::string_view text, std::string_view lower_case) {
+  return text.size() == lower_case.size() &&
+         std::equal(text.begin(), text.end(), lower_case.begin(),
+                    [](char a, char b) { return lower(a) == b; });
+}
+
+// Without the optional whitespace around it.
+std::string_view trim(std::string_view text) {
+  const auto first = text.find_first_not_of(" \t");
+  if (first == text.npos) return {};
+  return text.substr(first, text.find_last_not_of(" \t") - first + 1);
+}
+
+// Calls `take` for each element of a list. Empty ones are allowed (RFC 9110 5.6.1).
+template <typename Take>
+void for_each_element(std::string_view list, char separator, Take take) {
+  while (!list.empty()) {
+    const auto end = std::min(list.find(separator), list.size());
+    if (const auto element = trim(list.substr(0, end)); !element.empty()) take(element);
+    list.remove_prefix(std::min(end + 1, list.size()));
+  }
+}
+
+// A line of a head. CRLF alone ends one, and no other control character but HTAB may be in it: what
+// others would read as the end of a line, or of the text, makes it bad.
+struct Head_Line {
+  enum { whole, unfinished, bad } is;
+  std::string_view text;  // without CRLF; what there is of it if it is not whole
+};
+Head_Line read_line(std::string_view bytes) {
+  std::size_t end = 0;
+  while (end < bytes.size()) {
+    const auto c = static_cast<unsigned char>(bytes[end]);
+    if ((c < 0x20 && c != '\t') || c == 0x7f) break;
+    ++end;
+  }
+  const std::string_view text = bytes.substr(0, end), rest = bytes.substr(end);
+  if (rest.starts_with("\r\n")) return {Head_Line::whole, text};
+  return {rest.empty() || rest == "\r" ? Head_Line::unfinished : Head_Line::bad, text};
+}
+
+// A request's head: request line and header fields, up to and with the empty line.
+struct Request_Head {
+  std::size_t size = 0;  // how many bytes it takes; 0: more are to come, unless it is refused
+  int status = 0;        // what to refuse it with; 0: it is understood
+  std::string_view method;
+  std::string_view target;  // path and query; begins with neither "/" nor "*": the path is "/"
+  std::string accept;       // all Accept fields
+  bool minor_0 = false;     // HTTP/1.0
+  bool keep_alive = false;  // the client wants to go on after it
+  bool expects_continue = false;
+  bool chunked = false;    // its body is
+  std::size_t length = 0;  // of a body that is not
+};
+
+// The target that an absolute-form names at this server (RFC 9112 3.2.2), the target itself if it
+// is an origin-form or "*", none if it is neither.
+std::optional<std::string_view> served_target(std::string_view target) {
+  if (target.starts_with('/') || target == "*") return target;
+  for (const std::string_view scheme : {"http://", "https://"}) {
+    if (!equal_without_case(target.substr(0, scheme.size()), scheme)) continue;
+    target.remove_prefix(scheme.size());
+    const std::string_view authority = target.substr(0, target.find_first_of("/?#"));
+    if (authority.empty() || authority.find('@') != authority.npos) return std::nullopt;
+    return target.substr(authority.size());
+  }
+  return std::nullopt;
+}
+
+// RFC 9112 3. The status to refuse it with, or 0.
+int parse_request_line(std::string_view line, Request_Head& head) {
+  head.method = line.substr(0, line.find(' '));
+  if (!is_token(head.method)) return 400;
+  if (line.size() > max_request_line) return 414;
+  if (head.method.size() == line.size()) return 400;
+  line.remove_prefix(head.method.size() + 1);
+  head.target = line.substr(0, line.find(' '));
+  if (head.target.empty() || head.target.size() == line.size()) return 400;
+  for (const char c : head.target) {
+    if (c < 0x21 || c > 0x7e) return 400;
+  }
+  const std::string_view version = line.substr(head.target.size() + 1);
+  const auto digit = [](char c) { return c >= '0' && c <= '9'; };
+  if (version.size() != 8 || !version.starts_with("HTTP/") || !digit(version[5]) ||
+      version[6] != '.' || !digit(version[7])) {
+    return 400;
+  }
+  if (version[5] != '1') return 505;
+  head.minor_0 = version[7] == '0';  // a later minor version than 1 is as 1: RFC 9110 2.5
+  if (head.method != "GET" && head.method != "HEAD" && head.method != "OPTIONS") return 0;
+  const auto served = served_target(head.target);
+  if (!served) return 400;
+  head.target = *served;
+  return 0;
+}
+
+// Parses a request's head, strictly: where another could read other bytes as the end of this
+// request, it is refused (RFC 9112 11.2). It may be called with each byte that comes.
+Request_Head parse_head(std::string_view bytes) {
+  Request_Head head;
+  const auto refuse = [&](int status) {
+    head.status = status;
+    return head;
+  };
+  std::size_t at = 0;
+  // A few empty lines before it are skipped: RFC 9112 2.2.
+  for (; bytes.substr(at).starts_with("\r\n"); at += 2) {
+    if (at == 8) return refuse(400);
+  }
+  Head_Line line = read_line(bytes.substr(at));
+  if (line.is != Head_Line::whole) {
+    head.method = line.text.substr(0, line.text.find(' '));
+    // A TLS handshake, say, is refused at once.
+    if (line.is == Head_Line::bad || (!line.text.empty() && !is_token(head.method)))
+      return refuse(400);
+    return line.text.size() > max_request_line ? refuse(414) : head;
+  }
+  if (const int status = parse_request_line(line.text, head)) return refuse(status);
+  at += line.text.size() + 2;
+
+  int hosts = 0, lengths = 0, codings = 0, unknown_codings = 0;
+  bool close = false, keep_alive = false;
+  for (;; at += line.text.size() + 2) {
+    line = read_line(bytes.substr(at));
+    if (line.is == Head_Line::bad) return refuse(400);
+    if (at + line.text.size() + 2 > max_head) return refuse(431);
+    if (line.is == Head_Line::unfinished) return head;
+    if (line.text.empty()) break;
+    // A continuation of the line before (obs-fold) begins with whitespace, and so is no field.
+    const std::string_view name = line.text.substr(0, line.text.find(':'));
+    if (name.size() == line.text.size() || !is_token(name)) return refuse(400);
+    const std::string_view value = trim(line.text.substr(name.size() + 1));
+    if (equal_without_case(name, "host")) {
+      if (++hosts > 1 || value.find_first_of(" \t,/?#@\\\"<>") != value.npos) return refuse(400);
+    } else if (equal_without_case(name, "content-length")) {
+      if (++lengths > 1 || value.empty()) return refuse(400);
+      for (const char c : value) {
+        if (c < '0' || c > '9') return refuse(400);
+        head.length = std::min<std::size_t>(10 * head.length + static_cast<std::size_t>(c - '0'),
+                                            max_body + 1);
+      }
+    } else if (equal_without_case(name, "transfer-encoding")) {
+      ++codings;
+      if (!equal_without_case(value, "chunked")) {
+        bool known = true;
+        for_each_element(value, ',', [&](std::string_view coding) {
+          if (!equal_without_case(coding, "chunked")) known = false;
+        });
+        if (known) return refuse(400);  // none, or chunked twice
+        ++unknown_codings;
+      }
+    } else if (equal_without_case(name, "connection")) {
+      for_each_element(value, ',', [&](std::string_view option) {
+        if (equal_without_case(option, "close")) close = true;
+        if (equal_without_case(option, "keep-alive")) keep_alive = true;
+      });
+    } else if (equal_without_case(name, "expect")) {
+      if (equal_without_case(value, "100-continue")) head.expects_continue = true;
+    } else if (equal_without_case(name, "accept")) {
+      if (!head.accept.empty()) head.accept += ',';
+      head.accept += value;
+    }
+  }
+  if (codings > 0 && (lengths > 0 || head.minor_0)) return refuse(400);
+  if (unknown_codings > 0) return refuse(501);
+  if (codings > 1) return refuse(400);
+  head.chunked = codings == 1;
+  head.keep_alive = !close && (keep_alive || !head.minor_0);
+  if (head.minor_0) head.expects_continue = false;  // RFC 9110 10.1.1
+  head.size = at + 2;
+  return head;
+}
+
+// A chunked body (RFC 9112 7.1), as parse_head().
+struct Chunked_Body {
+  std::size_t size = 0;
+  int status = 0;
+};
+Chunked_Body parse_chunked(std::string_view bytes) {
+  std::size_t at = 0, length = 0;
+  const auto more = [&] { return Chunked_Body{0, bytes.size() > max_chunked ? 413 : 0}; };
+  for (;;) {
+    const Head_Line line = read_line(bytes.substr(at));
+    if (line.is == Head_Line::bad) return {0, 400};
+    if (at + line.text.size() > max_chunked) return {0, 413};
+    const std::string_view digits =
+        line.text.substr(0, line.text.find_first_not_of("0123456789abcdefABCDEF"));
+    const std::string_view extension = trim(line.text.substr(digits.size()));
+    if (!extension.empty() && extension[0] != ';') return {0, 400};
+    if (line.is == Head_Line::unfinished) return more();
+    std::size_t size = 0;
+    const auto [end, error] =
+        std::from_chars(digits.data(), digits.data() + digits.size(), size, 16);
+    if (digits.empty()) return {0, 400};
+    if (error != std::errc() || size > max_body - length) return {0, 413};
+    length += size;
+    at += line.text.size() + 2;
+    if (size == 0) break;
+    const std::string_view after = bytes.substr(std::min(at + size, bytes.size()));
+    if (after.size() < 2) return after.empty() || after[0] == '\r' ? more() : Chunked_Body{0, 400};
+    if (!after.starts_with("\r\n")) return {0, 400};
+    at += size + 2;
+  }
+  for (;;) {  // trailers, which nobody reads
+    const Head_Line line = read_line(bytes.substr(at));
+    if (line.is == Head_Line::bad) return {0, 400};
+    if (at + line.text.size() > max_chunked) return {0, 413};
+    if (line.is == Head_Line::unfinished) return more();
+    at += line.text.size() + 2;
+    if (line.text.empty()) return {at, 0};
+    const std::string_view name = line.text.substr(0, line.text.find(':'));
+    if (name.size() == line.text.size() || !is_token(name)) return {0, 400};
+  }
+}
+
 // Whether who asks would rather see a page than JSON: a browser says so, a load balancer does not.
-bool wants_page(const std::vector<std::string>& accepted) {  // the best first
-  const auto html = std::find(accepted.begin(), accepted.end(), "text/html");
-  return html != accepted.end() &&
-         html < std::find(accepted.begin(), accepted.end(), "application/json");
+// What is no media range is as if it were not there.
+bool wants_page(std::string_view accept) {
+  double html = 0, json = 0;
+  bool html_first = false;
+  for_each_element(accept, ',', [&](std::string_view range) {
+    const std::string_view type = trim(range.substr(0, range.find(';')));
+    const bool is_html = equal_without_case(type, "text/html");
+    if (!is_html && !equal_without_case(type, "application/json")) return;
+    double quality = 1;
+    for_each_element(range.substr(type.size()), ';', [&](std::string_view parameter) {
+      if (!equal_without_case(parameter.substr(0, 2), "q=")) return;
+      const char* end = parameter.data() + parameter.size();
+      const auto [read, error] = std::from_chars(parameter.data() + 2, end, quality);
+      if (error != std::errc() || read != end || !(quality >= 0 && quality <= 1)) quality = 0;
+    });
+    if (is_html && html == 0 && json == 0) html_first = true;
+    (is_html ? html : json) = std::max(is_html ? html : json, quality);
+  });
+  return html > json || (html > 0 && html == json && html_first);
 }
 
 // ---- the HTTP server ----------------------------------------------------------------------------
 
-// A connection as cpp-httplib reads and writes it: plain or TLS, and with one deadline for all that
-// is done with it, not one for each read. An answer is collected and sent at once.
+// A connection, plain or TLS, with one deadline for all that is done with it, not one for each
+// read. An answer is collected and sent at once.
+//
+// receive() takes a request in, body and all. cpp-httplib's parser is lenient, so what it reads is
+// not what came, but the request as it was understood: one line, and the few fields that matter.
 //
 // One thread's. Another may shut the socket down, which ends every wait.
 class Connection : public httplib::Stream {
@@ -2361,42 +2624,80 @@ class Connection : public httplib::Stream {
     return true;
   }
 
-  // What was written and not sent yet.
-  std::string_view unsent() const { return out_; }
-
-  // Says that nothing more comes. What the client still sends is thrown away, so that it is not
-  // reset before it has read the answer.
-  void finish() {
+  // Says that nothing more comes. What the client still sends is thrown away, until it ends too or
+  // for `patience`, so that it is not reset before it has read the answer.
+  void finish(milliseconds patience) {
     if (ssl_) SSL_shutdown(ssl_.get());
     ::shutdown(socket_, SHUT_WR);
+    out_.clear();
+    deadline_ = std::chrono::steady_clock::now() + patience;
     char rest[4096];
-    for (int i = 0; i < 16 && ::recv(socket_, rest, sizeof rest, MSG_DONTWAIT) > 0; ++i) {
+    for (int i = 0; i < 16 || std::chrono::steady_clock::now() < deadline_; ++i) {
+      const ssize_t n = ::recv(socket_, rest, sizeof rest, MSG_DONTWAIT);
+      if (n == 0 || (n < 0 && (errno != EAGAIN || !wait(POLLIN)))) break;
     }
+  }
+
+  // What came when a request was waited for.
+  struct Received {
+    bool any = false;      // false: the client has ended the connection, or its time is up
+    int status = 0;        // what to refuse it with; 0: it is understood, and read() has it
+    bool is_head = false;  // its answer has no body
+    bool last = true;      // nothing is to be read after it
+  };
+  Received receive() {
+    Received received;
+    const auto refuse = [&](int status) {
+      received.any = true;
+      received.status = status;
+      return received;
+    };
+    Request_Head head;
+    for (;;) {
+      head = parse_head(in_);
+      received.is_head = head.method == "HEAD";
+      if (head.status) return refuse(head.status);
+      if (head.size) break;
+      const ssize_t n = fill();
+      if (n < 0) return received;
+      if (n == 0) return in_.find_first_not_of("\r\n") == in_.npos ? received : refuse(400);
+    }
+    const bool answered = received.is_head || head.method == "GET" || head.method == "OPTIONS";
+    request_ = head.method;
+    request_ += head.target.starts_with('/') || head.target == "*" ? " " : " /";
+    request_ += head.target;
+    request_ += " HTTP/1.1\r\n";
+    if (wants_page(head.accept)) request_ += "Accept: text/html\r\n";
+    if (!head.keep_alive) {
+      request_ += "Connection: close\r\n";
+    } else if (head.minor_0) {
+      request_ += "Connection: keep-alive\r\n";
+    }
+    request_ += "\r\n";
+    read_ = 0;
+    in_.erase(0, head.size);  // with what method and target are views of
+    const int status = receive_body(head.chunked, head.length, head.expects_continue);
+    if (status < 0) return received;
+    if (status > 0) return refuse(status);
+    if (!answered) return refuse(405);
+    received.any = true;
+    received.last = !head.keep_alive;
+    return received;
   }
 
   // -- httplib::Stream
   ssize_t read(char* to, std::size_t size) override {
-    if (begin_ == end_) {
-      // An answer, or a "100 Continue", may be what the client waits for.
-      if (!out_.empty() && !flush()) return -1;
-      const ssize_t n = ssl_ ? repeat([&] { return SSL_read(ssl_.get(), in_, sizeof in_); })
-                             : repeat([&] { return ::recv(socket_, in_, sizeof in_, 0); });
-      if (n <= 0) return n;
-      begin_ = 0;
-      end_ = static_cast<std::size_t>(n);
-    }
-    const std::size_t n = std::min(size, end_ - begin_);
-    std::copy_n(in_ + begin_, n, to);
-    begin_ += n;
+    const std::size_t n = request_.copy(to, size, read_);
+    read_ += n;
     return static_cast<ssize_t>(n);
   }
   ssize_t write(const char* data, std::size_t size) override {
     out_.append(data, size);
     return static_cast<ssize_t>(size);
   }
-  bool is_readable() const override { return begin_ != end_; }
-  bool wait_readable() const override { return is_readable() || wait(POLLIN); }
-  bool wait_writable() const override { return wait(POLLOUT); }
+  bool is_readable() const override { return read_ != request_.size(); }
+  bool wait_readable() const override { return is_readable(); }
+  bool wait_writable() const override { return true; }
   bool is_peer_alive() const override { return true; }
   void get_remote_ip_and_port(std::string&, int&) const override {}
   void get_local_ip_and_port(std::string&, int&) const override {}
@@ -2404,6 +2705,37 @@ class Connection : public httplib::Stream {
   time_t duration() const override { return 0; }
 
  private:
+  // Adds to in_ what comes next, of which there is some; 0 at the end of all, -1 if the time is up.
+  ssize_t fill() {
+    // An answer, or a "100 Continue", may be what the client waits for.
+    if (!out_.empty() && !flush()) return -1;
+    char more[2048];
+    const ssize_t n = ssl_ ? repeat([&] { return SSL_read(ssl_.get(), more, sizeof more); })
+                           : repeat([&] { return ::recv(socket_, more, sizeof more, 0); });
+    if (n > 0) in_.append(more, static_cast<std::size_t>(n));
+    return n;
+  }
+
+  // Takes a body from in_, and throws it away: no request needs one. The status to refuse it with,
+  // 0, or -1 if the time is up.
+  int receive_body(bool chunked, std::size_t length, bool expects_continue) {
+    if (!chunked && length > max_body) return 413;
+    for (;;) {
+      const Chunked_Body body =
+          chunked ? parse_chunked(in_) : Chunked_Body{in_.size() < length ? 0 : length, 0};
+      if (body.status) return body.status;
+      if (body.size || (!chunked && length == 0)) {
+        in_.erase(0, body.size);
+        return 0;
+      }
+      if (std::exchange(expects_continue, false) && in_.empty()) {
+        out_ += "HTTP/1.1 100 Continue\r\n\r\n";
+      }
+      const ssize_t n = fill();
+      if (n <= 0) return n < 0 ? -1 : 400;
+    }
+  }
+
   // Whether the socket is ready before the deadline.
   bool wait(short events) const {
     const auto left = duration_cast<milliseconds>(deadline_ - std::chrono::steady_clock::now());
@@ -2440,8 +2772,9 @@ class Connection : public httplib::Stream {
   const std::shared_ptr<SSL_CTX> context_;
   std::unique_ptr<SSL, Ssl_Deleter> ssl_;
   Deadline deadline_{};
-  char in_[2048];
-  std::size_t begin_ = 0, end_ = 0;
+  std::string in_;        // received, and not understood yet
+  std::string request_;   // for cpp-httplib,
+  std::size_t read_ = 0;  // which has read so much of it
   std::string out_;
 };
 
@@ -2472,7 +2805,6 @@ class Http_Server : private httplib::Server {
                                    std::to_string(most_) + " of " + std::to_string(wanted) +
                                    " connections can be served at a time (raise LimitNOFILE)");
     }
-    set_payload_max_length(max_reply_size);
     // Not SO_REUSEPORT, cpp-httplib's default: a second primgr on the port must fail.
     // Connections inherit the buffers: small, so that who asks and never reads is stopped soon.
     set_socket_options([](socket_t socket) {
@@ -2487,9 +2819,18 @@ class Http_Server : private httplib::Server {
       handle(request, to);
       return HandlerResponse::Handled;
     });
-    set_error_handler([](const httplib::Request& request, httplib::Response& to) {
-      refuse(request, to);
+    set_error_handler([](const httplib::Request&, httplib::Response& to) {
+      // The answers that carry no state have a JSON body too.
+      if (to.body.empty()) to.set_content(tell_error(to.status), "application/json");
       return HandlerResponse::Handled;
+    });
+    set_post_routing_handler([](const httplib::Request& request, httplib::Response& to) {
+      // cpp-httplib says "close" with each status from 400 on. Here they are states, and the
+      // connection goes on if the client wants it to.
+      const std::string connection = request.get_header_value("Connection");
+      if (connection == "close") return;
+      if (to.status >= 400) to.headers.erase("Connection");
+      if (!connection.empty()) to.set_header("Connection", connection);
     });
     set_logger([this](const httplib::Request& request, const httplib::Response& to) {
       requests_.add(request.path, to.status);
@@ -2552,6 +2893,7 @@ class Http_Server : private httplib::Server {
 
  private:
   static constexpr auto request_time = 5s;
+  static constexpr auto lingering = 2000ms;  // see Connection::finish()
   static constexpr int requests_a_connection = 100'000;
   static constexpr std::size_t stack = 256 * 1024;
   static constexpr std::size_t leaving = 16;  // connections that were told to go, and go
@@ -2654,16 +2996,24 @@ class Http_Server : private httplib::Server {
         connection.set_deadline(now + request_time);
       };
       begin(held.waiting_since);
+      bool refused = false;
       bool last = !connection.handshake();
       for (int left = requests_a_connection; !last && !stopping_;
            begin(std::chrono::steady_clock::now())) {
-        last = --left == 0;
-        const bool read = process_request(connection, from, 0, {}, 0, last, last, nullptr);
-        // After what was no request, there is no telling where the next one begins.
-        last = last || !read || connection.unsent().starts_with("HTTP/1.1 400");
-        last = !connection.flush() || last;
+        const auto received = connection.receive();
+        if (!received.any) break;
+        last = received.last || --left == 0;
+        if (received.status) {
+          // After what is not understood, there is no telling where the next request begins.
+          refused = last = true;
+          refuse(received.status, received.is_head, from, connection);
+        } else {
+          bool ended = false;
+          last = !process_request(connection, from, 0, {}, 0, last, ended, nullptr) || last;
+          last = !connection.flush() || last;
+        }
       }
-      connection.finish();
+      connection.finish(refused ? lingering : 0ms);
     }
     const std::lock_guard lock(mutex_);
     ::close(held.socket);
@@ -2671,11 +3021,29 @@ class Http_Server : private httplib::Server {
     left_.notify_one();
   }
 
+  static std::string tell_error(int status) {
+    return dump({{"error", httplib::status_message(status)}});
+  }
+
+  // The one answer to what is not understood, or not allowed; the connection ends with it.
+  void refuse(int status, bool is_head, const std::string& from, Connection& connection) {
+    const std::string body = tell_error(status);
+    const std::string answer = "HTTP/1.1 " + std::to_string(status) + " " +
+                               httplib::status_message(status) +
+                               "\r\nCache-Control: no-store\r\nConnection: close\r\n" +
+                               (status == 405 ? "Allow: GET, HEAD, OPTIONS\r\n" : "") +
+                               "Content-Length: " + std::to_string(body.size()) +
+                               "\r\nContent-Type: application/json\r\n\r\n" + (is_head ? "" : body);
+    connection.write(answer.data(), answer.size());
+    if (!connection.flush()) return;
+    requests_.add("other", status);
+    if (!log_.wants(Log_Level::debug)) return;
+    log_(Log_Level::debug, "refused with " + std::to_string(status) + " to " + from);
+  }
+
   void handle(const httplib::Request& request, httplib::Response& to) {
     const std::string& path = request.path;
-    if (request.method != "GET" && request.method != "HEAD" && request.method != "OPTIONS") {
-      to.status = 405;
-    } else if (path == "/state") {
+    if (path == "/state") {
       answer(get_reported_state(node_), to);
     } else if (path == "/") {
       answer_root(request, to);
@@ -2705,8 +3073,6 @@ class Http_Server : private httplib::Server {
     } else {
       to.status = 404;
     }
-    // The answers are too small to be asked for in parts: a Range is not to change their status.
-    const_cast<httplib::Request&>(request).ranges.clear();
   }
 
   // The page for a browser, else the body of /state; the status is that of /state for both, since a
@@ -2714,7 +3080,7 @@ class Http_Server : private httplib::Server {
   void answer_root(const httplib::Request& request, httplib::Response& to) {
     answer(get_reported_state(node_), to);
     to.set_header("Vary", "Accept");
-    if (!wants_page(request.accept_content_types)) return;
+    if (!request.has_header("Accept")) return;  // it is passed on if the page is what they want
     static const std::string policy = page_policy();
     to.set_header("Content-Security-Policy", policy);
     to.set_header("X-Content-Type-Options", "nosniff");
@@ -2725,18 +3091,6 @@ class Http_Server : private httplib::Server {
   static void answer(Answer&& answer, httplib::Response& to) {
     to.status = answer.status;
     to.set_content(std::move(answer.body), "application/json");
-  }
-
-  // Gives the answers that carry no state a JSON body too.
-  static void refuse(const httplib::Request& request, httplib::Response& to) {
-    if (!to.body.empty()) return;
-    // cpp-httplib answers 400 to methods that it does not know.
-    static const std::set<std::string> parsed = {"GET",     "HEAD",    "POST",  "PUT",   "DELETE",
-                                                 "CONNECT", "OPTIONS", "TRACE", "PATCH", "PRI"};
-    const bool is_http = request.version == "HTTP/1.1" || request.version == "HTTP/1.0";
-    if (to.status == 400 && is_http && !parsed.contains(request.method)) to.status = 405;
-    if (to.status == 405) to.set_header("Allow", "GET, HEAD, OPTIONS");
-    to.set_content(dump({{"error", httplib::status_message(to.status)}}), "application/json");
   }
 
   Repmgr_Node& node_;
