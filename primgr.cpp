@@ -25,11 +25,13 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 #if defined(__x86_64__)
@@ -1163,8 +1165,8 @@ class Resolver {
       try {
         std::thread(look_up, shared_, host).detach();
         entry.looking = true;
-      } catch (const std::system_error&) {
-        // No thread is to be had now: the last good addresses must do.
+      } catch (const std::exception&) {
+        // No thread or no memory is to be had now: the last good addresses must do.
       }
     }
     if (entry.addresses.empty()) {
@@ -1191,12 +1193,16 @@ class Resolver {
     addrinfo* found = nullptr;
     std::vector<std::string> addresses;
     if (getaddrinfo(host.c_str(), nullptr, &hints, &found) == 0) {
-      for (const addrinfo* a = found; a; a = a->ai_next) {
-        char text[NI_MAXHOST];
-        if (getnameinfo(a->ai_addr, a->ai_addrlen, text, sizeof text, nullptr, 0, NI_NUMERICHOST) ==
-            0) {
-          addresses.emplace_back(text);
+      try {
+        for (const addrinfo* a = found; a; a = a->ai_next) {
+          char text[NI_MAXHOST];
+          if (getnameinfo(a->ai_addr, a->ai_addrlen, text, sizeof text, nullptr, 0,
+                          NI_NUMERICHOST) == 0) {
+            addresses.emplace_back(text);
+          }
         }
+      } catch (const std::bad_alloc&) {
+        // Those that there was memory for must do.
       }
       freeaddrinfo(found);
     }
@@ -1421,8 +1427,9 @@ class Tls {
 
 // ---- threads ------------------------------------------------------------------------------------
 
-// Starts a detached thread; false if the system has none to give. Sanitizers need more stack.
-bool start_thread(std::size_t stack, std::function<void()> body) {
+// Starts a detached thread; false if the system has no thread or no memory to give. What `body`
+// throws ends the thread, not the process. Sanitizers need more stack.
+bool start_thread(std::size_t stack, std::function<void()> body) noexcept try {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   stack *= 8;
 #endif
@@ -1437,50 +1444,84 @@ bool start_thread(std::size_t stack, std::function<void()> body) {
       [](void* argument) -> void* {
         const std::unique_ptr<std::function<void()>> run(
             static_cast<std::function<void()>*>(argument));
-        (*run)();
+        try {
+          (*run)();
+        } catch (const std::exception&) {
+        }
         return nullptr;
       },
       owned.get());
   pthread_attr_destroy(&attributes);
   if (error == 0) owned.release();  // the thread's now
   return error == 0;
+} catch (const std::bad_alloc&) {
+  return false;
+}
+
+// Whether the process could have so much more address space (RLIMIT_AS).
+bool has_room(std::size_t size) {
+  void* room = mmap(nullptr, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (room == MAP_FAILED) return false;
+  munmap(room, size);
+  return true;
 }
 
 // A pool of threads: as many as there are jobs, `most` at most; they end when idle for a while, but
-// for one. cpp-httplib's own pool grows only when no thread is idle, so of a burst of connections
+// for `least`, which are there from the start: what one pool takes of scarce threads, another
+// lacks. cpp-httplib's own pool grows only when no thread is idle, so of a burst of connections
 // some wait behind idle threads that others take, until a client leaves.
 //
 // Thread-safe. The mutex guards what is below it.
 class Threads {
  public:
-  // Throws std::system_error if not even one thread is to be had.
-  Threads(std::size_t most, std::size_t stack) : most_(most), stack_(stack) {
-    if (!start_thread(stack_, [this] { serve(); })) {
-      throw std::system_error(EAGAIN, std::generic_category(), "no thread");
+  struct Limits {
+    std::size_t least, most;
+    std::size_t stack;  // bytes of each
+    std::size_t spare;  // of address space, that more threads than `least` leave to others
+  };
+
+  // Throws std::system_error if `least` are not to be had.
+  explicit Threads(const Limits& limits) : limits_(limits) {
+    std::unique_lock lock(mutex_);
+    while (threads_ < limits_.least) {
+      if (start()) continue;
+      end(lock);
+      throw std::system_error(EAGAIN, std::generic_category(), "no threads, or no memory for them");
     }
   }
   // Waits for the jobs.
   ~Threads() {
     std::unique_lock lock(mutex_);
+    end(lock);
+  }
+
+  // Runs `job` in a thread; what it throws is lost. If it must wait for another's end since the
+  // system has no thread to give, returns how many threads there are. Throws std::bad_alloc if
+  // there is no memory to keep the job, which then never runs.
+  std::optional<std::size_t> run(std::function<void()> job) {
+    const std::lock_guard lock(mutex_);
+    jobs_.push_back(std::move(job));
+    const bool wanted = jobs_.size() > idle_ + starting_ && threads_ < limits_.most;
+    const bool lacking = wanted && !(has_room(limits_.spare) && start());
+    changed_.notify_one();
+    return lacking ? std::optional(threads_) : std::nullopt;
+  }
+
+ private:
+  // REQUIRES mutex_, as end() does.
+  bool start() {
+    if (!start_thread(limits_.stack, [this] { serve(); })) return false;
+    ++threads_;
+    ++starting_;
+    return true;
+  }
+
+  void end(std::unique_lock<std::mutex>& lock) {
     ending_ = true;
     changed_.notify_all();
     ended_.wait(lock, [this] { return threads_ == 0; });
   }
 
-  // Runs `job` in a thread. Returns how many jobs now wait for another's end.
-  std::size_t run(std::function<void()> job) {
-    const std::lock_guard lock(mutex_);
-    jobs_.push_back(std::move(job));
-    if (jobs_.size() > idle_ + starting_ && threads_ < most_ &&
-        start_thread(stack_, [this] { serve(); })) {
-      ++threads_;
-      ++starting_;
-    }
-    changed_.notify_one();
-    return jobs_.size() - std::min(jobs_.size(), idle_ + starting_);
-  }
-
- private:
   void serve() {
     std::unique_lock lock(mutex_);
     --starting_;
@@ -1493,24 +1534,26 @@ class Threads {
           const auto job = std::move(jobs_.front());
           jobs_.pop_front();
           lock.unlock();
-          job();
+          try {
+            job();
+          } catch (const std::exception&) {
+          }
         }
         lock.lock();
-      } else if (ending_ || threads_ > 1) {
+      } else if (ending_ || threads_ > limits_.least) {
         break;
       }
     }
     if (--threads_ == 0) ended_.notify_all();
   }
 
-  const std::size_t most_;
-  const std::size_t stack_;
+  const Limits limits_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::condition_variable ended_;
   std::deque<std::function<void()>> jobs_;
-  std::size_t threads_ = 1;
-  std::size_t starting_ = 1;  // of those, not begun yet
+  std::size_t threads_ = 0;
+  std::size_t starting_ = 0;  // of those, not begun yet
   std::size_t idle_ = 0;
   bool ending_ = false;
 };
@@ -1595,25 +1638,28 @@ class Http_Client {
     watchdog_.join();
   }
 
-  // An Http_Get.
+  // An Http_Get. `done` is called once, also when there is no memory to ask.
   void get(const Node& peer, const std::string& target, Time timeout,
            std::function<void(Http_Reply)> done) {
-    const auto question = std::make_shared<Question>(
-        Question{peer, target, std::chrono::steady_clock::now() + timeout});
-    {
-      const std::lock_guard lock(mutex_);
-      under_way_.push_back(question);
-    }
-    changed_.notify_all();
-    threads_->run([this, question, done = std::move(done)] {
-      Http_Reply reply = fetch(*question);
+    std::shared_ptr<Question> question;
+    try {
+      question = std::make_shared<Question>(
+          Question{peer, target, std::chrono::steady_clock::now() + timeout});
       {
         const std::lock_guard lock(mutex_);
-        question->let_go();
-        under_way_.remove(question);
+        under_way_.push_back(question);
       }
-      done(std::move(reply));
-    });
+      changed_.notify_all();
+      question->done = std::move(done);
+      threads_->run([this, question] {
+        Http_Reply reply = fetch(*question);
+        end(question);
+        question->done(std::move(reply));
+      });
+    } catch (const std::bad_alloc&) {
+      if (question) end(question);
+      (question && question->done ? question->done : done)({0, {}, "out of memory", {}});
+    }
   }
 
   // An Http_Drop: gives a question under way up.
@@ -1630,6 +1676,7 @@ class Http_Client {
     const Node peer;
     const std::string target;
     const Deadline deadline;
+    std::function<void(Http_Reply)> done{};
     // These are guarded by mutex_.
     int socket = -1;  // a descriptor of its own: cpp-httplib closes its one when it likes
     bool over = false;
@@ -1647,6 +1694,12 @@ class Http_Client {
       if (socket >= 0) shutdown(socket, SHUT_RDWR);
     }
   };
+
+  void end(const std::shared_ptr<Question>& question) {
+    const std::lock_guard lock(mutex_);
+    question->let_go();
+    under_way_.remove(question);
+  }
 
   Address address_of(const Node& peer) const {
     Address address{peer.host, config_.peer_port};
@@ -1747,8 +1800,9 @@ class Http_Client {
   std::condition_variable changed_;
   bool ending_ = false;
   std::list<std::shared_ptr<Question>> under_way_;
+  std::unique_ptr<Threads> threads_ =
+      std::make_unique<Threads>(Threads::Limits{2, most_threads, stack, 0});
   std::thread watchdog_;
-  std::unique_ptr<Threads> threads_ = std::make_unique<Threads>(most_threads, stack);
 };
 
 // ---- the answers --------------------------------------------------------------------------------
@@ -2005,38 +2059,51 @@ Json read_node(const Node& node, const Http_Reply& reply, std::string& why) {
 
 // `/cluster`: every node as seen from here now, asked in parallel, within peer_timeout.
 //
-// Thread-safe; waits for the peers. The mutex guards the last answer and whether one is being
-// collected: who asks meanwhile, or just after, gets the same one, so that a crowd of clients costs
-// the peers no more than a single one.
+// Thread-safe; waits for the peers if it may. The mutex guards the last answer and whether one is
+// being collected: who asks meanwhile, or just after, gets the same one, so that a crowd of clients
+// costs the peers no more than a single one.
 class Cluster {
  public:
   Cluster(const Config& config, const Repmgr_Node& node, const Process& process, Http_Get get)
       : timeout_(config.node.peer_timeout), node_(node), process_(process), get_(std::move(get)) {}
 
-  Answer get() {
+  // Who may not wait gets the last answer, unless it is old; status 503 without "sites" otherwise.
+  Answer get(bool may_wait) {
     std::unique_lock lock(mutex_);
+    const auto now = std::chrono::steady_clock::now();
+    if (!collecting_ && now < collected_at_ + 200ms) return answer_;
+    if (!may_wait) {
+      if (now < collected_at_ + timeout_ + 5s) return answer_;
+      return {503, dump({{"error", "too many wait for the other nodes: ask again"}})};
+    }
     if (collecting_) {
       const std::uint64_t current = collected_;
       changed_.wait_for(lock, timeout_ + 1s, [&] { return collected_ != current; });
       return answer_;
     }
-    if (std::chrono::steady_clock::now() < fresh_until_) return answer_;
     collecting_ = true;
     lock.unlock();
-    Answer answer{503, R"({"realPrimary":null,"sites":[]})"};
+    Answer answer{503, {}};
     try {
       answer = collect();
-    } catch (const std::bad_alloc&) {
-      // There is nothing to tell now; the next who asks starts anew.
+    } catch (const std::exception&) {
+      // No memory, say. There is nothing to tell now; the next who asks starts anew.
     }
     lock.lock();
-    answer_ = answer;
     collecting_ = false;
     ++collected_;
-    fresh_until_ = std::chrono::steady_clock::now() + 200ms;
+    collected_at_ = std::chrono::steady_clock::now();
+    if (answer.body.empty()) {
+      answer.body = R"({"error":"no memory"})";
+      collected_at_ = {};
+    }
+    answer_ = std::move(answer);
     changed_.notify_all();
-    return answer;
+    return answer_;
   }
+
+  // How long until who could not wait is to ask again, in seconds.
+  long long patience() const { return std::chrono::ceil<std::chrono::seconds>(timeout_).count(); }
 
  private:
   // What the peers tell; theirs as long as they may, this collection's as long as it waits.
@@ -2126,8 +2193,8 @@ class Cluster {
   std::condition_variable changed_;
   bool collecting_ = false;
   std::uint64_t collected_ = 0;
-  Deadline fresh_until_{};
-  Answer answer_{503, "{}"};
+  Deadline collected_at_{};
+  Answer answer_{503, R"({"error":"nothing is known yet"})"};
 };
 
 // ---- metrics ------------------------------------------------------------------------------------
@@ -2415,7 +2482,7 @@ std::optional<std::string_view> served_target(std::string_view target) {
 
 // RFC 9112 3. The status to refuse it with, or 0.
 int parse_request_line(std::string_view line, Request_Head& head) {
-  head.method = line.substr(0, line.find(' '));
+  head.method = line.substr(0, std::min(line.find(' '), max_request_line));
   if (!is_token(head.method)) return 400;
   if (line.size() > max_request_line) return 414;
   if (head.method.size() == line.size()) return 400;
@@ -2441,7 +2508,8 @@ int parse_request_line(std::string_view line, Request_Head& head) {
 }
 
 // Parses a request's head, strictly: where another could read other bytes as the end of this
-// request, it is refused (RFC 9112 11.2). It may be called with each byte that comes.
+// request, it is refused (RFC 9112 11.2). It may be called with each byte that comes: what it says
+// of a part, other than that more is to come, it says of the whole.
 Request_Head parse_head(std::string_view bytes) {
   Request_Head head;
   const auto refuse = [&](int status) {
@@ -2455,11 +2523,11 @@ Request_Head parse_head(std::string_view bytes) {
   }
   Head_Line line = read_line(bytes.substr(at));
   if (line.is != Head_Line::whole) {
-    head.method = line.text.substr(0, line.text.find(' '));
     // A TLS handshake, say, is refused at once.
-    if (line.is == Head_Line::bad || (!line.text.empty() && !is_token(head.method)))
-      return refuse(400);
-    return line.text.size() > max_request_line ? refuse(414) : head;
+    head.method = line.text.substr(0, std::min(line.text.find(' '), max_request_line));
+    if (!line.text.empty() && !is_token(head.method)) return refuse(400);
+    if (line.text.size() > max_request_line) return refuse(414);
+    return line.is == Head_Line::bad ? refuse(400) : head;
   }
   if (const int status = parse_request_line(line.text, head)) return refuse(status);
   at += line.text.size() + 2;
@@ -2468,8 +2536,8 @@ Request_Head parse_head(std::string_view bytes) {
   bool close = false, keep_alive = false;
   for (;; at += line.text.size() + 2) {
     line = read_line(bytes.substr(at));
-    if (line.is == Head_Line::bad) return refuse(400);
     if (at + line.text.size() + 2 > max_head) return refuse(431);
+    if (line.is == Head_Line::bad) return refuse(400);
     if (line.is == Head_Line::unfinished) return head;
     if (line.text.empty()) break;
     // A continuation of the line before (obs-fold) begins with whitespace, and so is no field.
@@ -2778,15 +2846,62 @@ class Connection : public httplib::Stream {
   std::string out_;
 };
 
-// The endpoints on a cpp-httplib server. Handlers run in its threads, and only read the cache.
+// Bounds how many requests wait for something else than the cache, in all and of one address, so
+// that those who ask for it cannot hold what a check needs. Thread-safe; the mutex guards the list.
+class Waiting {
+ public:
+  Waiting(std::size_t most, std::size_t most_of_address)
+      : most_(most), most_of_address_(most_of_address) {}
+
+  // One that waits while this lives; false: it may not.
+  class Place {
+   public:
+    Place(Waiting& of, const std::string& address) : of_(of) {
+      const std::lock_guard lock(of_.mutex_);
+      const auto waiting = std::count(of_.addresses_.begin(), of_.addresses_.end(), address);
+      if (of_.addresses_.size() >= of_.most_ ||
+          static_cast<std::size_t>(waiting) >= of_.most_of_address_) {
+        return;
+      }
+      of_.addresses_.push_front(address);
+      at_ = of_.addresses_.begin();
+    }
+    ~Place() {
+      const std::lock_guard lock(of_.mutex_);
+      if (at_) of_.addresses_.erase(*at_);
+    }
+    Place(const Place&) = delete;
+    Place& operator=(const Place&) = delete;
+    explicit operator bool() const { return at_.has_value(); }
+
+   private:
+    Waiting& of_;
+    std::optional<std::list<std::string>::iterator> at_;
+  };
+
+ private:
+  const std::size_t most_, most_of_address_;
+  std::mutex mutex_;
+  std::list<std::string> addresses_;
+};
+
+// The endpoints on a cpp-httplib server. Handlers run in its threads, and only read the cache, but
+// for those few that a Waiting lets wait.
 //
 // A check must get its answer whoever else is connected, so a connection holds a thread, but none
-// for long: it has request_time for each whole request, and when there are `most_` connections, or
-// a quarter of that from one address, the one that has been waiting longest is closed for the new.
-// They never hold more than half of the file descriptors: the database and the peers need theirs.
+// for long: it has request_time for each whole request, and when there are `capacity_` connections,
+// or a quarter of that from one address, the one that has been waiting longest is closed for the
+// new. They hold no more than half of the file descriptors: the database and the peers need theirs.
+//
+// A connection that is closed while its request waits goes only when that has its answer: as many
+// may wait as there is room for beyond capacity_, so that they keep nobody out.
+//
+// Where descriptors, threads or memory run out all the same, capacity_ is as many connections as
+// there turned out to be enough for, and those of the address that has the most are closed until it
+// holds. It grows again slowly.
 //
 // The mutex guards the list of connections. A connection is its thread's; others only shut its
-// socket down, which is safe as long as it is in the list.
+// socket down, which is safe as long as it is in the list. capacity_ is the accepting thread's.
 class Http_Server : private httplib::Server {
  public:
   // Throws std::system_error if there is no thread to be had.
@@ -2799,7 +2914,10 @@ class Http_Server : private httplib::Server {
         process_{boottime(), config.node.max_connections_in_pool},
         cluster_(config, node, process_, std::move(peers)),
         most_(std::min(32 * static_cast<std::size_t>(config.http_threads), descriptors() / 2)),
-        threads_(std::make_unique<Threads>(most_ + leaving, stack)) {
+        leaving_(std::clamp<std::size_t>(most_ / 4, 2, 64)),
+        capacity_(most_),
+        threads_(std::make_unique<Threads>(
+            Threads::Limits{least, most_ + leaving_, stack, spare_memory})) {
     if (const auto wanted = 32 * config.http_threads; most_ < static_cast<std::size_t>(wanted)) {
       log_(Log_Level::warning, "only " + std::to_string(descriptors()) + " file descriptors: " +
                                    std::to_string(most_) + " of " + std::to_string(wanted) +
@@ -2860,25 +2978,10 @@ class Http_Server : private httplib::Server {
   // Takes connections until stop(). Blocks.
   void run() {
     while (!stopping_) {
-      {
-        // Of a burst, those that were closed for others are to leave first.
-        std::unique_lock lock(mutex_);
-        left_.wait_for(lock, 100ms, [this] { return held_.size() < most_ + leaving; });
-      }
-      sockaddr_storage from{};
-      socklen_t size = sizeof from;
-      const int socket = accept4(svr_sock_, reinterpret_cast<sockaddr*>(&from), &size,
-                                 SOCK_CLOEXEC | SOCK_NONBLOCK);
-      if (socket >= 0) {
-        serve_soon(socket, from);
-      } else if (!stopping_ && errno != EINTR && errno != EAGAIN && errno != ECONNABORTED) {
-        // Out of file descriptors or memory: the next connection is worth more than an idle one.
-        tell_exhausted(std::string("cannot take a connection: ") + std::strerror(errno));
-        {
-          const std::lock_guard lock(mutex_);
-          evict_one_of(nullptr);
-        }
-        std::this_thread::sleep_for(5ms);
+      try {
+        take_connection();
+      } catch (const std::bad_alloc&) {
+        make_do("no memory for another connection");
       }
     }
   }
@@ -2896,7 +2999,8 @@ class Http_Server : private httplib::Server {
   static constexpr auto lingering = 2000ms;  // see Connection::finish()
   static constexpr int requests_a_connection = 100'000;
   static constexpr std::size_t stack = 256 * 1024;
-  static constexpr std::size_t leaving = 16;  // connections that were told to go, and go
+  static constexpr std::size_t least = 4;               // threads, and connections
+  static constexpr std::size_t spare_memory = 8 << 20;  // bytes that connections leave to others
 
   // How many this process may have open.
   static std::size_t descriptors() {
@@ -2914,6 +3018,14 @@ class Http_Server : private httplib::Server {
     const Source from;
     std::atomic<Deadline> waiting_since{std::chrono::steady_clock::now()};
     bool evicted = false;
+  };
+
+  // Closes a socket that no connection has taken over.
+  struct Socket {
+    int fd;
+    ~Socket() {
+      if (fd >= 0) ::close(fd);
+    }
   };
 
   static Source source(const sockaddr_storage& from) {
@@ -2934,9 +3046,26 @@ class Http_Server : private httplib::Server {
     return text;
   }
 
-  void serve_soon(int socket, const sockaddr_storage& address) {
-    httplib::set_socket_opt(socket, IPPROTO_TCP, TCP_NODELAY, 1);
-    const Source from = source(address);
+  void take_connection() {
+    if (starved_.exchange(false)) make_do("no memory for a connection");
+    {
+      // Of a burst, those that were closed for others are to leave first.
+      std::unique_lock lock(mutex_);
+      left_.wait_for(lock, 100ms, [this] { return held_.size() < capacity_ + leaving_; });
+    }
+    sockaddr_storage from{};
+    socklen_t size = sizeof from;
+    Socket socket{accept4(svr_sock_, reinterpret_cast<sockaddr*>(&from), &size,
+                          SOCK_CLOEXEC | SOCK_NONBLOCK)};
+    if (socket.fd >= 0) {
+      serve_soon(socket, source(from));
+    } else if (!stopping_ && errno != EINTR && errno != EAGAIN && errno != ECONNABORTED) {
+      make_do("cannot take a connection", errno);
+    }
+  }
+
+  void serve_soon(Socket& socket, const Source& from) {
+    httplib::set_socket_opt(socket.fd, IPPROTO_TCP, TCP_NODELAY, 1);
     Held* held;
     {
       const std::lock_guard lock(mutex_);
@@ -2946,21 +3075,73 @@ class Http_Server : private httplib::Server {
         ++all;
         of_address += other.from == from;
       }
-      if (of_address >= most_ / 4) {
+      if (of_address >= std::max<std::size_t>(capacity_ / 4, 1)) {
         evict_one_of(&from);
-      } else if (all >= most_) {
+      } else if (all >= capacity_) {
         evict_one_of(nullptr);
       }
-      held = &held_.emplace_back(socket, from);
+      held = &held_.emplace_back(socket.fd, from);
     }
-    const std::size_t waiting = threads_->run([this, held] { serve(*held); });
-    // Each connection that was evicted gives its thread up in a moment.
+    std::optional<std::size_t> threads;
+    try {
+      threads = threads_->run([this, held] { serve(*held); });
+      socket.fd = -1;  // serve()'s now
+    } catch (const std::bad_alloc&) {
+      const std::lock_guard lock(mutex_);
+      held_.pop_back();
+      throw;
+    }
+    // Those that were told to go give their threads up in a moment.
+    if (threads && staying() > *threads) {
+      make_do("no thread for another connection");
+    } else if (const auto now = std::chrono::steady_clock::now(); now >= grow_at_) {
+      capacity_ = std::min(most_, capacity_ + capacity_ / 8 + 1);
+      grow_at_ = now + 1s;
+    }
+  }
+
+  // How many connections were not told to go.
+  std::size_t staying() {
     const std::lock_guard lock(mutex_);
-    const auto gone = static_cast<std::size_t>(
-        std::count_if(held_.begin(), held_.end(), [](const Held& other) { return other.evicted; }));
-    if (waiting > gone && evict_one_of(nullptr)) {
-      tell_exhausted("no thread for another connection");
+    return static_cast<std::size_t>(
+        std::count_if(held_.begin(), held_.end(), [](const Held& held) { return !held.evicted; }));
+  }
+
+  // There is not enough for the connections that there are: there are to be fewer. Waits a moment
+  // for one to leave. Needs no memory but for the log.
+  void make_do(const char* what, int error = 0) noexcept {
+    try {
+      tell_exhausted(what + (error ? std::string(": ") + std::strerror(error) : ""));
+    } catch (const std::bad_alloc&) {
     }
+    std::size_t stay = staying();
+    capacity_ = std::clamp<std::size_t>(stay, least + 1, most_) - 1;
+    grow_at_ = std::chrono::steady_clock::now() + 1s;
+    std::unique_lock lock(mutex_);
+    const std::size_t before = held_.size();
+    for (bool none_goes = stay >= before; none_goes || stay > capacity_; none_goes = false) {
+      const Source* most = heaviest();
+      if (!most || !evict_one_of(most)) break;
+      --stay;
+    }
+    left_.wait_for(lock, before ? 100ms : 5ms, [&] { return held_.size() < before; });
+  }
+
+  // The address with the most connections; none without any. REQUIRES mutex_.
+  const Source* heaviest() const {
+    const Source* heaviest = nullptr;
+    std::ptrdiff_t most = 0;
+    for (const Held& held : held_) {
+      if (held.evicted || (heaviest && held.from == *heaviest)) continue;
+      const auto count = std::count_if(held_.begin(), held_.end(), [&](const Held& other) {
+        return !other.evicted && other.from == held.from;
+      });
+      if (count > most) {
+        most = count;
+        heaviest = &held.from;
+      }
+    }
+    return heaviest;
   }
 
   // Ends the connection that has been waiting longest; false if there is none.
@@ -2988,37 +3169,47 @@ class Http_Server : private httplib::Server {
   }
 
   void serve(Held& held) {
-    {
-      Connection connection(held.socket, tls_.context());
-      const std::string from = log_.wants(Log_Level::debug) ? print(held.from) : "";
-      const auto begin = [&](Deadline now) {
-        held.waiting_since = now;
-        connection.set_deadline(now + request_time);
-      };
-      begin(held.waiting_since);
-      bool refused = false;
-      bool last = !connection.handshake();
-      for (int left = requests_a_connection; !last && !stopping_;
-           begin(std::chrono::steady_clock::now())) {
-        const auto received = connection.receive();
-        if (!received.any) break;
-        last = received.last || --left == 0;
-        if (received.status) {
-          // After what is not understood, there is no telling where the next request begins.
-          refused = last = true;
-          refuse(received.status, received.is_head, from, connection);
-        } else {
-          bool ended = false;
-          last = !process_request(connection, from, 0, {}, 0, last, ended, nullptr) || last;
-          last = !connection.flush() || last;
-        }
-      }
-      connection.finish(refused ? lingering : 0ms);
+    try {
+      talk(held);
+    } catch (const std::exception&) {
+      // There was no memory for it; the accepting thread sees to it that there will be.
+      starved_ = true;
     }
     const std::lock_guard lock(mutex_);
     ::close(held.socket);
     held_.remove_if([&](const Held& other) { return &other == &held; });
     left_.notify_one();
+  }
+
+  void talk(Held& held) {
+    // glibc ends the process if it has no memory to note a thread_local's destructor, and
+    // cpp-httplib has such: where there is not even this, do not begin.
+    ::operator delete(::operator new(64 * 1024));
+    Connection connection(held.socket, tls_.context());
+    const std::string from = print(held.from);
+    const auto begin = [&](Deadline now) {
+      held.waiting_since = now;
+      connection.set_deadline(now + request_time);
+    };
+    begin(held.waiting_since);
+    bool refused = false;
+    bool last = !connection.handshake();
+    for (int left = requests_a_connection; !last && !stopping_;
+         begin(std::chrono::steady_clock::now())) {
+      const auto received = connection.receive();
+      if (!received.any) break;
+      last = received.last || --left == 0;
+      if (received.status) {
+        // After what is not understood, there is no telling where the next request begins.
+        refused = last = true;
+        refuse(received.status, received.is_head, from, connection);
+      } else {
+        bool ended = false;
+        last = !process_request(connection, from, 0, {}, 0, last, ended, nullptr) || last;
+        last = !connection.flush() || last;
+      }
+    }
+    connection.finish(refused ? lingering : 0ms);
   }
 
   static std::string tell_error(int status) {
@@ -3048,10 +3239,7 @@ class Http_Server : private httplib::Server {
     } else if (path == "/") {
       answer_root(request, to);
     } else if (path == "/primary") {
-      answer(
-          get_reported_primary(node_, request.get_param_value("candidate"),
-                               request.get_param_value("lease"), request.get_param_value("voter")),
-          to);
+      answer_primary(request, to);
     } else if (path == "/realPrimary") {
       answer(get_reported_real_primary(node_), to);
     } else if (path == "/replica" || path == "/read-only" || path == "/readiness") {
@@ -3065,7 +3253,11 @@ class Http_Server : private httplib::Server {
     } else if (path == "/node") {
       answer({200, dump(get_node(node_, process_))}, to);
     } else if (path == "/cluster") {
-      answer(cluster_.get(), to);
+      const Waiting::Place place(waiting_for_nodes_, request.remote_addr);
+      answer(cluster_.get(bool(place)), to);
+      if (!place && to.status == 503) {
+        to.set_header("Retry-After", std::to_string(cluster_.patience()));
+      }
     } else if (path == "/metrics") {
       to.status = 200;
       to.set_content(get_metrics(node_, process_, tls_, requests_),
@@ -3073,6 +3265,19 @@ class Http_Server : private httplib::Server {
     } else {
       to.status = 404;
     }
+  }
+
+  // A vote waits for its promise to be written, and for others' votes.
+  void answer_primary(const httplib::Request& request, httplib::Response& to) {
+    const std::string candidate = request.get_param_value("candidate");
+    std::optional<Waiting::Place> place;
+    if (!candidate.empty() && !place.emplace(waiting_for_votes_, request.remote_addr)) {
+      answer({503, dump({{"state", to_string(State::unknown)}})}, to);
+      return;
+    }
+    answer(get_reported_primary(node_, candidate, request.get_param_value("lease"),
+                                request.get_param_value("voter")),
+           to);
   }
 
   // The page for a browser, else the body of /state; the status is that of /state for both, since a
@@ -3100,7 +3305,14 @@ class Http_Server : private httplib::Server {
   Cluster cluster_;
   Request_Counts requests_;
   const std::size_t most_;
+  const std::size_t
+      leaving_;  // connections that were told to go, and go when nothing is waited for
+  Waiting waiting_for_nodes_{leaving_ / 2, std::max<std::size_t>(leaving_ * 3 / 8, 1)};
+  Waiting waiting_for_votes_{leaving_ / 2, std::max<std::size_t>(leaving_ * 3 / 8, 1)};
   std::atomic<bool> stopping_{false};
+  std::atomic<bool> starved_{false};  // a connection had no memory
+  std::size_t capacity_;
+  Deadline grow_at_{};
   Deadline quiet_until_{};
   std::mutex mutex_;
   std::list<Held> held_;
@@ -3311,13 +3523,34 @@ int run_daemon(const Config& config, Tls& tls, const Stderr_Log& log, const sigs
                            (tls.enabled() ? " (TLS)" : ""));
   tls.tell_expiry();
 
-  std::thread refresher([&] { node.run(); });
+  // Ended whichever way this function is left, before what they use.
+  struct Running {
+    Http_Server& server;
+    Repmgr_Node& node;
+    std::thread refresher, listener;
+    void end() {
+      server.stop();
+      node.stop();
+      if (refresher.joinable()) refresher.join();
+      if (listener.joinable()) listener.join();
+    }
+    ~Running() { end(); }
+  } running{server, node, {}, {}};
+  running.refresher = std::thread([&] {
+    for (;; std::this_thread::sleep_for(10ms)) {
+      try {
+        return node.run();
+      } catch (const std::bad_alloc&) {
+        // There was no memory for this turn: the next may have it.
+      }
+    }
+  });
   // The first answer is to be a true one: connections wait in the backlog for the first look.
   const Deadline patience = std::chrono::steady_clock::now() + 1s;
   while (!node.settled() && std::chrono::steady_clock::now() < patience) {
     std::this_thread::sleep_for(1ms);
   }
-  std::thread listener([&] { server.run(); });
+  running.listener = std::thread([&] { server.run(); });
   notify("READY=1");
 
   // Between signals and messages: certificates that were replaced, and systemd's watchdog, which is
@@ -3331,8 +3564,12 @@ int run_daemon(const Config& config, Tls& tls, const Stderr_Log& log, const sigs
     const auto now = std::chrono::steady_clock::now();
     if (signal == SIGHUP || now >= upkeep_due) {
       upkeep_due = now + 2s;
-      tls.renew(signal == SIGHUP);
-      malloc_trim(0);  // what a crowd took is given back
+      malloc_trim(0);  // return memory after a load spike
+      try {
+        tls.renew(signal == SIGHUP);
+      } catch (const std::bad_alloc&) {
+        // The next turn tries again.
+      }
       const Time turned = node.turned_at();
       if (std::exchange(turned_at, turned) != turned) notify("WATCHDOG=1");
       // A daemon that is just ending may have the name for a moment yet.
@@ -3357,17 +3594,19 @@ int run_daemon(const Config& config, Tls& tls, const Stderr_Log& log, const sigs
   } while (signal != SIGTERM && signal != SIGINT);
   close(signal_fd);
 
-  log(Log_Level::info, std::string("primgr ends on ") + (signal == SIGINT ? "SIGINT" : "SIGTERM"));
+  // A slow name service or a silent peer is not worth waiting for. This needs neither a thread nor
+  // memory.
+  ::signal(SIGALRM, [](int) { std::_Exit(0); });
+  const itimerval patience_at_end{{}, {0, 500'000}};
+  setitimer(ITIMER_REAL, &patience_at_end, nullptr);
   notify("STOPPING=1");
-  // A slow name service or a silent peer is not worth waiting for.
-  start_thread(64 * 1024, [] {
-    std::this_thread::sleep_for(500ms);
-    std::_Exit(0);
-  });
   server.stop();
-  node.stop();
-  refresher.join();
-  listener.join();
+  try {
+    log(Log_Level::info,
+        std::string("primgr ends on ") + (signal == SIGINT ? "SIGINT" : "SIGTERM"));
+  } catch (const std::bad_alloc&) {
+  }
+  running.end();
   return 0;
 }
 
@@ -3866,7 +4105,13 @@ int run(int argc, char** argv) {
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   signal(SIGUSR1, SIG_DFL);
   signal(SIGHUP, SIG_DFL);
-  return run_daemon(config, *tls, log, signals);
+  try {
+    return run_daemon(config, *tls, log, signals);
+  } catch (const std::exception& error) {  // std::system_error for threads, std::bad_alloc
+    log(Log_Level::error, std::string("cannot run: ") + error.what() +
+                              " (raise LimitNPROC, LimitNOFILE or the limits of memory)");
+    return exit_unavailable;
+  }
 }
 
 }  // namespace primgr
@@ -3882,6 +4127,8 @@ int main(int argc, char** argv) {
   // inside.
   __nss_configure_lookup("hosts", "files dns");
   __nss_configure_lookup("passwd", "files");
+  // An arena more takes 64 MB of address space, which a limit on it (RLIMIT_AS) may not have.
+  mallopt(M_ARENA_MAX, 1);
   signal(SIGPIPE, SIG_IGN);
   // They are for the daemon, which takes them up in run(); who sends them to every process of this
   // name must not end one that was only asked something.

@@ -1524,31 +1524,37 @@ bool Repmgr_Node::poll_other_nodes(const std::vector<Node>& nodes_to_poll,
 // stores what the reply says; it is called with the mutex held.
 void Repmgr_Node::ask(const Node& peer, Question Peer::*kind, const std::string& target,
                       Time interval, std::function<void(Peer&, const Http_Reply&)> take) {
+  std::function<void(Http_Reply)> done;
   {
     const std::lock_guard lock(mutex_);
     const Time now = clock_();
     Question& question = peers_[peer.name].*kind;
     if (question.under_way || (question.asked_at && now < *question.asked_at + interval)) return;
+    // Made before the question counts as under way, since there may be no memory for it.
+    done = [this, kind, name = peer.name, take = std::move(take)](const Http_Reply& reply) {
+      const std::lock_guard lock_for_reply(mutex_);
+      const auto found = peers_.find(name);
+      if (found != peers_.end()) {  // else it was unregistered meanwhile
+        Question& answered = found->second.*kind;
+        answered.under_way = false;
+        answered.answered = true;
+        ++(reply.status ? answered.replied : answered.failed);
+        answered.taken += clock_() - *answered.asked_at;
+        try {
+          take(found->second, reply);
+        } catch (const std::bad_alloc&) {
+          // There is no memory for what it says; the next reply may be taken in.
+        }
+      }
+      wake();
+      if (--under_way_ == 0) none_under_way_.notify_all();
+    };
     question.under_way = true;
     question.asked_at = now;
     question.unseen_before = unseen_;
     ++under_way_;
   }
-  http_get_(peer, target, settings_.peer_timeout,
-            [this, kind, name = peer.name, take = std::move(take)](const Http_Reply& reply) {
-              const std::lock_guard lock(mutex_);
-              const auto found = peers_.find(name);
-              if (found != peers_.end()) {  // else it was unregistered meanwhile
-                Question& question = found->second.*kind;
-                question.under_way = false;
-                question.answered = true;
-                ++(reply.status ? question.replied : question.failed);
-                question.taken += clock_() - *question.asked_at;
-                take(found->second, reply);
-              }
-              wake();
-              if (--under_way_ == 0) none_under_way_.notify_all();
-            });
+  http_get_(peer, target, settings_.peer_timeout, std::move(done));
 }
 
 // Decides anew, and logs the decision if it or its reason changed.

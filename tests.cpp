@@ -2513,6 +2513,85 @@ int connect_from(const char* from, int port) {
   return fd;
 }
 
+// Connects, and waits 20 s at most for anything; -1 if that fails. For threads, where a test cannot
+// be ended.
+int try_connect(const char* from, int port) {
+  const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  inet_pton(AF_INET, from, &address.sin_addr);
+  const timeval patience{20, 0};
+  bool done = setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) == 0 &&
+              ::bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
+  address.sin_port = htons(static_cast<std::uint16_t>(port));
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  done = done && ::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
+  if (done) return fd;
+  ::close(fd);
+  return -1;
+}
+
+// A check as a load balancer makes it, from that address; what came, nothing for none.
+std::string check_from(const char* from, int port) {
+  static constexpr std::string_view check = "OPTIONS /state HTTP/1.0\r\n\r\n";
+  const int fd = try_connect(from, port);
+  if (fd < 0) return {};
+  ::send(fd, check.data(), check.size(), MSG_NOSIGNAL);
+  const std::string all = read_answer(fd);
+  ::close(fd);
+  return all;
+}
+
+// Threads that ask one thing from one address without end, while this lives. `open`: each leaves so
+// many of its connections open.
+class Crowd {
+ public:
+  Crowd(const char* from, int port, std::string request, int threads, std::size_t open = 0) {
+    for (int i = 0; i < threads; ++i) {
+      threads_.emplace_back([=, this] {
+        std::deque<int> left;
+        while (!ending_) {
+          const int fd = try_connect(from, port);
+          if (fd < 0) {
+            std::this_thread::sleep_for(1ms);
+            continue;
+          }
+          ::send(fd, request.data(), request.size(), MSG_NOSIGNAL);
+          left.push_back(fd);
+          if (left.size() <= open) continue;
+          if (open == 0) took(read_answer(left.front()));
+          ::close(left.front());
+          left.pop_front();
+        }
+        for (const int fd : left) ::close(fd);
+      });
+    }
+  }
+  ~Crowd() { end(); }
+  void end() {
+    ending_ = true;
+    for (auto& thread : threads_) thread.join();
+    threads_.clear();
+  }
+  // How many answers with that in them there were.
+  std::size_t answers(const std::string& with) const {
+    const std::lock_guard lock(mutex_);
+    std::size_t n = 0;
+    for (const auto& [answer, times] : answers_) n += answer.find(with) == answer.npos ? 0 : times;
+    return n;
+  }
+
+ private:
+  void took(const std::string& answer) {
+    const std::lock_guard lock(mutex_);
+    ++answers_[answer];
+  }
+  std::atomic<bool> ending_ = false;
+  mutable std::mutex mutex_;
+  std::map<std::string, std::size_t> answers_;
+  std::vector<std::thread> threads_;
+};
+
 // Whether the other side has ended the connection.
 bool is_ended(int fd) {
   char buffer[512];
@@ -2547,6 +2626,129 @@ TEST_CASE("of many connections from one address, the longest waiting end; others
   CHECK(std::string(answer) == "HTTP/1.1 202");
   fds.push_back(other);
   for (const int fd : fds) ::close(fd);
+}
+
+TEST_CASE("of those who wait for something, a few of each address may") {
+  Waiting waiting(3, 2);
+  std::optional<Waiting::Place> first(std::in_place, waiting, "a");
+  const Waiting::Place second(waiting, "a");
+  CHECK(bool(*first));
+  CHECK(bool(second));
+  CHECK_FALSE(bool(Waiting::Place(waiting, "a")));
+  const Waiting::Place other(waiting, "b");
+  CHECK(bool(other));
+  CHECK_FALSE(bool(Waiting::Place(waiting, "c")));
+  first.reset();
+  CHECK(bool(Waiting::Place(waiting, "c")));
+  CHECK(bool(Waiting::Place(waiting, "a")));
+}
+
+TEST_CASE("who asks for /cluster holds nothing that a check needs") {
+  World world(World::named("n2"));
+  world.look(make_facts(make_site(2), true));
+  std::mutex mutex;
+  bool silent = true;
+  std::vector<std::function<void(Http_Reply)>> held;
+  const Http_Reply told{200, R"({"name":"n1","state":"Primary"})", "", {}};
+  Config config;
+  config.http_threads = 1;  // 32 connections at a time, 8 from an address
+  config.node.peer_timeout = 1min;
+  const Served served(
+      world, config,
+      [&](const Node&, const std::string&, Time, std::function<void(Http_Reply)> done) {
+        {
+          const std::lock_guard lock(mutex);
+          if (silent) return held.push_back(std::move(done));
+        }
+        done(told);
+      });
+  Crowd crowd("127.0.0.2", served.port, "GET /cluster HTTP/1.1\r\nConnection: close\r\n\r\n", 60);
+  CHECK(eventually(20, [&] { return crowd.answers("\r\nRetry-After: 60\r\n") >= 100; }));
+  // The peer is silent all the while: who waits for it is still there.
+  int answered = 0;
+  for (int i = 0; i < 50; ++i)
+    answered += check_from("127.0.0.3", served.port).starts_with("HTTP/1.1 202");
+  CHECK(answered == 50);
+  // Another address may wait for the same collection.
+  std::thread other([&] {
+    const auto response = served.ask("GET", "/cluster");
+    CHECK(response.status == 200);
+    CHECK(Json::parse(response.body)["realPrimary"] == "n1");
+  });
+  CHECK(crowd.answers("\"sites\"") == 0);
+  {
+    const std::lock_guard lock(mutex);
+    silent = false;
+    CHECK(held.size() == 1);
+    for (auto& done : held) done(told);
+  }
+  other.join();
+  CHECK(eventually(20, [&] { return crowd.answers("\"realPrimary\":\"n1\"") > 0; }));
+  // The last answer is for those who may not wait, while it is recent.
+  {
+    const std::lock_guard lock(mutex);
+    silent = true;
+    held.clear();
+  }
+  CHECK(eventually(20, [&] {
+    const std::lock_guard lock(mutex);
+    return !held.empty();
+  }));
+  const std::size_t before = crowd.answers("\"realPrimary\":\"n1\"");
+  CHECK(eventually(20, [&] { return crowd.answers("\"realPrimary\":\"n1\"") > before + 100; }));
+  {
+    const std::lock_guard lock(mutex);
+    silent = false;
+    for (auto& done : held) done(told);
+  }
+  crowd.end();
+}
+
+TEST_CASE("who asks for a vote that cannot be written holds nothing that a check needs") {
+  std::promise<void> let_go;
+  const auto written = let_go.get_future().share();
+  std::atomic<int> saving = 0;
+  World world(World::named("n2"), {[] { return Grant{}; },
+                                   [&](const Grant&) {
+                                     ++saving;
+                                     written.wait();
+                                     return true;
+                                   }});
+  world.look(make_facts(make_site(3), true));
+  Config config;
+  config.http_threads = 1;
+  const Served served(world, config);
+  Crowd crowd("127.0.0.2", served.port,
+              "GET /primary?candidate=n1 HTTP/1.1\r\nConnection: close\r\n\r\n", 60);
+  CHECK(eventually(20, [&] { return crowd.answers("HTTP/1.1 503 ") >= 100; }));
+  int answered = 0;
+  for (int i = 0; i < 50; ++i)
+    answered += check_from("127.0.0.3", served.port).starts_with("HTTP/1.1 202");
+  CHECK(answered == 50);
+  CHECK(saving == 1);
+  CHECK(crowd.answers("HTTP/1.1 200 ") == 0);
+  let_go.set_value();
+  CHECK(eventually(20, [&] { return crowd.answers("HTTP/1.1 200 ") > 0; }));
+}
+
+TEST_CASE("a pool of threads: what a job throws is lost, and the pool is not") {
+  std::atomic<int> done = 0;
+  {
+    Threads threads({2, 4, 256 * 1024, 0});
+    for (int i = 0; i < 20; ++i) {
+      threads.run([&] {
+        ++done;
+        throw std::bad_alloc();
+      });
+    }
+  }
+  CHECK(done == 20);
+  // There is no room for more than `least`: the jobs are done all the same, in turn.
+  {
+    Threads threads({1, 4, 256 * 1024, std::size_t{1} << 62});
+    for (int i = 0; i < 20; ++i) threads.run([&] { ++done; });
+  }
+  CHECK(done == 40);
 }
 
 TEST_CASE("of connections from many addresses too, the longest waiting ends") {
@@ -4357,6 +4559,165 @@ bool browser_possible(const char* test) {
 }
 
 }  // namespace
+
+TEST_SUITE_BEGIN("limits");
+
+namespace {
+
+// The program under test as a process of its own, with limits that the test sets, on a free port of
+// 127.0.0.1. Its database is nowhere.
+class Daemon {
+ public:
+  // `limit` is run in the child, between fork() and exec: system calls only.
+  explicit Daemon(const std::function<void()>& limit) {
+    const int free = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in at{};
+    at.sin_family = AF_INET;
+    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof at;
+    REQUIRE(::bind(free, reinterpret_cast<sockaddr*>(&at), size) == 0);
+    REQUIRE(::getsockname(free, reinterpret_cast<sockaddr*>(&at), &size) == 0);
+    port_ = ntohs(at.sin_port);
+    ::close(free);
+    folder_ =
+        std::filesystem::temp_directory_path() / ("primgr-limits-" + std::to_string(getpid()));
+    std::filesystem::create_directory(folder_);
+    const std::string config = folder_ / "conf", log = folder_ / "log",
+                      listen = "127.0.0.1:" + std::to_string(port_);
+    std::ofstream(config) << "conninfo = 'host=127.0.0.1 port=1 dbname=x'\nnode_name = n1\n";
+    const int binary = ::open(program_path().c_str(), O_PATH | O_CLOEXEC);
+    REQUIRE(binary >= 0);
+    const int out = ::open(log.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    const char* argv[] = {"primgr",   "--config",     config.c_str(),
+                          "--listen", listen.c_str(), nullptr};
+    char* environment[] = {nullptr};
+    pid_ = fork();
+    if (pid_ == 0) {
+      dup2(out, STDERR_FILENO);
+      limit();
+      fexecve(binary, const_cast<char**>(argv), environment);
+      _exit(127);
+    }
+    for (const int fd : {binary, out}) ::close(fd);
+    INFO(this->log());
+    const bool up =
+        eventually(20, [&] { return ended() || !check_from("127.0.0.9", port_).empty(); });
+    CHECK(up);
+    CHECK_FALSE(ended());
+  }
+  ~Daemon() {
+    if (!ended()) kill(pid_, SIGKILL);
+    if (!ended()) waitpid(pid_, nullptr, 0);
+    std::filesystem::remove_all(folder_);
+  }
+  int port() const { return port_; }
+  std::string log() const { return read_file(folder_ / "log"); }
+  bool ended() {
+    if (!status_) {
+      int status = 0;
+      if (waitpid(pid_, &status, WNOHANG) == pid_) status_ = status;
+    }
+    return status_.has_value();
+  }
+  // Ends it as an operator does; its wait status, -1 if it goes on.
+  int end() {
+    kill(pid_, SIGTERM);
+    return eventually(20, [&] { return ended(); }) ? *status_ : -1;
+  }
+
+ private:
+  int port_ = 0;
+  pid_t pid_ = -1;
+  std::optional<int> status_;
+  std::filesystem::path folder_;
+};
+
+// Whether the test is to be left out, for a reason that is told.
+bool has_no_program(const char* test) {
+  if (!is_shipped()) {
+    skipped.push_back(std::string(test) + ": a sanitizer needs what is limited");
+    return true;
+  }
+  if (access(program_path().c_str(), X_OK) == 0) return false;
+  skipped.push_back(std::string(test) + ": there is no ./primgr: make");
+  return true;
+}
+
+void limit_to(decltype(RLIMIT_AS) what, rlim_t value) {
+  const rlimit limit{value, value};
+  setrlimit(what, &limit);
+}
+
+}  // namespace
+
+TEST_CASE("out of memory, primgr goes on, and ends as it should") {
+  if (has_no_program("out of memory")) return;
+  for (const rlim_t limit : {60'000, 80'000, 100'000, 120'000, 150'000, 200'000}) {
+    CAPTURE(limit);
+    Daemon daemon([&] { limit_to(RLIMIT_AS, limit * 1024); });
+    const std::string request =
+        "GET /node HTTP/1.1\r\nCookie: " + std::string(3000, 'x') + "\r\n\r\n";
+    std::vector<int> fds;
+    for (int i = 0; i < 3 * 320 && !daemon.ended(); ++i) {
+      const auto from = "127.0." + std::to_string(1 + i % 40) + ".1";
+      const int fd = try_connect(from.c_str(), daemon.port());
+      if (fd < 0) continue;
+      ::send(fd, request.data(), request.size() - i % 2, MSG_NOSIGNAL);
+      fds.push_back(fd);
+    }
+    INFO(daemon.log());
+    CHECK_FALSE(daemon.ended());
+    CHECK(eventually(
+        20, [&] { return check_from("127.0.0.9", daemon.port()).starts_with("HTTP/1.1 503 "); }));
+    CHECK(daemon.end() == 0);
+    for (const int fd : fds) ::close(fd);
+  }
+}
+
+namespace {
+
+// Checks from another address than that of a flood, all to be answered.
+void check_under_flood(Daemon& daemon) {
+  for (const char* request : {"GET /sta", "GET /state HTTP/1.1\r\nConnection: close\r\n\r\n"}) {
+    CAPTURE(request);
+    const bool whole = std::string_view(request).ends_with("\r\n\r\n");
+    Crowd crowd("127.0.0.2", daemon.port(), request, 8, whole ? 0 : 20);
+    int answered = 0;
+    for (int i = 0; i < 100; ++i) {
+      answered += check_from("127.0.0.3", daemon.port()).starts_with("HTTP/1.1 503 ");
+    }
+    INFO(daemon.log());
+    CHECK(answered == 100);
+  }
+  CHECK(daemon.end() == 0);
+}
+
+}  // namespace
+
+TEST_CASE("with few file descriptors, checks are answered under a flood from another address") {
+  if (has_no_program("few file descriptors")) return;
+  for (const rlim_t limit : {16, 24}) {
+    CAPTURE(limit);
+    Daemon daemon([&] { limit_to(RLIMIT_NOFILE, limit); });
+    CHECK(daemon.log().find("(raise LimitNOFILE)") != std::string::npos);
+    check_under_flood(daemon);
+  }
+}
+
+TEST_CASE("with few threads, checks are answered under a flood from another address") {
+  if (has_no_program("few threads")) return;
+  if (geteuid() != 0) {
+    skipped.push_back("few threads: a user without other processes is needed, and so root");
+    return;
+  }
+  Daemon daemon([] {
+    limit_to(RLIMIT_NPROC, 12);
+    [[maybe_unused]] const int set = setgid(54'321) + setuid(54'321);
+  });
+  check_under_flood(daemon);
+}
+
+TEST_SUITE_END();
 
 TEST_SUITE_BEGIN("lab");
 
