@@ -202,8 +202,17 @@ class Stderr_Log {
 
   void operator()(Log_Level level, const std::string& message) const {
     if (!wants(level)) return;
-    const std::string line = print(level, message);
     const std::lock_guard lock(mutex_);
+    try {
+      put_line(print(level, message));
+    } catch (const std::bad_alloc&) {
+      ++lost_;
+    }
+  }
+
+ private:
+  // REQUIRES mutex_.
+  void put_line(const std::string& line) const {
     // A line that was taken in part is ended before the next.
     const auto put = [&](const std::string& text) {
       if (!rest_.empty()) rest_.erase(0, write_some(rest_));
@@ -220,7 +229,6 @@ class Stderr_Log {
     if (lost_ > 0 || !put(line)) ++lost_;
   }
 
- private:
   std::string print(Log_Level level, const std::string& message) const {
     static constexpr const char* priority[] = {"<3>", "<4>", "<6>", "<7>"};
     const char* name = log_level_names[static_cast<int>(level)];

@@ -574,8 +574,14 @@ bool Connection_Pool::reserve(std::size_t spare) {
 }
 
 void Connection_Pool::put(PGconn* connection) {
-  const std::lock_guard lock(mutex_);
-  idle_.push_back(connection);
+  try {
+    const std::lock_guard lock(mutex_);
+    idle_.push_back(connection);
+    return;
+  } catch (const std::bad_alloc&) {
+    // There is no memory to keep it.
+  }
+  discard(connection);
 }
 
 void Connection_Pool::discard(PGconn* connection) {
@@ -914,7 +920,7 @@ bool Database::find_connection(Exchange& exchange, Time now) {
 // Starts to connect. libpq would look a host name up with a getaddrinfo() that blocks for as long
 // as name service pleases, so the name is looked up here and libpq is given the addresses.
 // REQUIRES: a place was reserved.
-void Database::connect(Exchange& exchange, Time budget) {
+void Database::connect(Exchange& exchange, Time budget) try {
   std::string host, hostaddr;
   const Conninfo options(PQconninfoParse(conninfo_.c_str(), nullptr));
   const std::string name = option(options, "host");
@@ -925,8 +931,8 @@ void Database::connect(Exchange& exchange, Time budget) {
       hostaddr += (hostaddr.empty() ? "" : ",") + address;
     }
     if (hostaddr.empty()) {  // libpq would look it up itself, and wait
-      pool_.discard(nullptr);
       exchange.refused = "no address found for " + name;
+      pool_.discard(nullptr);
       return;
     }
   }
@@ -940,8 +946,8 @@ void Database::connect(Exchange& exchange, Time budget) {
   values.push_back(nullptr);
   exchange.connection = PQconnectStartParams(keys.data(), values.data(), 1);
   if (!exchange.connection) {
-    pool_.discard(nullptr);
     exchange.refused = "out of memory";
+    pool_.discard(nullptr);
     return;
   }
   PQsetNoticeProcessor(
@@ -949,6 +955,9 @@ void Database::connect(Exchange& exchange, Time budget) {
   exchange.phase = Phase::connecting;
   exchange.reused = false;
   exchange.events = POLLOUT;  // libpq: as if PQconnectPoll() had returned PGRES_POLLING_WRITING
+} catch (const std::bad_alloc&) {
+  pool_.discard(nullptr);
+  exchange.refused = "out of memory";
 }
 
 // A failure to send shows in the connection's status, which advance() reads.

@@ -277,7 +277,7 @@ using Resolve = std::function<std::vector<std::string>(const std::string& host, 
 // is used by the one who took it.
 class Connection_Pool {
  public:
-  explicit Connection_Pool(std::size_t max) : max_(max) {}
+  explicit Connection_Pool(std::size_t max) : max_(max) { leaving_.reserve(max); }
   ~Connection_Pool();
   Connection_Pool(const Connection_Pool&) = delete;
   Connection_Pool& operator=(const Connection_Pool&) = delete;

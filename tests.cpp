@@ -2709,10 +2709,10 @@ TEST_CASE("who asks for a vote that cannot be written holds nothing that a check
   const auto written = let_go.get_future().share();
   std::atomic<int> saving = 0;
   World world(World::named("n2"), {[] { return Grant{}; },
-                                   [&](const Grant&) {
+                                   [&](const Grant& grant, Deadline) {
                                      ++saving;
                                      written.wait();
-                                     return true;
+                                     return grant;
                                    }});
   world.look(make_facts(make_site(3), true));
   Config config;
