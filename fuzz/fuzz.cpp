@@ -269,12 +269,18 @@ void http(const std::string& bytes) {
   static const std::string known = "GET /primary?voter=n2&fuzz HTTP/1.1\r\n\r\n";
   static const std::string known_answer = R"({"Primary":"n1"})";
   const std::string all = bytes + known;
-  [[maybe_unused]] const auto sent = send(fd, all.data(), all.size(), MSG_NOSIGNAL);
+  // libFuzzer's own timer interrupts what waits.
+  const auto again = [](ssize_t n) { return n > 0 || (n < 0 && errno == EINTR); };
+  ssize_t n = 0;
+  for (std::string_view left = all;
+       !left.empty() && again(n = send(fd, left.data(), left.size(), MSG_NOSIGNAL));) {
+    left.remove_prefix(static_cast<std::size_t>(std::max<ssize_t>(n, 0)));
+  }
   shutdown(fd, SHUT_WR);
   std::string answer;
   char buffer[4096];
-  for (ssize_t n; (n = recv(fd, buffer, sizeof buffer, 0)) > 0;) {
-    answer.append(buffer, static_cast<std::size_t>(n));
+  while (again(n = recv(fd, buffer, sizeof buffer, 0))) {
+    answer.append(buffer, static_cast<std::size_t>(std::max<ssize_t>(n, 0)));
   }
   close(fd);
   require(answer.find("{\"state\":\"Primary\"}") == answer.npos, "a standby is never Primary");
