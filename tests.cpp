@@ -6410,7 +6410,10 @@ class Harm {
   std::unique_ptr<PGconn, void (*)(PGconn*)> connect(const std::string& user = "postgres",
                                                      const std::string& database = "repmgr") const {
     const std::string conninfo = "host=" + socket_ + " dbname=" + database + " user=" + user;
-    return {PQconnectdb(conninfo.c_str()), PQfinish};
+    std::unique_ptr<PGconn, void (*)(PGconn*)> made(PQconnectdb(conninfo.c_str()), PQfinish);
+    PQsetNoticeProcessor(
+        made.get(), [](void*, const char*) {}, nullptr);
+    return made;
   }
   // Runs SQL as superuser; what is wrong with it, or nothing.
   static std::string run(PGconn* connection, const std::string& sql) {
@@ -6648,6 +6651,35 @@ TEST_CASE("harm: connections that others have used up change no answer, nor do a
   CHECK(harm.lab.ask("n1").status == 503);
   others.clear();
   harm.check_harmless();
+}
+
+TEST_CASE("harm: an operator of somebody's own is not run as primgr's role") {
+  if (!lab_possible("search_path")) return;
+  const Harm harm;
+  // The standbys subtract such times; whoever owns the database says where operators are found.
+  CHECK(harm.sql("CREATE SCHEMA own; GRANT USAGE ON SCHEMA own TO PUBLIC; CREATE FUNCTION"
+                 " own.minus(timestamptz, timestamptz) RETURNS interval LANGUAGE plpgsql AS"
+                 " 'BEGIN RAISE EXCEPTION ''own operator run''; END'; CREATE OPERATOR own.-"
+                 " (FUNCTION = own.minus, LEFTARG = timestamptz, RIGHTARG = timestamptz)") == "");
+  CHECK(harm.sql("ALTER DATABASE repmgr SET search_path = own, pg_catalog") == "");
+  const std::string setting =
+      "SELECT count(*) FROM pg_db_role_setting WHERE 'search_path=own, pg_catalog' = ANY"
+      " (setconfig)";
+  REQUIRE(eventually(20, [&] { return harm.lab.sql("n2", setting) == "1"; }));
+  harm.lab.sql("n2",
+               "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+               " WHERE usename = 'primgr'");
+  // New connections have the setting; their looks succeed.
+  CHECK(eventually(20, [&] {
+    return harm.lab.sql("n2",
+                        "SELECT count(*) FROM pg_stat_activity WHERE usename = 'primgr'"
+                        " AND query LIKE 'SELECT node_id%'") == "1";
+  }));
+  const Answer reads = harm.lab.ask("n2", "/replica?lag=16MB");
+  INFO(reads.body);
+  CHECK(reads.status == 200);
+  CHECK(count(read_file(harm.lab.conf("n2", "log")), "own operator run") == 0);
+  CHECK(harm.sql("ALTER DATABASE repmgr RESET search_path; DROP SCHEMA own CASCADE") == "");
 }
 
 TEST_CASE("harm: who is not let in asks once a refresh_interval, and leaves nothing behind") {
