@@ -439,6 +439,10 @@ std::string parse_conninfo(const std::string& text) {
       throw Config_Error("its " + std::string(keyword) +
                          " is a URL: give the URL alone, without keyword=");
     }
+    // No host has one, but for a socket in the abstract namespace, which begins with it.
+    if (keyword == "host" && value.find('@', 1) != value.npos) {
+      throw Config_Error("its host has an @: in a URL, write that of a password as %40");
+    }
   }
   return text;
 }
@@ -452,7 +456,9 @@ std::string print_conninfo(const std::string& conninfo) {
     std::string value;
     const std::string_view keyword = option->keyword;
     // libpq marks passwords, and not the keys that are as good as one.
-    if (std::string_view(option->dispchar) == "*" || keyword.starts_with("scram_")) {
+    // A database's name with an @ or = may be the rest of one.
+    const bool rest = keyword == "dbname" && strpbrk(option->val, "@=");
+    if (std::string_view(option->dispchar) == "*" || keyword.starts_with("scram_") || rest) {
       value = "********";
     } else {
       for (const char c : std::string_view(option->val)) {
@@ -815,7 +821,8 @@ class Grant_File {
   }
 
   // What is promised. None if that is not known: then `why` says why, or is empty where there was
-  // nothing yet. Throws Config_Error as check() does, In_Use if another process has the file.
+  // nothing yet. Throws Config_Error as check() does, and if the file holds something that no
+  // primgr wrote; In_Use if another process has it.
   std::optional<Grant> load(std::string& why) {
     check(path_);
     why = hold();
@@ -825,6 +832,7 @@ class Grant_File {
       why = hold();
     }
     if (held_by_another_) throw In_Use("state_file: " + why);
+    if (why == path_ + foreign) throw Config_Error("state_file: " + why);
     if (!why.empty()) return std::nullopt;
     std::string text(record_size + 1, '\0');
     const ssize_t size = pread(fd_, text.data(), text.size(), 0);
@@ -967,9 +975,22 @@ class Grant_File {
       held_by_another_ = errno == EWOULDBLOCK;
       why = held_by_another_ ? path_ + " is in use by another process" + holder(here)
                              : failed("lock");
+    } else if (is_foreign()) {
+      why = path_ + foreign;
     }
     if (!why.empty()) release();
     return why;
+  }
+
+  static constexpr const char* foreign =
+      " holds something else than a promise: name a file that is this primgr's alone";
+
+  // Whether there is something in the file that no primgr wrote: it is not to be overwritten.
+  bool is_foreign() const {
+    char begin[7];
+    const ssize_t size = pread(fd_, begin, sizeof begin, 0);
+    const auto known = std::string_view("primgr ").substr(0, size > 0 ? std::size_t(size) : 0);
+    return size > 0 && std::string_view(begin, std::size_t(size)) != known;
   }
 
   // Which one has it, if the kernel tells: "12: FLOCK ADVISORY WRITE <pid> <major>:<minor>:<inode>
@@ -1243,6 +1264,9 @@ class Tls {
     if (!enabled()) return;
     seen_ = stamp();
     context_ = load();
+    if (const std::string why = unusable(context_.get()); !why.empty()) {
+      log_(Log_Level::error, why + ": other nodes will not take it");
+    }
   }
 
   bool enabled() const { return !cert_.empty(); }
@@ -1296,6 +1320,9 @@ class Tls {
       seen_ = stamped;
       try {
         const auto loaded = load();
+        // One that nobody will take is no better than the one in use, unless that is as bad.
+        const std::string why = unusable(loaded.get());
+        if (!why.empty() && unusable(context().get()).empty()) throw Config_Error(why);
         log_(Log_Level::info, "tls: read " + cert_ + " again");
         expiry_told_ = {};
         const std::lock_guard lock(mutex_);
@@ -1394,6 +1421,26 @@ class Tls {
   // A key with a passphrase must not make a daemon ask for it on a terminal.
   static int no_passphrase(char*, int, int, void*) { return -1; }
 
+  // Why others will not take the certificate: it has expired, or tls_ca, which is theirs too, has
+  // not signed it. Empty: they will.
+  std::string unusable(SSL_CTX* of) const {
+    X509* cert = SSL_CTX_get0_certificate(of);
+    if (!verifies()) {
+      const bool expired = X509_cmp_current_time(X509_get0_notAfter(cert)) < 0;
+      return expired ? "tls_cert: " + cert_ + " has expired" : "";
+    }
+    STACK_OF(X509)* chain = nullptr;
+    SSL_CTX_get0_chain_certs(of, &chain);
+    const std::unique_ptr<X509_STORE_CTX, void (*)(X509_STORE_CTX*)> check(X509_STORE_CTX_new(),
+                                                                           X509_STORE_CTX_free);
+    if (!check || !X509_STORE_CTX_init(check.get(), SSL_CTX_get_cert_store(of), cert, chain)) {
+      return {};
+    }
+    if (X509_verify_cert(check.get()) == 1) return {};
+    return "tls_cert: tls_ca does not verify " + cert_ + " (" +
+           X509_verify_cert_error_string(X509_STORE_CTX_get_error(check.get())) + ")";
+  }
+
   std::shared_ptr<SSL_CTX> load() const {
     ERR_clear_error();
     const std::shared_ptr<SSL_CTX> context(SSL_CTX_new(TLS_server_method()), SSL_CTX_free);
@@ -1465,6 +1512,36 @@ bool start_thread(std::size_t stack, std::function<void()> body) noexcept try {
 } catch (const std::bad_alloc&) {
   return false;
 }
+
+// Memory for those who cannot do without: the destructor of a JSON document allocates and must not
+// throw. The first allocation that fails gets it; from then on, until refill() has it again, no
+// request is begun.
+//
+// Thread-safe.
+class Reserve {
+ public:
+  static void install() {
+    refill();
+    std::set_new_handler([] {
+      void* const held = block_.exchange(nullptr);
+      if (!held) throw std::bad_alloc();
+      std::free(held);
+    });
+  }
+  static void refill() {
+    if (block_) return;
+    void* const fresh = std::malloc(size);
+    void* none = nullptr;
+    if (fresh && !block_.compare_exchange_strong(none, fresh)) std::free(fresh);
+  }
+  static bool is_spent() { return installed() && !block_; }
+
+ private:
+  static bool installed() { return std::get_new_handler() != nullptr; }
+  // Below malloc's threshold for mmap(), so that what is freed can be had by anybody.
+  static constexpr std::size_t size = 100 * 1024;
+  static inline std::atomic<void*> block_{nullptr};
+};
 
 // Whether the process could have so much more address space (RLIMIT_AS).
 bool has_room(std::size_t size) {
@@ -2991,6 +3068,7 @@ class Http_Server : private httplib::Server {
       } catch (const std::bad_alloc&) {
         make_do("no memory for another connection");
       }
+      Reserve::refill();
     }
   }
 
@@ -3136,20 +3214,22 @@ class Http_Server : private httplib::Server {
   }
 
   // The address with the most connections; none without any. REQUIRES mutex_.
+  // Of several, that of the connection that has been waiting longest.
   const Source* heaviest() const {
-    const Source* heaviest = nullptr;
+    const Held* heaviest = nullptr;
     std::ptrdiff_t most = 0;
     for (const Held& held : held_) {
-      if (held.evicted || (heaviest && held.from == *heaviest)) continue;
+      if (held.evicted) continue;
       const auto count = std::count_if(held_.begin(), held_.end(), [&](const Held& other) {
         return !other.evicted && other.from == held.from;
       });
-      if (count > most) {
+      const bool longer = heaviest && held.waiting_since.load() < heaviest->waiting_since.load();
+      if (count > most || (count == most && longer)) {
         most = count;
-        heaviest = &held.from;
+        heaviest = &held;
       }
     }
-    return heaviest;
+    return heaviest ? &heaviest->from : nullptr;
   }
 
   // Ends the connection that has been waiting longest; false if there is none.
@@ -3206,6 +3286,7 @@ class Http_Server : private httplib::Server {
          begin(std::chrono::steady_clock::now())) {
       const auto received = connection.receive();
       if (!received.any) break;
+      if (Reserve::is_spent()) throw std::bad_alloc();
       last = received.last || --left == 0;
       if (received.status) {
         // After what is not understood, there is no telling where the next request begins.
@@ -3573,6 +3654,7 @@ int run_daemon(const Config& config, Tls& tls, const Stderr_Log& log, const sigs
     if (signal == SIGHUP || now >= upkeep_due) {
       upkeep_due = now + 2s;
       malloc_trim(0);  // return memory after a load spike
+      Reserve::refill();
       try {
         tls.renew(signal == SIGHUP);
       } catch (const std::bad_alloc&) {
@@ -3696,9 +3778,11 @@ std::string text_at(const Json& json, const char* key) {
   const Json& value = at(json, key);
   return value.is_string() ? printable(value.get<std::string>()) : std::string();
 }
+// Within what any integer type of 64 bits holds.
 std::optional<double> number_at(const Json& json, const char* key) {
   const Json& value = at(json, key);
-  return value.is_number() ? std::optional(value.get<double>()) : std::nullopt;
+  if (!value.is_number()) return std::nullopt;
+  return std::clamp(value.get<double>(), -1e15, 1e15);
 }
 
 // "12 kB", as pg_size_pretty() has it.
@@ -4129,6 +4213,8 @@ int main(int argc, char** argv) {
   // A closed standard stream would be the next socket's descriptor, and the log would go there.
   int fd;
   while ((fd = open("/dev/null", O_RDWR)) >= 0 && fd <= STDERR_FILENO) {
+    // What is to be printed, and cannot be, is an error.
+    if (fd == STDOUT_FILENO && close(fd) == 0) open("/dev/null", O_RDONLY);
   }
   if (fd > STDERR_FILENO) close(fd);
   // A static glibc would load the host's NSS modules, which may be another glibc's: these are
@@ -4137,6 +4223,7 @@ int main(int argc, char** argv) {
   __nss_configure_lookup("passwd", "files");
   // An arena more takes 64 MB of address space, which a limit on it (RLIMIT_AS) may not have.
   mallopt(M_ARENA_MAX, 1);
+  primgr::Reserve::install();
   signal(SIGPIPE, SIG_IGN);
   // They are for the daemon, which takes them up in run(); who sends them to every process of this
   // name must not end one that was only asked something.

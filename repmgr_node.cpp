@@ -33,6 +33,9 @@ constexpr Time survey_grace = 100ms;
 // PostgreSQL's log.
 constexpr Time blocked_interval = 5s;
 
+// How often a second connection is tried that the server has refused.
+constexpr Time refused_interval = 1min;
+
 // How often an exchange starts anew because its connection broke.
 constexpr int most_lost = 10;
 
@@ -249,7 +252,9 @@ std::string conninfo_host(const std::string& conninfo) {
   std::string host = option(options, "hostaddr");
   if (host.empty()) host = option(options, "host");
   host = host.substr(0, host.find(','));
-  return names_a_host(host) ? host : std::string();
+  // An @ is in no host's name: it is a password's that ran into it, and hosts are told to others.
+  const bool has_at = host.find('@') != host.npos;
+  return names_a_host(host) && !has_at ? host : std::string();
 }
 
 const Node* named_primary(const std::vector<Node>& nodes) {
@@ -665,9 +670,9 @@ std::size_t Connection_Pool::open() const {
   return open_;
 }
 
-bool Connection_Pool::idle() const {
+std::size_t Connection_Pool::idle() const {
   const std::lock_guard lock(mutex_);
-  return !idle_.empty();
+  return idle_.size();
 }
 
 // ---- Database -----------------------------------------------------------------------------------
@@ -688,7 +693,8 @@ const Database::Statement Database::pulse_statement = {
     },
     [](Database& into, const std::string&, const std::string& message) {
       into.pulse_.error = message;
-    }};
+    },
+    nullptr};
 
 // The list of nodes comes last, since it alone can be blocked by others.
 const Database::Statement Database::survey_statements[] = {
@@ -701,27 +707,39 @@ const Database::Statement Database::survey_statements[] = {
      " CASE WHEN r THEN pg_catalog.pg_is_wal_replay_paused() END"
      " FROM pg_catalog.pg_is_in_recovery() AS r"
      " LEFT JOIN pg_catalog.pg_stat_wal_receiver AS w ON true",
-     10, [](Database& into, const PGresult* rows) { into.found_.next = read_replication(rows); },
+     10,
+     [](Database& into, const PGresult* rows) {
+       auto attached = std::move(into.found_.replication.attached);  // until they are read anew
+       into.found_.replication = read_replication(rows);
+       into.found_.replication.attached = std::move(attached);
+       into.found_.replication.asked_at = into.survey_.asked_at;
+     },
      [](Database& into, const std::string&, const std::string& message) {
-       into.found_.next = {};
-       into.found_.next.problem = message;
-     }},
+       into.found_.replication = {};
+       into.found_.replication.problem = message;
+       into.found_.replication.asked_at = into.survey_.asked_at;
+     },
+     nullptr},
     {"SELECT application_name, client_addr, state, sync_state, replay_lsn,"
      " extract(epoch FROM replay_lag) FROM pg_catalog.pg_stat_replication"
      " ORDER BY application_name, pid LIMIT 32",
      6,
      [](Database& into, const PGresult* rows) {
-       into.found_.next.attached = read_attached(rows);
-       into.found_.next.asked_at = into.survey_.asked_at;
-       into.found_.replication = std::move(into.found_.next);
+       into.found_.replication.attached = read_attached(rows);
+       into.found_.attached_due = {};
      },
-     [](Database& into, const std::string&, const std::string& message) {
-       into.found_.replication = {};
-       into.found_.replication.asked_at = into.survey_.asked_at;
+     [](Database& into, const std::string& sqlstate, const std::string& message) {
+       into.found_.replication.attached.clear();
        into.found_.replication.problem = message;
-     }},
-    {"SELECT node_id, node_name, location, type, active, conninfo"
-     " FROM repmgr.nodes ORDER BY node_id",
+       if (is_blocked(sqlstate)) {
+         into.found_.attached_due = into.survey_.asked_at + blocked_interval;
+       }
+     },
+     &Found::attached_due},
+    // Bounded, whatever stands there.
+    {"SELECT node_id, left(node_name, 256), left(location, 256), left(type, 256), active,"
+     " CASE WHEN octet_length(conninfo) <= 8192 THEN conninfo END"
+     " FROM repmgr.nodes ORDER BY node_id LIMIT 10000",
      6,
      [](Database& into, const PGresult* rows) {
        into.found_.nodes = read_nodes(rows);
@@ -741,7 +759,8 @@ const Database::Statement Database::survey_statements[] = {
        into.found_.nodes.clear();
        into.found_.blocked.clear();
        into.found_.problem = message;
-     }}};
+     },
+     &Found::nodes_due}};
 
 // What the server may answer to a statement that nothing is wrong with: PostgreSQL's error classes
 // 40 (rolled back, as by a conflict with recovery), 53 (resources), 57 (operator intervention,
@@ -783,7 +802,7 @@ void Database::begin(Time now, bool urgent) {
   // interval later; but a look has half of db_timeout for itself.
   pulse_.deadline = std::max(answered_at_ + timeout_, now + timeout_ / 2);
   // With a connection for each, both go at once.
-  if (survey_.phase != Phase::idle || !pool_.idle()) return;
+  if (survey_.phase != Phase::idle || pool_.idle() == 0) return;
   begin_survey(now);
   take_idle(survey_);
 }
@@ -791,8 +810,7 @@ void Database::begin(Time now, bool urgent) {
 void Database::begin_survey(Time now) {
   survey_due_ = false;
   if (survey_.phase != Phase::idle) return;
-  const bool with_nodes = urgent_ || now >= found_.nodes_due;
-  start(survey_, std::begin(survey_statements), std::end(survey_statements) - !with_nodes, now);
+  start(survey_, std::begin(survey_statements), std::end(survey_statements), now);
 }
 
 void Database::start(Exchange& exchange, const Statement* first, const Statement* end, Time now) {
@@ -820,6 +838,7 @@ std::optional<Facts> Database::advance(Time now) {
     }
     if (survey_.phase != Phase::idle && advance(survey_, now)) {
       surveyed = true;
+      if (survey_.connection) survey_hung_ = false;
       if (survey_.connection) pool_.put(std::exchange(survey_.connection, nullptr));
       again = again || pulse_.phase == Phase::waiting;
     }
@@ -874,17 +893,23 @@ Facts Database::facts() const {
   facts.nodes = found_.nodes;
   facts.nodes_read_at = found_.nodes_read_at;
   facts.blocked = found_.blocked;
-  if (facts.nodes_known) {
-    if (facts.blocked.empty() && survey_.phase != Phase::idle) facts.blocked = "no answer yet";
-  } else {
-    facts.problem = found_.problem.empty() ? found_.blocked : found_.problem;
-    facts.nodes_pending = facts.problem.empty();
+  if (!facts.nodes_known) {
+    facts.problem = found_.problem;
+    facts.nodes_pending = found_.problem.empty() && found_.blocked.empty();
+    if (!found_.blocked.empty()) {
+      facts.problem = "it is blocked, and was not read before: " + found_.blocked;
+    }
   }
   facts.replication = found_.replication;
   return facts;
 }
 
+// Takes an idle connection, if the exchange may.
 bool Database::take_idle(Exchange& exchange) {
+  // The pulse always has one for itself, where there may be two: what holds up the survey must not
+  // hold up the pulse. Only if the server lets in no second one, and lets none hang, they share.
+  const bool shares = max_connections_ == 1 || (!survey_refused_.empty() && !survey_hung_);
+  if (&exchange == &survey_ && !pulse_.connection && pool_.idle() < 2 && !shares) return false;
   exchange.connection = pool_.take();
   if (!exchange.connection) return false;
   exchange.reused = true;
@@ -895,6 +920,8 @@ bool Database::take_idle(Exchange& exchange) {
 // Begins to open a connection, unless that was refused before, or there is no place for it.
 bool Database::open(Exchange& exchange, Time now) {
   if (!exchange.refused.empty()) return false;
+  // Each attempt is a line in PostgreSQL's log.
+  if (&exchange == &survey_ && !survey_refused_.empty() && now < survey_open_due_) return false;
   pool_.collect();
   // The survey leaves a place to the pulse.
   const bool pulse_needs_one = &exchange == &survey_ && looking_ && !pulse_.connection;
@@ -911,6 +938,7 @@ bool Database::find_connection(Exchange& exchange, Time now) {
   if (other.phase == Phase::asking || other.phase == Phase::preparing) return false;
   if (other.phase == Phase::connecting && exchange.refused.empty()) return false;
   if (!exchange.refused.empty()) return fail(exchange, exchange.refused);
+  if (&exchange == &survey_ && !survey_refused_.empty()) return fail(exchange, survey_refused_);
   if (&exchange == &pulse_) no_place_ = true;
   const std::string before = &exchange == &pulse_ ? problem_ : found_.blocked;
   return fail(exchange,
@@ -962,6 +990,7 @@ void Database::connect(Exchange& exchange, Time budget) try {
 
 // A failure to send shows in the connection's status, which advance() reads.
 void Database::prepare(Exchange& exchange) {
+  survey_refused_.clear();  // the server lets somebody in again
   exchange.phase = Phase::preparing;
   exchange.events = POLLIN | POLLOUT;
   if (PQsetnonblocking(exchange.connection, 1) == 0) {
@@ -986,6 +1015,10 @@ void Database::broken(Exchange& exchange) {
     const std::string problem = one_line(PQerrorMessage(exchange.connection));
     // libpq has no words for a socket() that fails.
     exchange.refused = problem.empty() ? "no connection, and libpq does not say why" : problem;
+    if (&exchange == &survey_) {
+      survey_refused_ = exchange.refused;
+      survey_open_due_ = exchange.asked_at + refused_interval;
+    }
   }
   pool_.discard(std::exchange(exchange.connection, nullptr));
   exchange.phase = Phase::waiting;
@@ -993,12 +1026,13 @@ void Database::broken(Exchange& exchange) {
 }
 
 bool Database::fail(Exchange& exchange, const std::string& problem) {
+  if (&exchange == &survey_ && exchange.connection) survey_hung_ = true;
   if (exchange.connection) pool_.discard(std::exchange(exchange.connection, nullptr));
   exchange.phase = Phase::idle;
   if (&exchange == &pulse_) {
     reachable_ = false;
     problem_ = problem;
-    found_.nodes_due = {};
+    found_.nodes_due = found_.attached_due = {};
   } else {
     found_.blocked = problem;
     if (found_.replication.asked_at < exchange.asked_at) {
@@ -1083,9 +1117,15 @@ bool Database::read_answers(Exchange& exchange) {
       const std::string error = std::exchange(exchange.error, {});
       const bool repeat = exchange.repeat && exchange.phase == Phase::asking;
       if (!repeat || exchange.lost++ >= most_lost) return fail(exchange, error);
-    } else if (exchange.phase == Phase::asking && ++exchange.statement == exchange.end) {
-      exchange.phase = Phase::idle;
-      return true;
+    } else if (exchange.phase == Phase::asking) {
+      // What was blocked a moment ago is left out, unless it is urgent.
+      do ++exchange.statement;
+      while (exchange.statement != exchange.end && exchange.statement->due && !urgent_ &&
+             exchange.asked_at < found_.*exchange.statement->due);
+      if (exchange.statement == exchange.end) {
+        exchange.phase = Phase::idle;
+        return true;
+      }
     }
     send(exchange);
     return false;
@@ -1320,10 +1360,14 @@ std::optional<Time> Repmgr_Node::nodes_age(Time now) const {
   return std::max(now - facts_.nodes_read_at, Time::zero());
 }
 
-// A list that is a little late is nothing to tell: a busy server may take its time once.
+// Whether the list that stands is old enough to be told. A busy server may take its time once; and
+// one that is always slow is told once, not at each of its answers.
 bool Repmgr_Node::nodes_blocked() const {
-  return facts_.nodes_known && !facts_.blocked.empty() &&
-         facts_.asked_at - facts_.nodes_read_at > 2 * settings_.refresh_interval + 1s;
+  if (!facts_.nodes_known) return false;
+  const Time age = facts_.asked_at - facts_.nodes_read_at;
+  const Time soon = 2 * settings_.refresh_interval + 1s;
+  if (!facts_.blocked.empty() || blocked_since_) return age > soon;
+  return age > soon + 10s;  // no answer yet
 }
 
 // What is to be logged of the database beside the state, each once.
@@ -1335,12 +1379,13 @@ std::vector<std::pair<Log_Level, std::string>> Repmgr_Node::tell_database() {
                        "(deploy/primgr.sql makes a role for it)");
   }
   const bool blocked = nodes_blocked();
+  if (blocked) nodes_problem_ = facts_.blocked.empty() ? "no answer yet" : facts_.blocked;
   if (blocked && !blocked_since_) {
     lines.emplace_back(Log_Level::warning,
-                       "repmgr.nodes is blocked (" + facts_.blocked + "): the list of " +
+                       "repmgr.nodes is blocked (" + nodes_problem_ + "): the list of " +
                            tell_time(facts_.asked_at - facts_.nodes_read_at) + " ago stands");
     blocked_since_ = facts_.nodes_read_at;
-  } else if (!blocked && blocked_since_ && facts_.reachable && facts_.blocked.empty()) {
+  } else if (!blocked && blocked_since_ && facts_.reachable) {
     if (facts_.nodes_known) {
       lines.emplace_back(Log_Level::info, "repmgr.nodes is read again, after " +
                                               tell_time(facts_.nodes_read_at - *blocked_since_));
@@ -1460,10 +1505,13 @@ void Repmgr_Node::vote_for_itself(const Node& self, bool alone) {
   Ballot ballot{named, false};
   if (settings_.candidate) ballot = vote(named, self.name, alone);
   const std::lock_guard lock(mutex_);
-  votes_[self.name] = {now, ballot.names,
-                       !ballot.kept    ? "its promise cannot be kept in state_file"
-                       : named.empty() ? "names none"
-                                       : "keeps an earlier promise"};
+  Vote& own = votes_[self.name];
+  if (!ballot.kept) {
+    // The one before is kept, and lasts out its time.
+    own.why = "its promise cannot be kept in state_file";
+    return;
+  }
+  own = {now, ballot.names, named.empty() ? "names none" : "keeps an earlier promise"};
 }
 
 bool Repmgr_Node::poll_other_nodes(const std::vector<Node>& nodes_to_poll,
@@ -1668,7 +1716,7 @@ Report Repmgr_Node::get_report() const {
   if (report.in_recovery) report.lag = measure_lag(facts_, replay_);
   report.cache_age = now - cache_.looked_at;
   report.nodes_age = nodes_age(now);
-  if (nodes_blocked()) report.nodes_problem = facts_.blocked;
+  if (blocked_since_ && nodes_blocked()) report.nodes_problem = nodes_problem_;
   report.connections = database_.connections();
   report.claimants = claimants(now).size();
   report.looks = looks_;

@@ -300,7 +300,7 @@ class Connection_Pool {
   // Closes all that nobody has taken, and waits for nothing.
   void close();
   std::size_t open() const;
-  bool idle() const;  // whether there is one to take
+  std::size_t idle() const;  // of those
 
  private:
   // A connection that was given up, and the request to cancel its statement.
@@ -358,13 +358,12 @@ class Database {
  private:
   // What the survey found last.
   struct Found {
-    Replication next;  // being read
     Replication replication;
     bool nodes_known = false;
     std::vector<Node> nodes;
     Time nodes_read_at{};
-    Time nodes_due{};              // not to be asked for again before that
-    std::string blocked, problem;  // as in Facts
+    Time attached_due{}, nodes_due{};  // not to be asked for again before that
+    std::string blocked, problem;      // as in Facts
   };
   // A statement, and what becomes of its answer.
   struct Statement {
@@ -372,6 +371,7 @@ class Database {
     int columns;
     void (*read)(Database& into, const PGresult* rows);  // REQUIRES: rows of `columns` columns
     void (*failed)(Database& into, const std::string& sqlstate, const std::string& message);
+    Time Found::*due;  // left out before that; null: never
   };
   enum class Phase { idle, waiting, connecting, preparing, asking };
   // Statements on their way, one after the other, on one connection.
@@ -421,9 +421,12 @@ class Database {
   Found found_;
   bool looking_ = false;
   bool survey_due_ = false, urgent_ = false;
-  bool no_place_ = false;  // the pulse found no place for a connection
-  Time answered_at_{};     // when the pulse was answered last
-  Time told_until_{};      // the look waits for its survey until then
+  bool no_place_ = false;       // the pulse found no place for a connection
+  bool survey_hung_ = false;    // the last survey had a connection, and no answer in time
+  std::string survey_refused_;  // why the server lets in no connection for the survey
+  Time survey_open_due_{};      // then: when to try again
+  Time answered_at_{};          // when the pulse was answered last
+  Time told_until_{};           // the look waits for its survey until then
   // What the pulse told last, and why it failed since.
   bool reachable_ = false, in_recovery_ = false, superuser_ = false;
   std::string problem_;
@@ -636,6 +639,7 @@ class Repmgr_Node {
   std::uint64_t looks_ = 0, failed_looks_ = 0;
   Time looked_for_{};
   bool superuser_told_ = false;
+  std::string nodes_problem_;          // why the list that stands is old
   std::optional<Time> blocked_since_;  // since when the list that stands was told to be old
   std::string logged_;  // state and reason last logged, so that each change is told once
   State logged_state_ = State::down;

@@ -717,6 +717,12 @@ TEST_CASE("the state file is one node's, and what cannot be kept is told") {
   // Or it was replaced.
   std::filesystem::rename(path, path + "-old");
   std::ofstream(path) << "noise";
+  const std::string foreign =
+      " holds something else than a promise: name a file that is this primgr's alone";
+  CHECK(file.save({"n3", boottime() + 3s}) == path + foreign);
+  CHECK(read_file(path) == "noise");
+  CHECK(error_of([&] { Grant_File(path, "n1").load(why); }) == "state_file: " + path + foreign);
+  std::filesystem::remove(path);
   REQUIRE(file.save({"n3", boottime() + 3s}).empty());
   CHECK(file.load(why)->to == "n3");
 
@@ -1189,7 +1195,9 @@ TEST_CASE("what is only blocked lets the last list stand; an error does not") {
   }
   // What was forgotten is not remembered because of a block.
   faked.answers["SELECT node_id"] = pg_error("55P03", "later") + pg_ready();
-  CHECK_FALSE(faked.look().nodes_known);
+  const Facts facts = faked.look();
+  CHECK_FALSE(facts.nodes_known);
+  CHECK(facts.problem == "it is blocked, and was not read before: later");
 }
 
 TEST_CASE("while repmgr.nodes is blocked it is asked for now and then, or when it is urgent") {
@@ -1237,6 +1245,76 @@ TEST_CASE("a survey without an answer holds up no pulse, and its late answer is 
   CHECK(facts.reachable);
   CHECK_FALSE(facts.replication.known);
   CHECK(facts.replication.problem == "no answer within db_timeout (1000 ms)");
+}
+
+TEST_CASE("a survey that hangs never takes the pulse's connection") {
+  for (const std::size_t most : {2, 3}) {
+    CAPTURE(most);
+    // It closes nothing while `stuck`, like a backend that waits for its disk.
+    Faked faked(most);
+    faked.look();
+    bool stuck = true;
+    faked.answers["SELECT node_id"] = "";
+    for (int i = 0; i < 12; ++i) {
+      faked.database.begin(faked.now);
+      std::optional<Facts> last;
+      for (int step = 0; step < 1000; ++step, faked.now += 1ms) {
+        // A client that has asked for the list is served no more: its end is not seen.
+        faked.server.step([&](const std::string& asked_last) {
+          return !(stuck && asked_last.starts_with("SELECT node_id"));
+        });
+        if (auto facts = faked.database.advance(faked.now)) last = facts;
+      }
+      REQUIRE(last);
+      CHECK(last->reachable);
+      CHECK(last->nodes_known);
+      CHECK(faked.database.connections() <= most);
+    }
+    // Once on each connection but the pulse's.
+    CHECK(std::count_if(faked.asked.begin(), faked.asked.end(), [](const std::string& sql) {
+            return sql.starts_with("SELECT node_id");
+          }) == static_cast<std::ptrdiff_t>(most) - 1);
+    stuck = false;
+    faked.answers["SELECT node_id"] = pg_table(6, {{"1", "n1", "s", "primary", "t", "host=h"}});
+    faked.wait(100ms);
+    CHECK(faked.look().blocked == "");
+  }
+}
+
+TEST_CASE(
+    "where the server lets in one connection only, both share it, and others are rarely tried") {
+  Faked faked;
+  std::size_t refused = 0;
+  faked.server.admit = [&](std::size_t clients) {
+    if (clients < 1) return true;
+    ++refused;
+    return false;
+  };
+  for (int i = 0; i < 30; ++i) {
+    const Facts facts = faked.look();
+    CHECK(facts.reachable);
+    CHECK(facts.nodes_known);
+    CHECK(facts.blocked == "");
+    CHECK(facts.replication.known);
+  }
+  CHECK(refused >= 1);
+  CHECK(refused <= 3);
+}
+
+TEST_CASE("what is blocked is asked for now and then: the list of standbys too") {
+  Faked faked;
+  faked.answers["SELECT application_name"] = pg_error("55P03", "later") + pg_ready();
+  for (int i = 0; i < 5; ++i) {
+    faked.now += 1s;
+    faked.database.begin(faked.now, false);
+    const auto facts = faked.wait(10ms);
+    REQUIRE(facts);
+    CHECK(facts->replication.known);
+    CHECK(facts->nodes_known);
+  }
+  CHECK(std::count_if(faked.asked.begin(), faked.asked.end(), [](const std::string& sql) {
+          return sql.starts_with("SELECT application_name");
+        }) == 1);
 }
 
 TEST_CASE("no place is taken anew before the server has closed the connection before") {
@@ -1330,6 +1408,54 @@ TEST_CASE("answers of any other shape are told, and no harm") {
   const Facts facts = faked.look();
   CHECK(facts.reachable);
   CHECK(facts.replication.problem == "0 rows of replication instead of one");
+}
+
+TEST_CASE("a list of nodes that is always slow is told once") {
+  World world;
+  const auto look = [&](Time age) {
+    world.now += 1s;
+    Facts facts = make_facts(make_site(1), false, world.now);
+    facts.nodes_read_at = world.now - age;
+    world.node.learn(facts);
+    world.node.refresh();
+  };
+  const auto told = [&](const std::string& what) {
+    return std::count_if(world.log.begin(), world.log.end(),
+                         [&](const std::string& line) { return line.find(what) != line.npos; });
+  };
+  for (int i = 0; i < 20; ++i) look((i % 10) * 1s);
+  CHECK(told("repmgr.nodes") == 0);
+  for (int i = 0; i < 60; ++i) look(5s + (i % 12) * 1s);
+  CHECK(told("repmgr.nodes is blocked (no answer yet): the list of 14.0 s ago stands") == 1);
+  CHECK(told("repmgr.nodes") == 1);
+  look(1s);
+  CHECK(told("repmgr.nodes is read again") == 1);
+}
+
+TEST_CASE("a promise that cannot be kept costs the vote before it nothing") {
+  Time saved_until{};
+  bool fails = false;
+  World world(World::named("n1"), {[] { return Grant{}; },
+                                   [&](const Grant& grant, Deadline) {
+                                     if (fails) return Grant{};
+                                     saved_until = grant.until;
+                                     return grant;
+                                   }});
+  world.names("n2", "n1");
+  world.look(make_facts(make_site(3)));
+  REQUIRE(world.node.get_state() == State::primary);
+  fails = true;
+  const Time begun = world.now;
+  while (world.now < begun + 2s) {
+    world.pass(100ms);
+    INFO(world.node.get_votes());
+    CHECK(world.node.get_state() == State::primary);
+  }
+  // It lasts out its time, and no longer; nothing is given on what could not be kept.
+  while (world.now <= saved_until) world.pass(100ms);
+  CHECK(world.node.get_state() == State::unknown);
+  CHECK(world.node.get_votes().find("n1 (this node): its promise cannot be kept in state_file") !=
+        std::string::npos);
 }
 
 TEST_CASE("a superuser is told once") {
@@ -1518,6 +1644,15 @@ TEST_CASE("primgr.conf.example shows every key with its default") {
     CHECK(key.print(defaults) == key.print(Config()));
   }
   CHECK(shown.peers.size() == 2);
+}
+
+TEST_CASE("what may be the rest of a password is not shown") {
+  CHECK(error_of([] { parse_config("conninfo = postgresql://u:my@secret@h/db\n", "f"); }) ==
+        "f:1: conninfo: its host has an @: in a URL, write that of a password as %40");
+  CHECK(print_conninfo("postgresql://u:12/secret@h/db").find("secret") == std::string::npos);
+  CHECK(print_conninfo("dbname='password=secret x=1'").find("secret") == std::string::npos);
+  CHECK(print_conninfo("host=@abstract dbname=db").find("host=@abstract") != std::string::npos);
+  CHECK(conninfo_host("postgresql://u:my@secret@h/db") == "");
 }
 
 TEST_CASE("files that are no configuration are told apart") {
@@ -3418,11 +3553,12 @@ struct Certificates {
     sign("stranger", "other-ca", "IP:127.0.0.1");
   }
   ~Certificates() { std::filesystem::remove_all(folder); }
-  void sign(const std::string& name, const std::string& ca, const std::string& san) const {
+  void sign(const std::string& name, const std::string& ca, const std::string& san,
+            int days = 9) const {
     sh("openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=" + name +
        " -addext subjectAltName=" + san + " -keyout " + name + ".key -out " + name + ".csr");
-    sh("openssl x509 -req -days 9 -copy_extensions copy -in " + name + ".csr -CA " + ca +
-       ".crt -CAkey " + ca + ".key -CAcreateserial -out " + name + ".crt");
+    sh("openssl x509 -req -days " + std::to_string(days) + " -copy_extensions copy -in " + name +
+       ".csr -CA " + ca + ".crt -CAkey " + ca + ".key -CAcreateserial -out " + name + ".crt");
   }
   void sh(const std::string& command) const {
     REQUIRE(std::system(("cd " + folder + " && { " + command + "; } >log 2>&1").c_str()) == 0);
@@ -3579,14 +3715,29 @@ TEST_CASE("TLS: what does not fit together is used in neither direction, what do
     }
   });
   certificates.sh("cat node.crt ca.crt >chain.crt; cat ca.crt ca.crt >ca2.crt");
-  for (const std::string change :
-       {"cp elsewhere.crt used/crt", "cp elsewhere.key used/key", "cp stranger.crt used/crt",
-        "rm used/ca", "rm used/crt", "rm used/key", "rm used/*", ": >used/ca", ": >used/crt",
-        ": >used/key", "cp node.key used/ca", "cp node.crt used/key",
-        "head -c 300 node.crt >used/crt", "head -c 150 node.key >used/key",
-        "head -c 300 ca.crt >used/ca", "head -c -40 chain.crt >used/crt",
-        "head -c -40 ca2.crt >used/ca", "rm used/ca; mkfifo used/ca",
-        "rm used/key; mkdir used/key"}) {
+  certificates.sign("expired", "ca", "IP:127.0.0.1", -1);
+  for (const std::string change : {"cp elsewhere.crt used/crt",
+                                   "cp elsewhere.key used/key",
+                                   "cp stranger.crt used/crt",
+                                   "rm used/ca",
+                                   "rm used/crt",
+                                   "rm used/key",
+                                   "rm used/*",
+                                   ": >used/ca",
+                                   ": >used/crt",
+                                   ": >used/key",
+                                   "cp node.key used/ca",
+                                   "cp node.crt used/key",
+                                   "head -c 300 node.crt >used/crt",
+                                   "head -c 150 node.key >used/key",
+                                   "head -c 300 ca.crt >used/ca",
+                                   "head -c -40 chain.crt >used/crt",
+                                   "head -c -40 ca2.crt >used/ca",
+                                   "rm used/ca; mkfifo used/ca",
+                                   "rm used/key; mkdir used/key",
+                                   "cp other-ca.crt used/ca",
+                                   "cp stranger.crt used/crt; cp stranger.key used/key",
+                                   "cp expired.crt used/crt; cp expired.key used/key"}) {
     CAPTURE(change);
     use("node.crt", "node.key", "ca.crt");
     certificates.sh(change);

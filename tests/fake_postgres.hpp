@@ -98,11 +98,16 @@ class Fake_Postgres {
   // Connections whose other end is open, too, and that were not ended here.
   std::size_t clients() const { return clients_.size(); }
 
-  void step() {
+  // Whether one more client is let in, when there are so many; else it is told why not.
+  std::function<bool(std::size_t clients)> admit;
+
+  // `awake`: whether a client is served that has asked that last.
+  void step(const std::function<bool(const std::string& last)>& awake = nullptr) {
     for (int fd; (fd = ::accept4(fd_, nullptr, nullptr, SOCK_NONBLOCK)) >= 0;) {
-      clients_.push_back({fd, {}, false});
+      clients_.push_back({fd, {}, {}, false});
     }
-    clients_.remove_if([this](Client& client) {
+    clients_.remove_if([&](Client& client) {
+      if (awake && !awake(client.last)) return false;
       const bool over = !serve(client);
       if (over) ::close(client.fd);
       return over;
@@ -112,7 +117,7 @@ class Fake_Postgres {
  private:
   struct Client {
     int fd;
-    std::string in;
+    std::string in, last;
     bool greeted;
   };
 
@@ -125,13 +130,19 @@ class Fake_Postgres {
     const bool ended = n == 0;
     while (const auto message = next(client)) {
       std::optional<std::string> reply;
+      if (!client.greeted && admit && !admit(clients_.size() - 1)) {
+        const std::string refusal = pg_error("53300", "too many connections");
+        ::send(client.fd, refusal.data(), refusal.size(), MSG_NOSIGNAL);
+        return false;
+      }
       if (!client.greeted) {
         client.greeted = true;
         reply = pg_message('R', big_endian(0, 4)) +
                 pg_message('S', std::string("is_superuser\0off\0", 17)) +
                 pg_message('K', big_endian(7, 8)) + pg_ready();
       } else if (message->front() == 'Q') {
-        reply = answer_(message->substr(1, message->size() - 2));
+        client.last = message->substr(1, message->size() - 2);
+        reply = answer_(client.last);
       }
       if (!reply) return false;
       ::send(client.fd, reply->data(), reply->size(), MSG_NOSIGNAL);
