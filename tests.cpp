@@ -6718,6 +6718,49 @@ TEST_CASE("harm: a view that sleeps in place of repmgr.nodes changes no answer")
   harm.check_harmless();
 }
 
+TEST_CASE("harm: backends that hang while they read repmgr.nodes change no answer") {
+  if (!lab_possible("hanging backends")) return;
+  const Harm harm("--set 'db_timeout = 1s'");
+  std::set<pid_t> hanging;
+  const auto resume = [&] {
+    for (const pid_t pid : std::exchange(hanging, {})) kill(pid, SIGCONT);
+  };
+  struct At_End {
+    std::function<void()> work;
+    ~At_End() { work(); }
+  } const at_end{resume};
+  {
+    const Watcher n1(harm.lab, "n1");
+    const auto locker = harm.connect(), watcher = harm.connect();
+    CHECK(Harm::run(locker.get(), "BEGIN; LOCK TABLE repmgr.nodes IN ACCESS EXCLUSIVE MODE") == "");
+    // Stopped, a backend that waits for the lock is like one that waits for its disk for ever.
+    const auto stop = [&] {
+      PGresult* result = PQexec(watcher.get(),
+                                "SELECT pid FROM pg_stat_activity WHERE usename = 'primgr'"
+                                " AND state = 'active' AND query LIKE 'SELECT node_id%'");
+      for (int r = 0; r < PQntuples(result); ++r) {
+        const pid_t pid = std::atoi(PQgetvalue(result, r, 0));
+        if (hanging.insert(pid).second) kill(pid, SIGSTOP);
+      }
+      PQclear(result);
+      return hanging.size() >= 2;  // as many as there may be beside the pulse's
+    };
+    CHECK(eventually(30, stop));
+    Harm::for_a_while([&] {
+      stop();
+      std::this_thread::sleep_for(20ms);
+    });
+    CHECK(hanging.size() == 2);
+    CHECK(Harm::run(locker.get(), "COMMIT") == "");
+    resume();
+    for (const int other : {202, 503, 509}) {
+      CAPTURE(other);
+      CHECK_FALSE(n1.ever(other));
+    }
+  }
+  harm.check_harmless();
+}
+
 TEST_CASE("harm: a server that is paused and resumed keeps no backend") {
   if (!lab_possible("pauses")) return;
   const Harm harm("--set 'db_timeout = 1s'");
