@@ -1067,7 +1067,7 @@ class Grant_Keeper {
       shared.thrown = thrown;
     });
     if (!shared_->changed.wait_for(lock, timeout, [this] { return !shared_->job; })) {
-      tell("state_file does not answer: this node votes for nobody until it does");
+      tell(no_answer);
       return std::nullopt;
     }
     if (shared_->thrown) std::rethrow_exception(shared_->thrown);
@@ -1085,7 +1085,7 @@ class Grant_Keeper {
     const auto ready = [this] { return !shared_->job; };
     // Who hangs is not waited for again.
     if (!ready() && (!trouble_.empty() || !shared_->changed.wait_until(lock, until, ready))) {
-      tell("state_file does not answer: this node votes for nobody until it does");
+      tell(no_answer);
       return certain();
     }
     shared_->writing = grant;
@@ -1096,7 +1096,7 @@ class Grant_Keeper {
       shared.why = why;
     });
     if (!shared_->changed.wait_until(lock, until, ready)) {
-      tell("state_file does not answer: this node votes for nobody until it does");
+      tell(no_answer);
     } else if (!shared_->why.empty()) {
       tell("state_file: " + shared_->why + ": this node votes for nobody until it can be kept");
     } else if (!std::exchange(trouble_, {}).empty()) {
@@ -1118,6 +1118,9 @@ class Grant_Keeper {
     Grant writing;  // last
     Grant kept;     // what was written last; an empty one: not known
   };
+
+  static constexpr const char* no_answer =
+      "state_file does not answer: this node votes for nobody until it does";
 
   // These REQUIRE that the mutex is held.
   void begin(std::function<void(Shared&)> job) {
@@ -2502,19 +2505,12 @@ bool equal_without_case(std::string_view text, std::string_view lower_case) {
                     [](char a, char b) { return lower(a) == b; });
 }
 
-// Without the optional whitespace around it.
-std::string_view trim(std::string_view text) {
-  const auto first = text.find_first_not_of(" \t");
-  if (first == text.npos) return {};
-  return text.substr(first, text.find_last_not_of(" \t") - first + 1);
-}
-
 // Calls `take` for each element of a list. Empty ones are allowed (RFC 9110 5.6.1).
 template <typename Take>
 void for_each_element(std::string_view list, char separator, Take take) {
   while (!list.empty()) {
     const auto end = std::min(list.find(separator), list.size());
-    if (const auto element = trim(list.substr(0, end)); !element.empty()) take(element);
+    if (const auto element = trimmed(list.substr(0, end)); !element.empty()) take(element);
     list.remove_prefix(std::min(end + 1, list.size()));
   }
 }
@@ -2628,7 +2624,7 @@ Request_Head parse_head(std::string_view bytes) {
     // A continuation of the line before (obs-fold) begins with whitespace, and so is no field.
     const std::string_view name = line.text.substr(0, line.text.find(':'));
     if (name.size() == line.text.size() || !is_token(name)) return refuse(400);
-    const std::string_view value = trim(line.text.substr(name.size() + 1));
+    const std::string_view value = trimmed(line.text.substr(name.size() + 1));
     if (equal_without_case(name, "host")) {
       if (++hosts > 1 || value.find_first_of(" \t,/?#@\\\"<>") != value.npos) return refuse(400);
     } else if (equal_without_case(name, "content-length")) {
@@ -2684,7 +2680,7 @@ Chunked_Body parse_chunked(std::string_view bytes) {
     if (at + line.text.size() > max_chunked) return {0, 413};
     const std::string_view digits =
         line.text.substr(0, line.text.find_first_not_of("0123456789abcdefABCDEF"));
-    const std::string_view extension = trim(line.text.substr(digits.size()));
+    const std::string_view extension = trimmed(line.text.substr(digits.size()));
     if (!extension.empty() && extension[0] != ';') return {0, 400};
     if (line.is == Head_Line::unfinished) return more();
     std::size_t size = 0;
@@ -2718,7 +2714,7 @@ bool wants_page(std::string_view accept) {
   double html = 0, json = 0;
   bool html_first = false;
   for_each_element(accept, ',', [&](std::string_view range) {
-    const std::string_view type = trim(range.substr(0, range.find(';')));
+    const std::string_view type = trimmed(range.substr(0, range.find(';')));
     const bool is_html = equal_without_case(type, "text/html");
     if (!is_html && !equal_without_case(type, "application/json")) return;
     double quality = 1;

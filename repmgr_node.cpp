@@ -447,11 +447,7 @@ std::string too_late(const Lag& lag, std::optional<Lsn> most_bytes,
            std::to_string(*most_bytes);
   }
   if (most_delay && *lag.delay > *most_delay) {
-    const auto ms = [](Time time) {
-      return std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(time).count()) +
-             " ms";
-    };
-    return "it is " + ms(*lag.delay) + " late, more than " + ms(*most_delay);
+    return "it is " + print_ms(*lag.delay) + " ms late, more than " + print_ms(*most_delay) + " ms";
   }
   return {};
 }
@@ -838,8 +834,10 @@ std::optional<Facts> Database::advance(Time now) {
     }
     if (survey_.phase != Phase::idle && advance(survey_, now)) {
       surveyed = true;
-      if (survey_.connection) survey_hung_ = false;
-      if (survey_.connection) pool_.put(std::exchange(survey_.connection, nullptr));
+      if (survey_.connection) {
+        survey_hung_ = false;
+        pool_.put(std::exchange(survey_.connection, nullptr));
+      }
       again = again || pulse_.phase == Phase::waiting;
     }
   }
@@ -1370,6 +1368,11 @@ bool Repmgr_Node::nodes_blocked() const {
   return age > soon + 10s;  // no answer yet
 }
 
+std::string Repmgr_Node::nodes_problem() const {
+  if (!nodes_blocked()) return {};
+  return facts_.blocked.empty() ? "no answer yet" : facts_.blocked;
+}
+
 // What is to be logged of the database beside the state, each once.
 std::vector<std::pair<Log_Level, std::string>> Repmgr_Node::tell_database() {
   std::vector<std::pair<Log_Level, std::string>> lines;
@@ -1379,10 +1382,9 @@ std::vector<std::pair<Log_Level, std::string>> Repmgr_Node::tell_database() {
                        "(deploy/primgr.sql makes a role for it)");
   }
   const bool blocked = nodes_blocked();
-  if (blocked) nodes_problem_ = facts_.blocked.empty() ? "no answer yet" : facts_.blocked;
   if (blocked && !blocked_since_) {
     lines.emplace_back(Log_Level::warning,
-                       "repmgr.nodes is blocked (" + nodes_problem_ + "): the list of " +
+                       "repmgr.nodes is blocked (" + nodes_problem() + "): the list of " +
                            tell_time(facts_.asked_at - facts_.nodes_read_at) + " ago stands");
     blocked_since_ = facts_.nodes_read_at;
   } else if (!blocked && blocked_since_ && facts_.reachable) {
@@ -1716,7 +1718,7 @@ Report Repmgr_Node::get_report() const {
   if (report.in_recovery) report.lag = measure_lag(facts_, replay_);
   report.cache_age = now - cache_.looked_at;
   report.nodes_age = nodes_age(now);
-  if (blocked_since_ && nodes_blocked()) report.nodes_problem = nodes_problem_;
+  report.nodes_problem = nodes_problem();
   report.connections = database_.connections();
   report.claimants = claimants(now).size();
   report.looks = looks_;

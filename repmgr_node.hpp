@@ -586,6 +586,7 @@ class Repmgr_Node {
   void take_nodes();
   std::optional<Time> nodes_age(Time now) const;
   bool nodes_blocked() const;
+  std::string nodes_problem() const;  // why the list that stands is old; empty: it is not
   std::vector<std::pair<Log_Level, std::string>> tell_database();
   const Node* candidate() const;
   State state_at(Time now) const;
@@ -639,7 +640,6 @@ class Repmgr_Node {
   std::uint64_t looks_ = 0, failed_looks_ = 0;
   Time looked_for_{};
   bool superuser_told_ = false;
-  std::string nodes_problem_;          // why the list that stands is old
   std::optional<Time> blocked_since_;  // since when the list that stands was told to be old
   std::string logged_;  // state and reason last logged, so that each change is told once
   State logged_state_ = State::down;
