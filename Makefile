@@ -56,7 +56,7 @@ CXXFLAGS = -O2 -g -ffunction-sections -fdata-sections -fstack-protector-strong -
 LDFLAGS  = -static -Wl,--gc-sections
 
 STD      = -std=c++20 -pthread -DPRIMGR_VERSION='"$(VERSION)"'
-INCLUDES = -I$(TOP) -isystem $(TOP)/httplib -isystem $(B)/libpq/include $(SYSROOT_INCLUDES)
+INCLUDES = -I. -I$(TOP) -isystem $(TOP)/httplib -isystem $(B)/libpq/include $(SYSROOT_INCLUDES)
 LIBPQ    = $(addprefix $(B)/libpq/lib/,libpq.a libpgcommon_shlib.a libpgport_shlib.a)
 FETCHED  = $(TOP)/httplib/httplib.h $(B)/libpq/.built
 
@@ -69,8 +69,31 @@ all: $(BIN) ## build ./primgr, statically linked, with all it needs fetched on t
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
+# The units of the program, but for primgr.cpp, and those of the tests.
+UNITS      = repmgr_node $(basename $(wildcard node/*.cpp daemon/*.cpp))
+TEST_UNITS = $(basename $(wildcard tests/*.cpp))
+
+# A flavour has flags and a folder of objects of its own: $(call objects,flavour,units).
+objects = $(patsubst %,$(B)/$(1)/%.o,$(2))
+FLAGS_obj  = $(WARNINGS) $(CXXFLAGS)
+FLAGS_test = $(WARNINGS) -O1 -g -DPRIMGR_NO_MAIN
+FLAGS_asan = $(FLAGS_test) $(ASAN)
+FLAGS_tsan = $(FLAGS_test) $(TSAN)
+FLAGS_fuzz = -O1 -g -DPRIMGR_NO_MAIN -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
+ASAN       = -fsanitize=address,undefined -fno-sanitize-recover=all -Wno-maybe-uninitialized
+TSAN       = -fsanitize=thread -Wno-maybe-uninitialized
+define flavour
+$(B)/$(1)/%.o: %.cpp Makefile | $(FETCHED) $(TOP)/page.html.inc
+	@mkdir -p $$(@D)
+	@echo '  CXX     $$@'
+	@$(or $(2),$$(CXX)) $$(STD) $$(FLAGS_$(1)) $$(INCLUDES) -MMD -MP -c -o $$@ $$<
+endef
+$(foreach f,obj test asan tsan,$(eval $(call flavour,$(f))))
+$(eval $(call flavour,fuzz,clang++))
+-include $(wildcard $(addprefix $(B)/,*/*.d */*/*.d))
+
 # ld warns that a static glibc would load NSS modules; primgr.cpp sees to it that it does not.
-$(BIN): $(B)/primgr.o $(B)/repmgr_node.o
+$(BIN): $(call objects,obj,primgr $(UNITS))
 	@echo '  LINK    $@'
 	@$(CXX) $(CXXFLAGS) -pthread $(LDFLAGS) -o $(B)/primgr $^ $(LIBPQ) $(OPENSSL) >$(B)/link.log 2>&1 || { cat $(B)/link.log >&2; exit 1; }
 	@$(STRIP) -o $@ $(B)/primgr
@@ -78,14 +101,10 @@ $(BIN): $(B)/primgr.o $(B)/repmgr_node.o
 arm64: ## cross-build build/primgr-arm64
 	@$(MAKE) ARCH=arm64 all
 
-# The page, as a literal that primgr.cpp includes.
-$(TOP)/page.hpp: web/page.html Makefile
+# The page, as a literal that daemon/page.cpp includes.
+$(TOP)/page.html.inc: web/page.html Makefile
 	@mkdir -p $(@D)
 	@{ printf 'R"page('; cat $<; printf ')page"\n'; } >$@
-
-$(B)/%.o: %.cpp repmgr_node.hpp Makefile $(FETCHED) $(TOP)/page.hpp
-	@echo '  CXX     $<'
-	@$(CXX) $(STD) $(WARNINGS) $(CXXFLAGS) $(INCLUDES) -c -o $@ $<
 
 # ---- what the build stands on -------------------------------------------------------------------
 
@@ -265,7 +284,7 @@ check-deploy: primgr $(PROMTOOL) ## check the unit, its sandbox, the man page, t
 	@man --warnings -E UTF-8 -l -Tutf8 -Z deploy/primgr.8 2>&1 >/dev/null | { ! grep . ; }
 	@bash -n deploy/primgr.bash
 	@{ $(PROMTOOL) check rules deploy/alerts.yml && $(PROMTOOL) test rules deploy/alerts.test.yml; } >$(B)/alerts.log 2>&1 || { cat $(B)/alerts.log >&2; exit 1; }
-	@for m in $$(grep -o 'primgr_[a-z_]*' deploy/alerts.yml | sort -u); do grep -qF "\"$${m#primgr_}\"" primgr.cpp || \
+	@for m in $$(grep -o 'primgr_[a-z_]*' deploy/alerts.yml | sort -u); do grep -qF "\"$${m#primgr_}\"" daemon/metrics.cpp daemon/endpoints.cpp || \
 	  { echo "deploy/alerts.yml asks for $$m, which primgr does not tell" >&2; exit 1; }; done
 	@$(MAKE) -s uninstall DESTDIR='$(TRIED)' PREFIX=/usr
 	@left=$$(cd '$(TRIED)' && find . ! -type d -o -path '*/$(DOC)') && [ "$$left" = ./usr/bin/other ] || \
@@ -273,27 +292,20 @@ check-deploy: primgr $(PROMTOOL) ## check the unit, its sandbox, the man page, t
 
 # ---- tests --------------------------------------------------------------------------------------
 
-# The tests compile the shipped sources in; TESTS=… picks some: make check TESTS="-ts=rules".
+# TESTS=… picks some: make check TESTS="-ts=rules".
 TESTS      =
-SOURCES    = primgr.cpp repmgr_node.cpp repmgr_node.hpp tests/fake_postgres.hpp $(TOP)/page.hpp
-ASAN       = -fsanitize=address,undefined -fno-sanitize-recover=all -Wno-maybe-uninitialized
-TSAN       = -fsanitize=thread -Wno-maybe-uninitialized
-# $(call link,flags,main source): an unstripped program for testing.
-define link
-@echo '  CXX     $@'
-@$(CXX) $(STD) $(WARNINGS) -O1 -g $(1) $(INCLUDES) -o $@ $(2) repmgr_node.cpp $(LIBPQ) $(TEST_LIBS)
+# An unstripped program for testing: $(call test-program,flavour,main unit and others).
+define test-program
+@echo '  LINK    $@'
+@$(CXX) -pthread $(FLAGS_$(1)) -o $@ $(call objects,$(1),$(2) $(UNITS)) $(LIBPQ) $(TEST_LIBS)
 endef
 
-$(B)/tests: tests.cpp $(SOURCES) Makefile $(FETCHED)
-	$(call link,,tests.cpp)
-$(B)/tests-asan: tests.cpp $(SOURCES) Makefile $(FETCHED)
-	$(call link,$(ASAN),tests.cpp)
-$(B)/tests-tsan: tests.cpp $(SOURCES) Makefile $(FETCHED)
-	$(call link,$(TSAN),tests.cpp)
-$(B)/primgr-asan: $(SOURCES) Makefile $(FETCHED)
-	$(call link,$(ASAN),primgr.cpp)
-$(B)/primgr-tsan: $(SOURCES) Makefile $(FETCHED)
-	$(call link,$(TSAN),primgr.cpp)
+$(B)/tests: $(call objects,test,tests primgr $(TEST_UNITS) $(UNITS))
+	$(call test-program,test,tests primgr $(TEST_UNITS))
+$(B)/tests-asan: $(call objects,asan,tests primgr $(TEST_UNITS) $(UNITS))
+	$(call test-program,asan,tests primgr $(TEST_UNITS))
+$(B)/tests-tsan: $(call objects,tsan,tests primgr $(TEST_UNITS) $(UNITS))
+	$(call test-program,tsan,tests primgr $(TEST_UNITS))
 
 lab-deps:
 	@lab/lab deps
@@ -324,14 +336,13 @@ harm: primgr $(B)/tests lab-deps ## maltreat a real database, and count what pri
 SECONDS   = 60
 FUZZ_SEED = 0
 FUZZERS = config reply node grants http database
-$(B)/fuzz: fuzz/fuzz.cpp $(SOURCES) Makefile $(FETCHED)
-	@$(call install,clang $$(apt-cache depends clang 2>/dev/null | sed -n 's/.*Depends: clang-\([0-9]*\)$$/libclang-rt-\1-dev/p'))
-	@echo '  CXX     $@'
-	@clang++ $(STD) -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all $(INCLUDES) -o $@ $< repmgr_node.cpp $(LIBPQ) -lssl -lcrypto
-fuzz: $(B)/fuzz ## fuzz what reads bytes from outside, each for so long: SECONDS=60 FUZZ_SEED=0 (0: any)
+$(B)/fuzzer: $(call objects,fuzz,fuzz/fuzz primgr $(UNITS))
+	@echo '  LINK    $@'
+	@clang++ -pthread -fsanitize=fuzzer,address,undefined -o $@ $^ $(LIBPQ) -lssl -lcrypto
+fuzz: $(B)/fuzzer ## fuzz what reads bytes from outside, each for so long: SECONDS=60 FUZZ_SEED=0 (0: any)
 	@for target in $(FUZZERS); do \
 	  mkdir -p $(B)/corpus/$$target; echo "  FUZZ    $$target"; \
-	  FUZZ_TARGET=$$target $(B)/fuzz -seed=$(FUZZ_SEED) -max_total_time=$(SECONDS) -max_len=8192 -timeout=10 -print_final_stats=1 \
+	  FUZZ_TARGET=$$target $(B)/fuzzer -seed=$(FUZZ_SEED) -max_total_time=$(SECONDS) -max_len=8192 -timeout=10 -print_final_stats=1 \
 	    -artifact_prefix=$(B)/finding-$$target- $(B)/corpus/$$target fuzz/corpus/$$target >$(B)/fuzz-$$target.log 2>&1 \
 	    || { tail -n 40 $(B)/fuzz-$$target.log; exit 1; }; \
 	  grep -E 'number_of_executed_units' $(B)/fuzz-$$target.log; \
@@ -370,10 +381,10 @@ bench: primgr $(B)/bare $(B)/hold $(B)/peers lab-deps ## measure primgr: PARTS="
 	@PRIMGR='$(CURDIR)/primgr' TOOLS='$(CURDIR)/$(B)' HOLD_SECONDS='$(HOLD_SECONDS)' bench/bench $(PARTS)
 
 format: ## reformat the sources
-	clang-format -i *.cpp *.hpp bench/*.cpp fuzz/*.cpp tests/*.hpp
+	clang-format -i *.cpp *.hpp bench/*.cpp fuzz/*.cpp $(wildcard node/* daemon/* tests/*)
 
 clean: ## remove what was built, but for the libraries
-	rm -rf primgr $(B)/*.o $(B)/primgr* $(B)/tests* $(B)/bare $(B)/hold $(B)/peers $(B)/package $(B)/staged $(B)/rpmbuild \
+	rm -rf primgr $(B)/obj $(B)/test $(B)/asan $(B)/tsan $(B)/fuzz $(B)/primgr* $(B)/tests* $(B)/bare $(B)/hold $(B)/peers $(B)/package $(B)/staged $(B)/rpmbuild \
 	  $(addprefix $(TOP)/arm64/,*.o primgr* tests package rpmbuild)
 
 distclean: ## remove everything that was built or fetched

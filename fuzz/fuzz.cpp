@@ -2,13 +2,32 @@
 // runs each target on its folder of fuzz/corpus; FUZZ_TARGET says which. A finding is a crash, a
 // sanitizer's report, or an answer that breaks the rules checked here.
 
-#define PRIMGR_NO_MAIN
-#include "../primgr.cpp"
-#include "../tests/fake_postgres.hpp"
+#include <netinet/in.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <thread>
+#include <tuple>
+
+#include "daemon/config.hpp"
+#include "daemon/grant_file.hpp"
+#include "daemon/http.hpp"
+#include "daemon/node_document.hpp"
+#include "daemon/request.hpp"
+#include "daemon/status.hpp"
+#include "node/database.hpp"
+#include "tests/fake_postgres.hpp"
 
 namespace {
 
 using namespace primgr;
+using namespace std::chrono_literals;
 
 void require(bool held, const char* what) {
   if (held) return;
@@ -242,9 +261,14 @@ void http(const std::string& bytes) {
     Stderr_Log log{Log_Level::error};
     Tls tls{config, log};
     Repmgr_Node node{settings(),
-                     [](const Node&, const std::string&, Time,
-                        std::function<void(Http_Reply)> done) { done({}); },
-                     nullptr, boottime, [](Log_Level, const std::string&) {}};
+                     {.http_get = [](const Node&, const std::string&, Time,
+                                     std::function<void(Http_Reply)> done) { done({}); },
+                      .http_drop = nullptr,
+                      .resolve = nullptr,
+                      .clock = boottime,
+                      .other_clocks = {},
+                      .log = [](Log_Level, const std::string&) {},
+                      .grants = {}}};
     Http_Server server{config, node, tls, log};
     int port = 0;
   };

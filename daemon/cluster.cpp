@@ -1,0 +1,166 @@
+#include "daemon/cluster.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <exception>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+namespace primgr {
+
+using namespace std::chrono_literals;
+
+// The answer, as it grows. Documents are passed on as text, one by one: of a thousand nodes they
+// would be a lot as objects.
+class Cluster::Document {
+ public:
+  // `told`: its document; what this node knows of it stands before what it says.
+  void add(const Node& node, Json told) {
+    Json entry = begin(node, true);
+    const State states[] = {State::primary, State::standby, State::unknown, State::down};
+    const Json state = told.value("state", Json());
+    const bool known = std::any_of(std::begin(states), std::end(states),
+                                   [&](State s) { return state == to_string(s); });
+    if (state == to_string(State::primary)) claimants_.push_back(node.name);
+    for (auto& [key, value] : told.items()) {
+      if (!entry.contains(key)) entry[key] = std::move(value);
+    }
+    Json& problems = entry["problems"];
+    if (!known) {
+      problems = {"its answer tells no state"};
+    } else if (!problems.is_array()) {
+      problems = {"its primgr tells no problems: it is older than this one"};
+    }
+    add(node.site, entry);
+  }
+
+  // One that gave no answer.
+  void add_unreachable(const Node& node, const std::string& why) {
+    Json entry = begin(node, false);
+    entry["role"] = node.type;
+    entry["error"] = why;
+    entry["problems"] = {"unreachable: " + why};
+    add(node.site, entry);
+  }
+
+  std::string text(const std::string& from) const {
+    Json head = {{"from", from}, {"at", print_time(wall_clock())}};
+    head["realPrimary"] = claimants_.size() == 1 ? Json(claimants_[0]) : Json(nullptr);
+    if (claimants_.size() > 1) head["claimants"] = claimants_;
+    std::string text = dump(head);
+    text.back() = ',';
+    text += R"("sites":[)";
+    for (const auto& [name, nodes] : sites_) {
+      if (text.back() != '[') text += ',';
+      text += R"({"site":)" + dump(name) + R"(,"nodes":[)" + nodes + "]}";
+    }
+    return text + "]}";
+  }
+
+ private:
+  static Json begin(const Node& node, bool reachable) {
+    return {{"name", node.name}, {"id", node.id}, {"site", node.site}, {"reachable", reachable}};
+  }
+  void add(const std::string& site, const Json& entry) {
+    std::string& nodes = sites_[site];
+    nodes += (nodes.empty() ? "" : ",") + dump(entry);
+  }
+
+  std::vector<std::string> claimants_;
+  std::map<std::string, std::string> sites_;  // the nodes of each
+};
+
+bool Cluster::is_self(const Node& node) const {
+  return names_equal(node.name, node_.name());
+}
+
+Cluster::Cluster(const Config& config, const Repmgr_Node& node, const Process& process,
+                 Http_Get get)
+    : timeout_(config.node.peer_timeout), node_(node), process_(process), get_(std::move(get)) {}
+
+Answer Cluster::get(bool may_wait) {
+  std::unique_lock lock(mutex_);
+  const auto now = std::chrono::steady_clock::now();
+  if (!collecting_ && now < collected_at_ + 200ms) return answer_;
+  if (!may_wait) {
+    if (now < collected_at_ + timeout_ + 5s) return answer_;
+    return {503, dump({{"error", "too many wait for the other nodes: ask again"}})};
+  }
+  if (collecting_) {
+    const std::uint64_t current = collected_;
+    changed_.wait_for(lock, timeout_ + 1s, [&] { return collected_ != current; });
+    return answer_;
+  }
+  collecting_ = true;
+  lock.unlock();
+  Answer answer{503, {}};
+  try {
+    answer = collect();
+  } catch (const std::exception&) {
+    // No memory, say. There is nothing to tell now; the next who asks starts anew.
+  }
+  lock.lock();
+  collecting_ = false;
+  ++collected_;
+  collected_at_ = std::chrono::steady_clock::now();
+  if (answer.body.empty()) {
+    answer.body = R"({"error":"no memory"})";
+    collected_at_ = {};
+  }
+  answer_ = std::move(answer);
+  changed_.notify_all();
+  return answer_;
+}
+
+std::shared_ptr<Cluster::Collection> Cluster::ask(const std::vector<Node>& nodes) const {
+  const auto collection = std::make_shared<Collection>();
+  collection->replies.resize(nodes.size());
+  for (std::size_t i = 0; i < nodes.size(); ++i) {
+    if (is_self(nodes[i]) || !get_) continue;
+    {
+      const std::lock_guard lock(collection->mutex);
+      ++collection->missing;
+    }
+    get_(nodes[i], "/node", timeout_, [collection, i](Http_Reply reply) {
+      const std::lock_guard lock(collection->mutex);
+      collection->replies[i] = std::move(reply);
+      --collection->missing;
+      collection->changed.notify_all();
+    });
+  }
+  return collection;
+}
+
+Answer Cluster::collect() const {
+  const std::vector<Node> nodes = node_.get_all_nodes();
+  const auto collection = ask(nodes);
+  std::unique_lock lock(collection->mutex);
+  collection->changed.wait_for(lock, timeout_ + 100ms, [&] { return collection->missing == 0; });
+
+  Document document;
+  bool self_listed = false;
+  for (std::size_t i = 0; i < nodes.size(); ++i) {
+    if (is_self(nodes[i])) {
+      self_listed = true;
+      document.add(nodes[i], get_node(node_, process_));
+      continue;
+    }
+    std::string error;
+    Json told = read_node(
+        nodes[i], collection->replies[i].value_or(Http_Reply{0, {}, "timed out", {}}), error);
+    if (error.empty()) {
+      document.add(nodes[i], std::move(told));
+    } else {
+      document.add_unreachable(nodes[i], error);
+    }
+  }
+  if (!self_listed) {
+    Node self;
+    self.name = node_.name();
+    document.add(self, get_node(node_, process_));
+  }
+  return {nodes.empty() ? 503 : 200, document.text(node_.name())};
+}
+
+}  // namespace primgr

@@ -1,0 +1,230 @@
+#include "daemon/config.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cstdlib>
+#include <iterator>
+#include <sstream>
+#include <utility>
+
+#include "daemon/file.hpp"
+#include "node/text.hpp"
+
+namespace primgr {
+
+namespace {
+
+constexpr std::string_view blank = " \t\r";
+
+// The value that starts a line's rest: in single quotes ('' is a quote), or up to a comment.
+std::string parse_value(std::string_view rest) {
+  rest = trimmed(rest);
+  if (rest.empty() || rest.front() != '\'') {
+    for (std::size_t i = 0; i < rest.size(); ++i) {
+      if (rest[i] == '#' && (i == 0 || blank.find(rest[i - 1]) != blank.npos)) {
+        rest = rest.substr(0, i);
+      }
+    }
+    return std::string(trimmed(rest));
+  }
+  std::string value;
+  for (std::size_t i = 1; i < rest.size(); ++i) {
+    if (rest[i] != '\'') {
+      value += rest[i];
+    } else if (i + 1 < rest.size() && rest[i + 1] == '\'') {
+      value += rest[i++];
+    } else {
+      const std::string_view after = trimmed(rest.substr(i + 1));
+      if (after.empty() || after.front() == '#') return value;
+      throw Config_Error("there is more after the closing quote");
+    }
+  }
+  throw Config_Error("the closing quote is missing");
+}
+
+// A line `key = value`; an empty key for a blank line or a comment.
+std::pair<std::string, std::string> parse_line(std::string_view line) {
+  line = trimmed(line);
+  if (line.empty() || line.front() == '#') return {};
+  const auto key_end = std::min(line.find_first_of(" \t="), line.size());
+  const std::string_view rest = trimmed(line.substr(key_end));
+  if (key_end == 0 || !rest.starts_with('=')) throw Config_Error("not of the form key = value");
+  return {std::string(line.substr(0, key_end)), parse_value(rest.substr(1))};
+}
+
+// A key, quoted, for a complaint. A line that begins with a connection string has one that may hold
+// a password.
+std::string quoted_key(const std::string& key) {
+  const bool plain = key.find_first_of(":@") == key.npos;
+  return plain ? " \"" + key + "\"" : "";
+}
+
+// The whole of a regular file. Throws Config_Error if it is none (it is not waited for whoever has
+
+// Calls `take` with each line and its "file:line: " prefix.
+template <typename Take>
+void for_each_line(const std::string& text, const std::string& file, Take take) {
+  std::istringstream lines(text);
+  std::string line;
+  for (int number = 1; std::getline(lines, line); ++number) {
+    take(line, file + ":" + std::to_string(number) + ": ");
+  }
+}
+
+}  // namespace
+
+namespace {
+
+// Where each key was set: "file:line: ".
+using Places = std::map<std::string, std::string>;
+
+// How a key is told apart from others: names of peers as names_equal() has it.
+std::string canonical_key(std::string key) {
+  if (!key.starts_with("peer.")) return key;
+  for (char& c : key) c = c == '_' ? '-' : static_cast<char>(std::tolower(c));
+  return key;
+}
+
+// Takes in one line.
+void parse_setting(std::string_view line, const std::string& where, Config& config,
+                   Places& places) {
+  const auto [key, value] = parse_line(line);
+  if (key.empty()) return;
+  if (const auto [first, added] = places.emplace(canonical_key(key), where); !added) {
+    throw Config_Error("key" + quoted_key(key) + " was set before, at " +
+                       first->second.substr(0, first->second.size() - 2));
+  }
+  if (key.starts_with("peer.")) {
+    const std::string name = key.substr(5);
+    if (name.empty()) throw Config_Error("the value is empty");
+    config.peers[name] = parse_address(value, false);
+    return;
+  }
+  const auto keys = config_keys();
+  const auto known = std::find_if(keys.begin(), keys.end(),
+                                  [&, &name = key](const Config_Key& k) { return name == k.name; });
+  if (known == keys.end()) {
+    throw Config_Error("unknown key" + quoted_key(key) + "; primgr.conf.example shows every key");
+  }
+  try {
+    known->parse(config, value);
+  } catch (const Config_Error& error) {
+    throw Config_Error(key + ": " + error.what());
+  }
+}
+
+// Whether what was set, each well in itself, goes together. Throws Config_Error, which names the
+// place of one of them.
+void check_together(const Config& config, Places& places) {
+  constexpr const char* lease_keys[] = {"vote_lease", "refresh_interval", "peer_timeout"};
+  const Node_Settings& node = config.node;
+  const Time renewal = node.refresh_interval + node.peer_timeout;
+  if (node.vote_lease <= renewal) {
+    const auto key = std::find_if(std::begin(lease_keys), std::end(lease_keys),
+                                  [&](const char* k) { return places.contains(k); });
+    throw Config_Error(places[*key] + "vote_lease (" + print_duration(node.vote_lease) +
+                       ") must be longer than refresh_interval + peer_timeout (" +
+                       print_duration(renewal) + "), or votes expire before they are renewed");
+  }
+  if (node.cache_ttl <= node.refresh_interval) {
+    throw Config_Error(places[places.contains("cache_ttl") ? "cache_ttl" : "refresh_interval"] +
+                       "cache_ttl (" + print_duration(node.cache_ttl) +
+                       ") must be longer than refresh_interval (" +
+                       print_duration(node.refresh_interval) + ")");
+  }
+  if (config.tls_cert.empty() != config.tls_key.empty()) {
+    const bool has_cert = config.tls_key.empty();
+    throw Config_Error(places[has_cert ? "tls_cert" : "tls_key"] +
+                       "tls_cert and tls_key go together: set " +
+                       (has_cert ? "tls_key" : "tls_cert") + " too");
+  }
+  if (config.tls_cert.empty() && !config.tls_ca.empty()) {
+    throw Config_Error(places["tls_ca"] + "tls_ca goes with tls_cert and tls_key: set them too");
+  }
+}
+
+}  // namespace
+
+Config parse_config(const std::string& text, const std::string& file) {
+  Config config;
+  Places places;
+  for_each_line(text, file, [&](const std::string& line, const std::string& where) {
+    try {
+      parse_setting(line, where, config, places);
+    } catch (const Config_Error& error) {
+      throw Config_Error(where + error.what());
+    }
+  });
+  check_together(config, places);
+  return config;
+}
+
+std::string read_repmgr_conf(const std::string& path) {
+  constexpr std::string_view key = "node_name";
+  std::string name;
+  for_each_line(read_file(path), path, [&](std::string_view line, const std::string& where) {
+    line = trimmed(line);
+    if (!line.starts_with(key)) return;
+    line = line.substr(key.size());
+    if (line.empty() || (line.front() != '=' && blank.find(line.front()) == blank.npos)) return;
+    line = trimmed(line);
+    if (line.starts_with('=')) line.remove_prefix(1);
+    try {
+      name = parse_value(line);
+    } catch (const Config_Error& error) {
+      throw Config_Error(where + error.what());
+    }
+  });
+  if (name.empty()) throw Config_Error(path + ": has no node_name");
+  return name;
+}
+
+namespace {
+
+constexpr const char* default_config_file = "/etc/primgr.conf";
+
+}  // namespace
+
+Config read_config(const std::string& file) {
+  const bool no_file = file.empty() && access(default_config_file, F_OK) != 0;
+  const std::string path = file.empty() ? default_config_file : file;
+  return no_file ? Config() : parse_config(read_file(path), path);
+}
+
+Config load_config(const std::string& file) {
+  Config config = read_config(file);
+  // systemd names the RuntimeDirectory= of a unit so.
+  const char* runtime = getenv("RUNTIME_DIRECTORY");
+  if (config.state_file.empty() && runtime && *runtime == '/') {
+    config.state_file = std::string(runtime) + "/grants";
+  }
+  if (!config.node.node_name.empty()) return config;
+  if (!config.repmgr_conf.empty()) {
+    config.node.node_name = read_repmgr_conf(config.repmgr_conf);
+    return config;
+  }
+  char host[256] = {};
+  gethostname(host, sizeof host - 1);
+  config.node.node_name = host;
+  return config;
+}
+
+std::string print_config(const Config& config) {
+  std::string text;
+  const auto line = [&](const std::string& key, const std::string& value) {
+    std::string quoted;
+    for (const char c : value) quoted += c == '\'' ? std::string("\'\'") : std::string(1, c);
+    text += key + " = \'" + quoted + "\'\n";
+  };
+  for (const Config_Key& key : config_keys()) {
+    const std::string value = key.print(config);
+    // An empty conninfo means libpq's defaults, not ours.
+    if (!value.empty() || key.name == std::string_view("conninfo")) line(key.name, value);
+  }
+  for (const auto& [name, address] : config.peers) line("peer." + name, print_address(address));
+  return text;
+}
+
+}  // namespace primgr

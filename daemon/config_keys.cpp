@@ -1,0 +1,90 @@
+// The keys of the configuration file.
+
+#include <algorithm>
+#include <iterator>
+
+#include "daemon/config.hpp"
+#include "daemon/log.hpp"
+#include "node/conninfo.hpp"
+
+namespace primgr {
+
+using namespace std::chrono_literals;
+
+Log_Level parse_log_level(const std::string& text) {
+  const auto* found = std::find(std::begin(log_level_names), std::end(log_level_names), text);
+  if (found == std::end(log_level_names)) {
+    throw Config_Error("\"" + text + "\" is not error, warning, info or debug");
+  }
+  return static_cast<Log_Level>(found - std::begin(log_level_names));
+}
+
+namespace {
+
+std::string parse_name(const std::string& text) {
+  if (text.empty()) throw Config_Error("the value is empty");
+  return text;
+}
+
+constexpr Config_Key keys[] = {
+    {"listen", [](Config& c, const std::string& v) { c.listen = parse_address(v, true); },
+     [](const Config& c) { return print_address(c.listen); }},
+    {"conninfo", [](Config& c, const std::string& v) { c.node.conninfo = parse_conninfo(v); },
+     [](const Config& c) { return print_conninfo(c.node.conninfo); }},
+    {"max_connections_in_pool",
+     [](Config& c, const std::string& v) {
+       c.node.max_connections_in_pool = static_cast<std::size_t>(parse_integer(v, 1, 3));
+     },
+     [](const Config& c) { return std::to_string(c.node.max_connections_in_pool); }},
+    {"db_timeout",
+     [](Config& c, const std::string& v) { c.node.db_timeout = parse_duration(v, 10ms, 1h); },
+     [](const Config& c) { return print_duration(c.node.db_timeout); }},
+    {"node_name", [](Config& c, const std::string& v) { c.node.node_name = parse_name(v); },
+     [](const Config& c) { return c.node.node_name; }},
+    {"repmgr_conf", [](Config& c, const std::string& v) { c.repmgr_conf = parse_name(v); },
+     [](const Config& c) { return c.repmgr_conf; }},
+    {"peer_port", [](Config& c, const std::string& v) { c.peer_port = parse_integer(v, 1, 65535); },
+     [](const Config& c) { return std::to_string(c.peer_port); }},
+    {"peer_timeout",
+     [](Config& c, const std::string& v) { c.node.peer_timeout = parse_duration(v, 10ms, 1min); },
+     [](const Config& c) { return print_duration(c.node.peer_timeout); }},
+    {"refresh_interval",
+     [](Config& c, const std::string& v) {
+       c.node.refresh_interval = parse_duration(v, 10ms, 20s);
+     },
+     [](const Config& c) { return print_duration(c.node.refresh_interval); }},
+    {"vote_lease",
+     [](Config& c, const std::string& v) { c.node.vote_lease = parse_duration(v, 20ms, 1min); },
+     [](const Config& c) { return print_duration(c.node.vote_lease); }},
+    {"cache_ttl",
+     [](Config& c, const std::string& v) { c.node.cache_ttl = parse_duration(v, 10ms, 20s); },
+     [](const Config& c) { return print_duration(c.node.cache_ttl); }},
+    {"consensus",
+     [](Config& c, const std::string& v) {
+       if (v != "site" && v != "cluster")
+         throw Config_Error("\"" + v + "\" is not site or cluster");
+       c.node.consensus_cluster = v == "cluster";
+     },
+     [](const Config& c) { return std::string(c.node.consensus_cluster ? "cluster" : "site"); }},
+    {"state_file", [](Config& c, const std::string& v) { c.state_file = parse_name(v); },
+     [](const Config& c) { return c.state_file; }},
+    {"http_threads",
+     [](Config& c, const std::string& v) { c.http_threads = parse_integer(v, 1, 256); },
+     [](const Config& c) { return std::to_string(c.http_threads); }},
+    {"tls_cert", [](Config& c, const std::string& v) { c.tls_cert = parse_name(v); },
+     [](const Config& c) { return c.tls_cert; }},
+    {"tls_key", [](Config& c, const std::string& v) { c.tls_key = parse_name(v); },
+     [](const Config& c) { return c.tls_key; }},
+    {"tls_ca", [](Config& c, const std::string& v) { c.tls_ca = parse_name(v); },
+     [](const Config& c) { return c.tls_ca; }},
+    {"log_level", [](Config& c, const std::string& v) { c.log_level = parse_log_level(v); },
+     [](const Config& c) { return std::string(log_level_names[static_cast<int>(c.log_level)]); }},
+};
+
+}  // namespace
+
+std::span<const Config_Key> config_keys() {
+  return keys;
+}
+
+}  // namespace primgr

@@ -1,0 +1,295 @@
+#include "daemon/endpoints.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <chrono>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <utility>
+
+#include "daemon/metrics.hpp"
+#include "daemon/output.hpp"
+#include "daemon/page.hpp"
+#include "node/lag.hpp"
+
+namespace primgr {
+
+using namespace std::chrono_literals;
+
+using std::chrono::milliseconds;
+
+// One endpoint.
+struct Endpoints::Endpoint {
+  std::string_view path;
+  unsigned methods;  // those that are answered; others: 405
+  Answer (Endpoints::*get)(const Request&);
+};
+
+namespace {
+
+enum Method : unsigned { get = 1, head = 2, options = 4 };
+constexpr unsigned all_methods = get | head | options;
+constexpr std::pair<std::string_view, Method> method_names[] = {
+    {"GET", get}, {"HEAD", head}, {"OPTIONS", options}};
+
+// The statuses that are counted apart; 0: any other.
+constexpr int statuses[] = {200, 202, 400, 404, 405, 503, 509, 0};
+
+std::size_t status_index(int status) {
+  return static_cast<std::size_t>(std::find(std::begin(statuses), std::end(statuses) - 1, status) -
+                                  std::begin(statuses));
+}
+
+// An answer that carries a state and nothing else.
+Answer with_state(int status, State state) {
+  return {status, dump({{"state", to_string(state)}})};
+}
+
+// What a standby may be read from is bounded by: /replica?lag=16MB&delay=10s. Throws Config_Error.
+struct Bounds {
+  std::optional<Lsn> lag;     // bytes to replay
+  std::optional<Time> delay;  // time that they have been waiting
+};
+Bounds parse_bounds(const Params& params) {
+  Bounds bounds;
+  for (const auto& [key, value] : params) {
+    if (params.count(key) > 1) throw Config_Error(key + " is given twice");
+    try {
+      if (key == "lag") {
+        bounds.lag = parse_size(value);
+      } else if (key == "delay") {
+        bounds.delay = parse_duration(value, 0s, 24h * 365);
+      } else {
+        throw Config_Error("there is no such parameter; lag=16MB and delay=10s are");
+      }
+    } catch (const Config_Error& error) {
+      throw Config_Error(key + ": " + error.what());
+    }
+  }
+  return bounds;
+}
+
+// `/replica`: 200 on a standby that streams and is within the bounds, else 503 with the reason.
+// `or_primary`: 200 on the Primary too, as `/read-only` and `/readiness`.
+Answer get_readable(const Repmgr_Node& node, const Params& params, bool or_primary) {
+  Bounds bounds;
+  try {
+    bounds = parse_bounds(params);
+  } catch (const Config_Error& error) {
+    return {400, dump({{"error", std::string(error.what()).substr(0, max_reply_size / 2)}})};
+  }
+  const State state = node.get_state();
+  Json body = {{"state", to_string(state)}};
+  if (or_primary && state == State::primary) return {200, dump(body)};
+  const auto lag = node.get_lag();
+  if (!lag) {
+    body["reason"] = "it is no standby";
+    return {503, dump(body)};
+  }
+  const std::string reason = lag_problem(*lag, bounds.lag, bounds.delay);
+  body["replayLagBytes"] = or_null(lag->replay);
+  body["replayLagSeconds"] = or_null(lag->delay);
+  if (!reason.empty()) body["reason"] = reason;
+  return {reason.empty() ? 200 : 503, dump(body)};
+}
+
+}  // namespace
+
+// All endpoints. /state comes first, as it is asked for most.
+constexpr Endpoints::Endpoint Endpoints::table[] = {
+    {"/state", all_methods, &Endpoints::state},
+    {"/", all_methods, &Endpoints::root},
+    {"/primary", all_methods, &Endpoints::primary},
+    {"/realPrimary", all_methods, &Endpoints::real_primary},
+    {"/replica", all_methods, &Endpoints::replica},
+    {"/read-only", all_methods, &Endpoints::read_only},
+    {"/readiness", all_methods, &Endpoints::read_only},
+    {"/health", all_methods, &Endpoints::health},
+    {"/liveness", all_methods, &Endpoints::liveness},
+    {"/node", all_methods, &Endpoints::node},
+    {"/cluster", all_methods, &Endpoints::cluster},
+    {"/metrics", all_methods, &Endpoints::metrics},
+};
+
+Answer get_reported_state(const Repmgr_Node& node) {
+  switch (node.get_state()) {
+    case State::primary:
+      return {200, R"({"state":"Primary"})"};
+    case State::standby:
+      return {202, R"({"state":"Standby"})"};
+    case State::unknown:
+      return {509, R"({"state":"Unknown"})"};
+    case State::down:
+      break;
+  }
+  return {503, R"({"state":"Down"})"};
+}
+
+Answer get_reported_primary(Repmgr_Node& node, const std::string& candidate,
+                            const std::string& lease, const std::string& voter) {
+  // No lease told: that of this node, as it is to be the same on all.
+  long long milliseconds_told = 0;
+  std::from_chars(lease.data(), lease.data() + lease.size(), milliseconds_told);
+  const auto told = milliseconds(std::clamp(milliseconds_told, 0LL, 3'600'000LL));
+  std::optional<std::string> name;
+  if (voter.empty() || names_equal(voter, node.name())) {
+    name = candidate.empty() ? node.get_primary() : node.grant_vote(candidate, told);
+  }
+  if (name) {
+    if (Answer answer{200, dump({{"Primary", *name}})}; answer.body.size() <= max_reply_size) {
+      return answer;
+    }
+  }
+  const bool down = node.get_state() == State::down;
+  return {503, dump({{"state", to_string(down ? State::down : State::unknown)}})};
+}
+
+Answer get_reported_real_primary(const Repmgr_Node& node) {
+  Real_Primary real = node.get_real_primary();
+  if (!real.nodes_known) return {503, dump({{"realPrimary", nullptr}, {"state", "Down"}})};
+  if (real.claimants.size() == 1) {
+    if (Answer answer{200, dump({{"realPrimary", real.claimants[0]}})};
+        answer.body.size() <= max_reply_size) {
+      return answer;
+    }
+  }
+  if (real.claimants.size() < 2) {
+    return {503, dump({{"realPrimary", nullptr}, {"state", "Unknown"}})};
+  }
+  for (;;) {  // as many as an answer may hold
+    Answer answer{509, dump({{"realPrimary", nullptr}, {"claimants", real.claimants}})};
+    if (answer.body.size() <= max_reply_size) return answer;
+    real.claimants.pop_back();
+  }
+}
+
+std::string error_body(const std::string& error) {
+  return dump({{"error", error}});
+}
+
+Endpoints::Endpoints(const Config& config, Repmgr_Node& node, const Tls& tls, Http_Get peers,
+                     std::size_t max_waiting)
+    : node_(node),
+      tls_(tls),
+      process_{boottime(), config.node.max_connections_in_pool},
+      cluster_(config, node, process_, std::move(peers)),
+      // Of one address at most three quarters.
+      waiting_for_nodes_(max_waiting, std::max<std::size_t>(max_waiting * 3 / 4, 1)),
+      waiting_for_votes_(max_waiting, std::max<std::size_t>(max_waiting * 3 / 4, 1)),
+      counts_(new std::atomic<std::uint64_t>[(std::size(table) + 1) * std::size(statuses)] {}) {}
+
+std::vector<std::string_view> Endpoints::paths() {
+  std::vector<std::string_view> paths;
+  for (const Endpoint& endpoint : table) paths.push_back(endpoint.path);
+  return paths;
+}
+
+Answer Endpoints::answer(const Request& request) {
+  const auto* endpoint = std::find_if(std::begin(table), std::end(table),
+                                      [&](const Endpoint& e) { return e.path == request.path; });
+  if (endpoint == std::end(table)) return {404, error_body("Not Found")};
+  for (const auto& [name, method] : method_names) {
+    if (name == request.method && (endpoint->methods & method)) {
+      return (this->*endpoint->get)(request);
+    }
+  }
+  return {405, error_body("Method Not Allowed")};
+}
+
+void Endpoints::count(std::string_view path, int status) {
+  std::size_t row = 0;
+  while (row < std::size(table) && table[row].path != path) ++row;
+  counts_[row * std::size(statuses) + status_index(status)].fetch_add(1, std::memory_order_relaxed);
+}
+
+void Endpoints::write_request_counts(Metrics& metrics) const {
+  metrics.family("http_requests_total", "counter", "Requests answered, by path and status.");
+  for (std::size_t row = 0; row <= std::size(table); ++row) {
+    const std::string path(row < std::size(table) ? table[row].path : "other");
+    for (std::size_t column = 0; column < std::size(statuses); ++column) {
+      const auto count =
+          counts_[row * std::size(statuses) + column].load(std::memory_order_relaxed);
+      if (count == 0) continue;
+      const int status = statuses[column];
+      metrics.sample(static_cast<double>(count),
+                     {{"path", path}, {"code", status ? std::to_string(status) : "other"}});
+    }
+  }
+}
+
+Answer Endpoints::state(const Request&) {
+  return get_reported_state(node_);
+}
+
+// The page for a browser, else the body of /state; the status is that of /state for both, since a
+// bare `option httpchk` asks for it.
+Answer Endpoints::root(const Request& request) {
+  Answer answer = get_reported_state(node_);
+  answer.headers.emplace_back("Vary", "Accept");
+  if (!request.wants_page) return answer;
+  static const std::string policy = page_policy();
+  answer.headers.emplace_back("Content-Security-Policy", policy);
+  answer.headers.emplace_back("X-Content-Type-Options", "nosniff");
+  answer.headers.emplace_back("Referrer-Policy", "no-referrer");
+  answer.body = page;
+  answer.type = "text/html; charset=utf-8";
+  return answer;
+}
+
+// A vote waits for its promise to be written, and for others' votes.
+Answer Endpoints::primary(const Request& request) {
+  const std::string candidate = param(request.params, "candidate");
+  std::optional<Wait_Limiter::Slot> slot;
+  if (!candidate.empty() && !slot.emplace(waiting_for_votes_, request.from)) {
+    return with_state(503, State::unknown);
+  }
+  return get_reported_primary(node_, candidate, param(request.params, "lease"),
+                              param(request.params, "voter"));
+}
+
+Answer Endpoints::real_primary(const Request&) {
+  return get_reported_real_primary(node_);
+}
+
+Answer Endpoints::replica(const Request& request) {
+  return get_readable(node_, request.params, false);
+}
+
+Answer Endpoints::read_only(const Request& request) {
+  return get_readable(node_, request.params, true);
+}
+
+Answer Endpoints::health(const Request&) {
+  const State state = node_.get_state();
+  return with_state(state == State::down ? 503 : 200, state);
+}
+
+Answer Endpoints::liveness(const Request&) {
+  const bool alive = node_.alive();
+  return {alive ? 200 : 503, dump({{"alive", alive}})};
+}
+
+Answer Endpoints::node(const Request&) {
+  return {200, dump(get_node(node_, process_))};
+}
+
+Answer Endpoints::cluster(const Request& request) {
+  const Wait_Limiter::Slot slot(waiting_for_nodes_, request.from);
+  Answer answer = cluster_.get(bool(slot));
+  if (!slot && answer.status == 503) {
+    answer.headers.emplace_back("Retry-After", std::to_string(cluster_.patience()));
+  }
+  return answer;
+}
+
+Answer Endpoints::metrics(const Request&) {
+  Metrics metrics;
+  write_node_metrics(metrics, node_.get_report(), process_);
+  metrics.gauge("tls_certificate_expiry_timestamp_seconds", "When tls_cert ends, since the epoch.",
+                tls_.expiry());
+  write_request_counts(metrics);
+  return {200, std::move(metrics).text(), "text/plain; version=0.0.4; charset=utf-8"};
+}
+
+}  // namespace primgr

@@ -1,0 +1,178 @@
+#include "daemon/grant_file.hpp"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <cstdint>
+#include <cstring>
+#include <fstream>
+#include <sstream>
+#include <thread>
+
+#include "node/text.hpp"
+
+namespace primgr {
+
+using namespace std::chrono_literals;
+
+Grant_File::Grant_File(std::string path, std::string node)
+    : path_(std::move(path)), node_(std::move(node)) {
+  std::getline(std::ifstream("/proc/sys/kernel/random/boot_id"), boot_id_);
+}
+
+void Grant_File::check(const std::string& path) {
+  struct stat status {};
+  if (lstat(path.c_str(), &status) != 0 || S_ISREG(status.st_mode)) return;
+  throw Config_Error("state_file: " + path + " is " +
+                     (S_ISLNK(status.st_mode) ? "a link" : "not a regular file") +
+                     ": name a file that is this primgr's alone, such as /run/primgr/grants");
+}
+
+std::optional<Grant> Grant_File::load(std::string& why) {
+  check(path_);
+  why = hold();
+  // One that is just ending may need a moment for it.
+  for (int i = 0; held_by_another_ && i < 50; ++i) {
+    std::this_thread::sleep_for(20ms);
+    why = hold();
+  }
+  if (held_by_another_) throw In_Use("state_file: " + why);
+  if (why == path_ + foreign) throw Config_Error("state_file: " + why);
+  if (!why.empty()) return std::nullopt;
+  std::string text(record_size + 1, '\0');
+  const ssize_t size = pread(fd_.get(), text.data(), text.size(), 0);
+  if (size < 0) why = failed("read");
+  if (size <= 0) return std::nullopt;
+  text.resize(static_cast<std::size_t>(size));
+  const auto grant = parse(text, boot_id_, node_, boottime(), why);
+  if (!grant) why = path_ + " " + why;
+  return grant;
+}
+
+std::string Grant_File::save(const Grant& grant) {
+  if (const std::string why = hold(); !why.empty()) return why;
+  const std::string record = print(grant, boot_id_, node_);
+  if (record.size() != record_size) return path_ + ": the names of the nodes are too long for it";
+  struct stat status {};
+  if (fstat(fd_.get(), &status) != 0) return failed("read");
+  // Something else, or longer: nothing of it may stay behind the record.
+  if (status.st_size != record_size && ftruncate(fd_.get(), 0) != 0) return failed("write");
+  errno = 0;
+  if (pwrite(fd_.get(), record.data(), record.size(), 0) == record_size) return {};
+  if (errno == 0) errno = ENOSPC;
+  const std::string why = failed("write");
+  [[maybe_unused]] const int emptied = ftruncate(fd_.get(), 0);
+  return why;
+}
+
+std::string Grant_File::print(const Grant& grant, std::string_view boot_id, std::string_view node) {
+  const std::string until = std::to_string(grant.until.count());
+  std::string text = "primgr 2 boot=" + std::string(boot_id) + " until=" + until +
+                     " node=" + url_encoded(node) + " to=" + url_encoded(grant.to) + " ";
+  const std::string end = " until=" + until + "\n";
+  if (text.size() + end.size() < record_size) text.resize(record_size - end.size(), ' ');
+  return text + end;
+}
+
+std::optional<Grant> Grant_File::parse(std::string_view text, std::string_view boot_id,
+                                       std::string_view node, Time now, std::string& why) {
+  const std::string_view whole = text;
+  why = "is damaged, or of another version";
+  const auto next = [&](std::string_view key) -> std::optional<std::string_view> {
+    if (!text.starts_with(key)) return std::nullopt;
+    const auto end = std::min(text.find(' '), text.size());
+    const std::string_view value = text.substr(key.size(), end - key.size());
+    text.remove_prefix(std::min(end + 1, text.size()));
+    return value;
+  };
+  if (!text.starts_with("primgr 2 ")) return std::nullopt;
+  text.remove_prefix(9);
+  const auto boot = next("boot="), until = next("until="), of = next("node="), to = next("to=");
+  if (!boot || !until || !of || !to) return std::nullopt;
+  std::int64_t time = 0;
+  const auto [end, error] = std::from_chars(until->data(), until->data() + until->size(), time);
+  const auto own = url_decoded(*of), name = url_decoded(*to);
+  if (error != std::errc() || end != until->data() + until->size() || !own || !name) {
+    return std::nullopt;
+  }
+  const Grant grant{*name, Time(time)};
+  if (whole.size() != record_size || print(grant, *boot, *own) != whole) return std::nullopt;
+  if (boot_id.empty() || *boot != boot_id) {
+    why = "is of an earlier boot";
+    return std::nullopt;
+  }
+  if (!names_equal(*own, node)) {
+    why = "is of the node \"" + *own + "\", not of this one";
+    return std::nullopt;
+  }
+  if (time < 0 || grant.until > now + 2min) {
+    why = "promises for longer than a vote_lease can be";
+    return std::nullopt;
+  }
+  why.clear();
+  return grant;
+}
+
+std::string Grant_File::failed(const char* what) const {
+  return "cannot " + std::string(what) + " " + path_ + ": " + std::strerror(errno);
+}
+
+std::string Grant_File::hold() {
+  held_by_another_ = false;
+  struct stat there {
+  }, here{};
+  const bool exists = lstat(path_.c_str(), &there) == 0;
+  if (exists && !S_ISREG(there.st_mode)) return path_ + " is no longer a regular file";
+  if (exists && fd_ && fstat(fd_.get(), &here) == 0 && here.st_ino == there.st_ino &&
+      here.st_dev == there.st_dev) {
+    return {};
+  }
+  fd_.reset();
+  fd_.reset(
+      open(path_.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0600));
+  if (!fd_) return failed("open");
+  std::string why;
+  if (fstat(fd_.get(), &here) != 0) {
+    why = failed("open");
+  } else if (!S_ISREG(here.st_mode)) {
+    why = path_ + " is no longer a regular file";
+  } else if (flock(fd_.get(), LOCK_EX | LOCK_NB) != 0) {
+    held_by_another_ = errno == EWOULDBLOCK;
+    why =
+        held_by_another_ ? path_ + " is in use by another process" + holder(here) : failed("lock");
+  } else if (is_foreign()) {
+    why = path_ + foreign;
+  }
+  if (!why.empty()) fd_.reset();
+  return why;
+}
+
+bool Grant_File::is_foreign() const {
+  char begin[7];
+  const ssize_t size = pread(fd_.get(), begin, sizeof begin, 0);
+  const auto known = std::string_view("primgr ").substr(0, size > 0 ? std::size_t(size) : 0);
+  return size > 0 && std::string_view(begin, std::size_t(size)) != known;
+}
+
+std::string Grant_File::holder(const struct stat& file) {
+  char place[64];
+  std::snprintf(place, sizeof place, "%02x:%02x:%ju", major(file.st_dev), minor(file.st_dev),
+                static_cast<std::uintmax_t>(file.st_ino));
+  std::ifstream locks("/proc/locks");
+  for (std::string line; std::getline(locks, line);) {
+    std::istringstream words(line);
+    std::string number, kind, mode, access, pid, where;
+    if (words >> number >> kind >> mode >> access >> pid >> where && kind == "FLOCK" &&
+        where == place) {
+      return " (pid " + pid + ")";
+    }
+  }
+  return {};
+}
+
+}  // namespace primgr

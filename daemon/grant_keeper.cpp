@@ -1,0 +1,121 @@
+#include "daemon/grant_keeper.hpp"
+
+#include <algorithm>
+#include <thread>
+#include <utility>
+
+#include "daemon/grant_file.hpp"
+
+namespace primgr {
+
+using namespace std::chrono_literals;
+
+Grant_Keeper::Grant_Keeper(Store store, Logger log) : log_(std::move(log)) {
+  shared_->store = std::move(store);
+  std::thread(serve, shared_).detach();
+}
+
+Grant_Keeper::~Grant_Keeper() {
+  std::unique_lock lock(shared_->mutex);
+  shared_->ending = true;
+  shared_->changed.notify_all();
+  shared_->changed.wait_for(lock, 100ms, [this] { return shared_->ended; });
+}
+
+std::optional<Grant> Grant_Keeper::load(std::chrono::milliseconds timeout) {
+  std::unique_lock lock(shared_->mutex);
+  begin([](Shared& shared) {
+    shared.thrown = nullptr;
+    std::optional<Grant> loaded;
+    std::string why;
+    std::exception_ptr thrown;
+    try {
+      loaded = shared.store.load(why);
+    } catch (...) {
+      thrown = std::current_exception();
+    }
+    const std::lock_guard held(shared.mutex);
+    shared.loaded = loaded;
+    shared.why = why;
+    shared.thrown = thrown;
+  });
+  if (!shared_->changed.wait_for(lock, timeout, [this] { return !shared_->job; })) {
+    tell(no_answer);
+    return std::nullopt;
+  }
+  if (shared_->thrown) std::rethrow_exception(shared_->thrown);
+  if (!shared_->why.empty()) {
+    log_(Log_Level::warning,
+         "state_file: " + shared_->why + ": this voter is silent for one vote_lease");
+  }
+  return shared_->loaded;
+}
+
+Grant Grant_Keeper::save(const Grant& grant, Deadline until) {
+  std::unique_lock lock(shared_->mutex);
+  const auto ready = [this] { return !shared_->job; };
+  // Who hangs is not waited for again.
+  if (!ready() && (!trouble_.empty() || !shared_->changed.wait_until(lock, until, ready))) {
+    tell(no_answer);
+    return certain();
+  }
+  shared_->writing = grant;
+  begin([grant](Shared& shared) {
+    const std::string why = shared.store.save(grant);
+    const std::lock_guard held(shared.mutex);
+    shared.kept = why.empty() ? grant : Grant{};
+    shared.why = why;
+  });
+  if (!shared_->changed.wait_until(lock, until, ready)) {
+    tell(no_answer);
+  } else if (!shared_->why.empty()) {
+    tell("state_file: " + shared_->why + ": this node votes for nobody until it can be kept");
+  } else if (!std::exchange(trouble_, {}).empty()) {
+    log_(Log_Level::info, "state_file is written again");
+  }
+  return certain();
+}
+
+void Grant_Keeper::begin(std::function<void(Shared&)> job) {
+  shared_->job = std::move(job);
+  shared_->changed.notify_all();
+}
+
+Grant Grant_Keeper::certain() const {
+  const Grant &kept = shared_->kept, &writing = shared_->writing;
+  if (!shared_->job) return kept;
+  return kept.to == writing.to ? Grant{kept.to, std::min(kept.until, writing.until)} : Grant{};
+}
+
+void Grant_Keeper::tell(const std::string& trouble) {
+  if (std::exchange(trouble_, trouble) != trouble) log_(Log_Level::error, trouble);
+}
+
+void Grant_Keeper::serve(std::shared_ptr<Shared> shared) {
+  std::unique_lock lock(shared->mutex);
+  for (;;) {
+    shared->changed.wait(lock, [&] { return shared->job || shared->ending; });
+    if (!shared->job) break;
+    const auto job = shared->job;
+    lock.unlock();
+    job(*shared);
+    lock.lock();
+    shared->job = nullptr;
+    shared->changed.notify_all();
+  }
+  {
+    const Store let_go = std::exchange(shared->store, {});
+    lock.unlock();
+  }
+  lock.lock();
+  shared->ended = true;
+  shared->changed.notify_all();
+}
+
+Grant_Keeper::Store file_store(const Config& config) {
+  const auto file = std::make_shared<Grant_File>(config.state_file, config.node.node_name);
+  return {[file](std::string& why) { return file->load(why); },
+          [file](const Grant& grant) { return file->save(grant); }};
+}
+
+}  // namespace primgr

@@ -1,0 +1,100 @@
+#include "daemon/metrics.hpp"
+
+#include <chrono>
+#include <string>
+
+#include "node/voting.hpp"
+
+namespace primgr {
+
+namespace {
+
+double seconds(Time time) {
+  return std::chrono::duration<double>(time).count();
+}
+
+void write_state(Metrics& m, const Report& report, const Process& process) {
+  m.family("build_info", "gauge", "The program and the node that it answers for.")
+      .sample(1, {{"version", PRIMGR_VERSION},
+                  {"node", report.self ? report.self->name : report.name},
+                  {"site", report.self ? report.self->site : ""},
+                  {"role", report.self ? report.self->type : ""}});
+  m.gauge("start_time_seconds", "When this process started, since the epoch.",
+          static_cast<double>(wall_clock(boottime() - process.started).tv_sec));
+  m.family("state", "gauge", "1 for the state that this node is in.");
+  for (const State state : {State::primary, State::standby, State::unknown, State::down}) {
+    m.sample(report.decision.state == state, {{"state", to_string(state)}});
+  }
+  m.gauge("state_seconds", "How long it has been in that state.", seconds(report.state_for));
+  m.gauge("cache_age_seconds", "How old the look at the database is that answers rest on.",
+          seconds(report.cache_age));
+  m.gauge("nodes_age_seconds", "How old the list of nodes in use is.", report.nodes_age);
+}
+
+void write_votes(Metrics& m, const Report& report) {
+  if (report.voters.empty()) return;
+  m.gauge("votes", "Votes that count for this node now.",
+          static_cast<double>(votes_counted(report.voters)));
+  m.gauge("votes_needed", "Votes that are a majority.",
+          static_cast<double>(votes_needed(report.voters.size())));
+  m.gauge("voters", "Nodes that have a vote, this one too.",
+          static_cast<double>(report.voters.size()));
+  m.gauge("vote_lease_seconds", "Until too few votes are left; 0 without a majority.",
+          seconds(report.lease));
+}
+
+void write_peers(Metrics& m, const Report& report) {
+  m.gauge("claimants", "Nodes of the whole cluster that say they are Primary.",
+          static_cast<double>(report.claimants.size()));
+  m.family("peer_requests_total", "counter", "Questions to other nodes, by kind and result.");
+  for (const Poll_Count& q : report.polls) {
+    m.sample(static_cast<double>(q.replied),
+             {{"peer", q.peer}, {"question", q.kind}, {"result", "ok"}});
+    m.sample(static_cast<double>(q.failed),
+             {{"peer", q.peer}, {"question", q.kind}, {"result", "failed"}});
+  }
+  m.family("peer_request_seconds_total", "counter", "Time that questions to other nodes took.");
+  for (const Poll_Count& q : report.polls) {
+    m.sample(seconds(q.taken), {{"peer", q.peer}, {"question", q.kind}});
+  }
+}
+
+void write_database(Metrics& m, const Report& report, const Process& process) {
+  m.family("refresh_seconds", "summary", "Time that looks at the local database took.")
+      .sample(seconds(report.looked_for), {}, "_sum")
+      .sample(static_cast<double>(report.looks), {}, "_count");
+  m.counter("database_errors_total", "Looks at the local database that failed.",
+            static_cast<double>(report.failed_looks));
+  m.gauge("pool_connections", "Connections to the local database.",
+          static_cast<double>(report.connections));
+  m.gauge("pool_connections_max", "As many as there may be.",
+          static_cast<double>(process.max_connections));
+}
+
+void write_replication(Metrics& m, const Report& report) {
+  if (report.in_recovery) {
+    m.gauge("streaming", "1 if this standby's WAL receiver streams.", report.lag.streaming);
+    m.gauge("receive_lag_bytes", "WAL that its sender has and this standby has not flushed.",
+            report.lag.receive);
+    m.gauge("replay_lag_bytes", "WAL that its sender has and this standby has not replayed.",
+            report.lag.replay);
+    m.gauge("replay_lag_seconds", "How long the oldest WAL not replayed has been there.",
+            report.lag.delay);
+  }
+  if (report.replication.known) {
+    m.gauge("standbys", "Servers that stream from this one (32 are counted at most).",
+            static_cast<double>(report.replication.attached.size()));
+  }
+}
+
+}  // namespace
+
+void write_node_metrics(Metrics& metrics, const Report& report, const Process& process) {
+  write_state(metrics, report, process);
+  write_votes(metrics, report);
+  write_peers(metrics, report);
+  write_database(metrics, report, process);
+  write_replication(metrics, report);
+}
+
+}  // namespace primgr

@@ -1,0 +1,162 @@
+#include "daemon/options.hpp"
+
+#include <getopt.h>
+
+#include <algorithm>
+#include <iterator>
+#include <string_view>
+#include <vector>
+
+#include "daemon/address.hpp"
+#include "daemon/config.hpp"
+
+namespace primgr {
+
+const char* const usage =
+    R"(usage: primgr [--config FILE] [--listen ADDR:PORT] [--log-level LEVEL] [--log-format FORMAT]
+       primgr --once [state|primary|real-primary] [--json]
+       primgr --status [--watch] [--json] [--url URL]
+       primgr --look
+       primgr --check-config
+       primgr --version | --help
+
+Says what this node of a repmgr cluster is right now: Primary, Standby, Unknown or Down.
+Without --once it serves that over HTTP: /state, /primary, /realPrimary, /cluster and more.
+
+  -c, --config FILE       read FILE instead of /etc/primgr.conf
+  -l, --listen ADDR:PORT  serve there instead of where the configuration says
+  -L, --log-level LEVEL   error, warning, info or debug
+  -F, --log-format FORMAT text or json: a line an event, either way
+  -1, --once [WHAT]       look, print one word, exit; no daemon is needed
+                            state         0 Primary, 1 Standby, 2 Unknown, 3 Down
+                            primary       whom this node's database names: 0 printed, 2 none, 3 Down
+                            real-primary  the cluster's one Primary: 0 printed, 2 none or several, 3 Down
+  -s, --status            show the cluster as the daemon of this host sees it: 0 exactly one
+                            Primary, 2 none or several, 69 no daemon answers
+  -u, --url URL           with --status: ask http[s]://HOST[:PORT] instead
+  -w, --watch             with --status: again every 2 s
+  -n, --look              tell the daemon of this host to look at its database now: 0 told, 69 no
+                            daemon; for repmgr's event_notification_command, as any user
+  -j, --json              with --once, --status: print what the HTTP endpoint answers
+  -C, --check-config      print the configuration in force, exit
+  -V, --version           print the versions of primgr and of what is inside, exit
+  -h, --help              print this, exit
+)";
+
+namespace {
+
+using What = Options::What;
+
+struct Option {
+  char letter;
+  const char* name;
+  bool has_value;
+  What what;                                                 // the mode that it sets; daemon: none
+  void (*take)(Options& options, const std::string& value);  // throws Config_Error; null: nothing
+};
+
+constexpr Option option_table[] = {
+    {'c', "config", true, What::daemon,
+     [](Options& o, const std::string& value) {
+       if (value.empty()) throw Config_Error("needs the name of a file");
+       o.config_file = value;
+     }},
+    {'l', "listen", true, What::daemon,
+     [](Options& o, const std::string& value) {
+       parse_address(value, true);
+       o.listen = value;
+     }},
+    {'L', "log-level", true, What::daemon,
+     [](Options& o, const std::string& value) {
+       parse_log_level(value);
+       o.log_level = value;
+     }},
+    {'F', "log-format", true, What::daemon,
+     [](Options& o, const std::string& value) {
+       if (value != "text" && value != "json") throw Config_Error(value + ": text or json");
+       o.log_format = value == "json" ? Log_Format::json : Log_Format::text;
+     }},
+    {'1', "once", false, What::once, nullptr},
+    {'s', "status", false, What::status, nullptr},
+    {'u', "url", true, What::daemon,
+     [](Options& o, const std::string& value) {
+       parse_url(value);
+       o.url = value;
+     }},
+    {'w', "watch", false, What::daemon, [](Options& o, const std::string&) { o.watch = true; }},
+    {'n', "look", false, What::look, nullptr},
+    {'j', "json", false, What::daemon, [](Options& o, const std::string&) { o.json = true; }},
+    {'C', "check-config", false, What::check_config, nullptr},
+    {'V', "version", false, What::version, nullptr},
+    {'h', "help", false, What::help, nullptr}};
+
+std::string mode_name(What what) {
+  const auto* option = std::find_if(std::begin(option_table), std::end(option_table),
+                                    [&](const Option& o) { return o.what == what; });
+  return std::string("--") + option->name;
+}
+
+void set_mode(Options& options, What what) {
+  if (options.what != What::daemon && options.what != what) {
+    throw Config_Error(mode_name(std::min(options.what, what)) + " and " +
+                       mode_name(std::max(options.what, what)) + " do not go together");
+  }
+  options.what = what;
+}
+
+// Takes in what getopt_long() has found.
+void take(Options& options, int letter, char** argv) {
+  const std::string found = argv[optind - 1];
+  if (letter == ':') throw Config_Error(found + " needs a value");
+  const auto* option = std::find_if(std::begin(option_table), std::end(option_table),
+                                    [&](const Option& o) { return o.letter == letter; });
+  if (option == std::end(option_table)) throw Config_Error("unknown option " + found);
+  if (option->what != What::daemon) set_mode(options, option->what);
+  if (!option->take) return;
+  try {
+    option->take(options, option->has_value ? optarg : "");
+  } catch (const Config_Error& error) {
+    throw Config_Error(std::string("--") + option->name + ": " + error.what());
+  }
+}
+
+// Whether what was given, each well in itself, goes together.
+void check_together(const Options& options) {
+  const bool once = options.what == What::once, status = options.what == What::status;
+  if (options.json && !once && !status) throw Config_Error("--json goes with --once or --status");
+  if (options.watch && !status) throw Config_Error("--watch goes with --status");
+  if (!options.url.empty() && !status) throw Config_Error("--url goes with --status");
+}
+
+}  // namespace
+
+Options parse_options(int argc, char** argv) {
+  std::string letters = ":";  // a missing value is told apart
+  std::vector<option> long_options;
+  for (const Option& o : option_table) {
+    letters += o.letter;
+    if (o.has_value) letters += ':';
+    long_options.push_back(
+        {o.name, o.has_value ? required_argument : no_argument, nullptr, o.letter});
+  }
+  long_options.push_back({nullptr, 0, nullptr, 0});
+
+  Options options;
+  optind = 0;
+  opterr = 0;
+  for (int c; (c = getopt_long(argc, argv, letters.c_str(), long_options.data(), nullptr)) != -1;) {
+    take(options, c, argv);
+  }
+  if (options.what == What::once && optind < argc) {
+    options.subject = argv[optind++];
+    if (options.subject != "state" && options.subject != "primary" &&
+        options.subject != "real-primary") {
+      throw Config_Error("--once " + options.subject + ": ask for state, primary or real-primary");
+    }
+  }
+  if (optind < argc) throw Config_Error(std::string("unexpected argument ") + argv[optind]);
+  check_together(options);
+  return options;
+}
+
+}  // namespace primgr

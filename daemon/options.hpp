@@ -1,0 +1,35 @@
+// The command line.
+
+#pragma once
+
+#include <string>
+
+#include "daemon/log.hpp"
+
+namespace primgr {
+
+// Exit statuses from sysexits.h, as repmgr and others use them.
+constexpr int exit_usage = 64;
+constexpr int exit_unavailable = 69;
+constexpr int exit_config = 78;
+
+// What the command line asks for.
+struct Options {
+  enum class What { daemon, once, status, look, check_config, version, help } what = What::daemon;
+  std::string config_file;
+  std::string listen;
+  std::string log_level;
+  Log_Format log_format = Log_Format::text;
+  std::string subject = "state";  // of --once: "state", "primary" or "real-primary"
+  std::string url;                // of --status
+  bool watch = false;
+  bool json = false;
+};
+
+// Reads the command line. Throws Config_Error on wrong usage. Not thread-safe: getopt(3).
+Options parse_options(int argc, char** argv);
+
+// What --help prints.
+extern const char* const usage;
+
+}  // namespace primgr

@@ -1,0 +1,97 @@
+#include "daemon/output.hpp"
+
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+namespace primgr {
+
+namespace {
+
+// A character that begins at `at`: its length, and whether it is shown as it is. Control characters
+// (those of C1 too, which terminals obey) and those that turn the direction of writing or break the
+// line are not; nor are bytes that are no UTF-8, of which one is taken at a time.
+struct Character {
+  std::size_t length = 1;
+  char32_t code = 0;  // of a character that is UTF-8
+  bool is_utf8 = false;
+  bool shown = false;
+};
+Character character_at(std::string_view text, std::size_t at) {
+  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
+  Character c;
+  const unsigned char first = byte(at);
+  c.length = first < 0x80 ? 1 : first < 0xc2 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
+  if (c.length == 0 || first > 0xf4 || at + c.length > text.size()) return {};
+  c.code = c.length == 1 ? first : first & (0x7fU >> c.length);
+  for (std::size_t i = 1; i < c.length; ++i) {
+    if ((byte(at + i) & 0xc0) != 0x80) return {};
+    c.code = c.code << 6 | (byte(at + i) & 0x3fU);
+  }
+  // Written longer than need be, a surrogate, or beyond Unicode.
+  if ((c.length == 3 && c.code < 0x800) || (c.length == 4 && c.code < 0x10000) ||
+      (c.code >= 0xd800 && c.code < 0xe000) || c.code > 0x10ffff) {
+    return {};
+  }
+  const auto among = [&](char32_t low, char32_t high) { return c.code >= low && c.code <= high; };
+  c.is_utf8 = true;
+  c.shown = !(c.code < 0x20 || among(0x7f, 0x9f) || c.code == 0x61c || among(0x200e, 0x200f) ||
+              among(0x2028, 0x202e) || among(0x2066, 0x2069));
+  return c;
+}
+
+}  // namespace
+
+std::string printable(std::string_view text) {
+  std::string safe;
+  for (std::size_t at = 0; at < text.size();) {
+    const Character c = character_at(text, at);
+    if (c.shown) {
+      safe += text.substr(at, c.length);
+    } else {
+      char escaped[8];
+      const bool wide = c.is_utf8 && c.code >= 0x80;
+      std::snprintf(escaped, sizeof escaped, wide ? "\\u%04x" : "\\x%02x",
+                    wide ? static_cast<unsigned>(c.code) : static_cast<unsigned char>(text[at]));
+      safe += escaped;
+    }
+    at += c.length;
+  }
+  return safe;
+}
+
+std::string printable_json(std::string json) {
+  for (std::size_t at = 0; at < json.size();) {
+    const auto byte = static_cast<unsigned char>(json[at]);
+    const Character c = byte < 0x7f ? Character{1, byte, true, true} : character_at(json, at);
+    if (c.is_utf8 && !c.shown) {
+      char escaped[8];
+      std::snprintf(escaped, sizeof escaped, "\\u%04x", static_cast<unsigned>(c.code));
+      json.replace(at, c.length, escaped);
+    }
+    at += c.length;
+  }
+  return json;
+}
+
+std::string dump(const Json& json) {
+  return printable_json(json.dump(-1, ' ', false, Json::error_handler_t::replace));
+}
+
+std::string print_time(const timespec& time) {
+  tm utc{};
+  gmtime_r(&time.tv_sec, &utc);
+  char day[32], text[48];
+  std::strftime(day, sizeof day, "%Y-%m-%dT%H:%M:%S", &utc);
+  std::snprintf(text, sizeof text, "%s.%03ldZ", day, time.tv_nsec / 1'000'000);
+  return text;
+}
+
+timespec wall_clock(Time ago) {
+  timespec now{};
+  clock_gettime(CLOCK_REALTIME, &now);
+  const Time then = std::chrono::seconds(now.tv_sec) + Time(now.tv_nsec) - ago;
+  const auto seconds = std::chrono::floor<std::chrono::seconds>(then);
+  return {seconds.count(), (then - seconds).count()};
+}
+
+}  // namespace primgr

@@ -1,0 +1,53 @@
+#include "node/model.hpp"
+
+namespace primgr {
+
+namespace {
+
+char folded(char c) {
+  if (c >= 'A' && c <= 'Z') return static_cast<char>(c - 'A' + 'a');
+  return c == '_' ? '-' : c;
+}
+
+}  // namespace
+
+const char* to_string(State state) {
+  switch (state) {
+    case State::primary:
+      return "Primary";
+    case State::standby:
+      return "Standby";
+    case State::unknown:
+      return "Unknown";
+    case State::down:
+      break;
+  }
+  return "Down";
+}
+
+bool names_equal(std::string_view a, std::string_view b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [](char x, char y) { return folded(x) == folded(y); });
+}
+
+const Node* named_primary(const std::vector<Node>& nodes) {
+  const Node* primary = nullptr;
+  for (const Node& node : nodes) {
+    if (node.type != "primary" || !node.active) continue;
+    if (primary) return nullptr;
+    primary = &node;
+  }
+  return primary;
+}
+
+const Node* find_node(const std::vector<Node>& nodes, std::string_view name) {
+  const Node* found = nullptr;
+  for (const Node& node : nodes) {
+    if (!names_equal(node.name, name)) continue;
+    if (found) return nullptr;
+    found = &node;
+  }
+  return found;
+}
+
+}  // namespace primgr

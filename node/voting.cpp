@@ -1,0 +1,119 @@
+#include "node/voting.hpp"
+
+#include <algorithm>
+#include <functional>
+
+namespace primgr {
+
+std::vector<Node> electorate(const std::vector<Node>& nodes, const Node& self, bool whole_cluster) {
+  std::vector<Node> voters;
+  for (const Node& node : nodes) {
+    if (whole_cluster || node.site == self.site) voters.push_back(node);
+  }
+  return voters;
+}
+
+std::size_t votes_needed(std::size_t voters) {
+  return voters / 2 + 1;
+}
+
+bool check_consensus(std::size_t votes_counted, std::size_t votes_needed) {
+  return votes_counted >= votes_needed;
+}
+
+Ballot cast_vote(const Grant& last, std::string_view named, std::string_view candidate, Time now) {
+  if (now < last.until && !names_equal(last.to, candidate)) return {last.to, false};
+  return {std::string(named), !named.empty() && names_equal(named, candidate)};
+}
+
+Time vote_lifetime(Time vote_lease) {
+  return vote_lease - vote_lease / 100;
+}
+
+std::vector<Time> count_votes(const std::vector<Node>& voters, const Node& self, const Votes& votes,
+                              Time lifetime, Time now) {
+  std::vector<Time> expiries;
+  for (const Node& voter : voters) {
+    const auto found = votes.find(voter.name);
+    if (found == votes.end()) continue;
+    const Vote& vote = found->second;
+    const Time expiry = vote.sent_at + lifetime;
+    if (vote.names.empty() || expiry <= now) continue;
+    if (names_equal(vote.names, self.name)) expiries.push_back(expiry);
+  }
+  return expiries;
+}
+
+std::vector<Voter> describe_voters(const std::vector<Node>& voters, const Node& self,
+                                   const Votes& votes, Time lifetime, Time now) {
+  std::vector<Voter> told;
+  for (const Node& node : voters) {
+    Voter& voter = told.emplace_back();
+    voter.name = node.name;
+    voter.self = node.id == self.id;
+    const auto found = votes.find(node.name);
+    if (found == votes.end()) {
+      voter.why = "not asked yet";
+      continue;
+    }
+    const Vote& vote = found->second;
+    if (vote.names.empty() || vote.sent_at + lifetime <= now) {
+      voter.why = vote.why.empty() ? "vote expired" : vote.why;
+      continue;
+    }
+    voter.names = vote.names;
+    voter.age = now - vote.sent_at;
+    voter.left = vote.sent_at + lifetime - now;
+    voter.counts = !count_votes({node}, self, votes, lifetime, now).empty();
+  }
+  return told;
+}
+
+std::size_t votes_counted(const std::vector<Voter>& voters) {
+  return static_cast<std::size_t>(
+      std::count_if(voters.begin(), voters.end(), [](const Voter& voter) { return voter.counts; }));
+}
+
+std::string describe_votes(const std::vector<Voter>& voters) {
+  std::string told = std::to_string(votes_counted(voters)) + " of " +
+                     std::to_string(voters.size()) + " votes, " +
+                     std::to_string(votes_needed(voters.size())) + " needed: ";
+  for (const Voter& voter : voters) {
+    if (&voter != &voters.front()) told += ", ";
+    told += voter.name;
+    if (voter.self) told += " (this node)";
+    told += voter.names.empty() ? ": " + voter.why : " names " + voter.names;
+  }
+  return told;
+}
+
+Decision decide(const Facts& facts, const std::string& self_name, bool whole_cluster,
+                const Votes& votes, Time lifetime, Time now) {
+  if (!facts.reachable) return {State::down, Time::max(), facts.problem};
+  if (facts.in_recovery) return {State::standby, Time::max(), "in recovery"};
+  if (!facts.nodes_known) {
+    return {State::unknown, Time::max(), "repmgr.nodes cannot be read: " + facts.problem};
+  }
+  const Node* self = find_node(facts.nodes, self_name);
+  if (!self) {
+    return {State::unknown, Time::max(),
+            "repmgr.nodes does not list exactly one node named \"" + self_name +
+                "\": register it, or set node_name"};
+  }
+  if (self->type == "witness") {
+    return {State::unknown, Time::max(), "a witness is never primary"};
+  }
+
+  const std::vector<Node> voters = electorate(facts.nodes, *self, whole_cluster);
+  std::vector<Time> expiries = count_votes(voters, *self, votes, lifetime, now);
+  const std::size_t needed = votes_needed(voters.size());
+  if (!check_consensus(expiries.size(), needed)) {
+    return {State::unknown, Time::max(), "no majority votes for it"};
+  }
+  // It holds until so many have expired that the rest is no majority.
+  std::nth_element(expiries.begin(), expiries.begin() + static_cast<std::ptrdiff_t>(needed) - 1,
+                   expiries.end(), std::greater<>());
+  return {State::primary, expiries[needed - 1], "a majority votes for it"};
+}
+
+}  // namespace primgr

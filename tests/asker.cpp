@@ -1,0 +1,29 @@
+#include "tests/asker.hpp"
+
+#include <doctest/doctest.h>
+
+#include <atomic>
+
+Http_Reply Asker::ask(const Address& address, Time timeout, const std::string& host) {
+  Config asking = config;
+  asking.peers["peer"] = address;
+  const Stderr_Log log(Log_Level::error);
+  const Tls tls(asking, log);
+  Http_Client client(asking, resolver, tls);
+  std::atomic<bool> done = false;
+  Http_Reply reply;
+  Node peer = make_node(1, "peer");
+  if (!host.empty()) {
+    asking.peers.clear();
+    asking.peer_port = address.port;
+    peer.host = host;
+  }
+  const auto start = Steady::now();
+  client.get(peer, "/primary", timeout, [&](Http_Reply r) {
+    reply = std::move(r);
+    done = true;
+  });
+  CHECK(eventually(60, [&] { return done.load(); }));
+  took = seconds_since(start);
+  return reply;
+}

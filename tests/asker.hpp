@@ -1,0 +1,16 @@
+// Asks one peer, through the shipped client.
+
+#pragma once
+
+#include <string>
+
+#include "daemon/http.hpp"
+#include "tests/world.hpp"
+
+struct Asker {
+  Http_Reply ask(const Address& address, Time timeout, const std::string& host = "");
+
+  Config config;
+  Resolver resolver;
+  double took = 0;
+};

@@ -1,0 +1,66 @@
+// A browser.
+
+#pragma once
+
+#include <sys/types.h>
+
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "daemon/output.hpp"
+#include "tests/lab.hpp"
+
+using primgr::Json;
+
+// Whether tests with a browser can run; if not, says why, once a test.
+bool browser_possible(const char* test);
+
+// A headless Chromium, driven through chromedriver by W3C WebDriver. Leaves nothing behind but
+// build/screenshots/.
+class Browser {
+ public:
+  // `network`: the namespace to run in; empty: this one.
+  explicit Browser(const std::string& network = "");
+  ~Browser() { end(); }
+  Browser(const Browser&) = delete;
+  Browser& operator=(const Browser&) = delete;
+
+  void open(const std::string& url) { command("POST", "/url", {{"url", url}}); }
+  std::string title() { return command("GET", "/title").get<std::string>(); }
+
+  // What is to be seen of each element that a CSS selector finds.
+  std::vector<std::string> texts(const std::string& selector);
+  std::string text(const std::string& selector);
+  // Waits until that is among what is to be seen there.
+  void shows(const std::string& selector, const std::string& what);
+  // Waits until the page shows an answer that was asked for after now.
+  void shows_more();
+  // Types into an element; a key as WebDriver has it.
+  void type(const std::string& selector, const std::string& keys);
+  Json run(const std::string& script);
+  // What the browser has complained of since it was last asked.
+  std::string complaints();
+  bool has_dialog();
+
+  // The whole page in build/screenshots/, as a desk sees it by night and a phone by day.
+  void screenshot(const std::string& name);
+
+ private:
+  std::optional<In_Namespace> enter() const;
+  // Throws std::runtime_error with what WebDriver says is wrong.
+  Json call(const std::string& method, const std::string& path, const Json& body = Json::object());
+  Json command(const std::string& method, const std::string& path,
+               const Json& body = Json::object());
+  std::vector<std::string> find(const std::string& selector);
+  Json devtools(const std::string& name, const Json& parameters);
+  void take(const std::string& name, int width, int height, const std::string& scheme);
+  void end();
+
+  const std::string network_;
+  std::string home_;
+  int port_ = 0;
+  pid_t driver_ = -1;
+  std::string session_;
+};

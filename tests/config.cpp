@@ -1,0 +1,235 @@
+#include <doctest/doctest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "daemon/config.hpp"
+#include "daemon/file.hpp"
+#include "node/conninfo.hpp"
+#include "tests/support.hpp"
+
+using namespace primgr;
+
+TEST_SUITE_BEGIN("config");
+
+TEST_CASE("values, quotes, comments") {
+  const Config config = parse_config(
+      "# a comment\n\n  listen=[::]:6000   # trailing\n"
+      "conninfo = 'host=/tmp password=''a#b'' dbname=x'\r\n"
+      "db_timeout = 1.5s\npeer_timeout = 200ms\nrefresh_interval = '500 ms'\ncache_ttl=20\n"
+      "node_name = DB#1\npeer.N_2 = 10.0.0.2\npeer.n3 = [fe80::1]:7000\nconsensus = cluster\n"
+      "http_threads = 4\nmax_connections_in_pool = 1\nlog_level = debug\npeer_port = 1",
+      "f");
+  CHECK(config.listen.host == "::");
+  CHECK(config.listen.port == 6000);
+  CHECK(config.node.conninfo == "host=/tmp password='a#b' dbname=x");
+  CHECK(config.node.db_timeout == 1500ms);
+  CHECK(config.node.peer_timeout == 200ms);
+  CHECK(config.node.refresh_interval == 500ms);
+  CHECK(config.node.cache_ttl == 20s);
+  CHECK(config.node.node_name == "DB#1");
+  CHECK(config.peers.at("N_2").host == "10.0.0.2");
+  CHECK(config.peers.at("n3").port == 7000);
+  CHECK(config.node.consensus_cluster);
+  CHECK(config.log_level == Log_Level::debug);
+}
+
+TEST_CASE("what is wrong is told with file and line") {
+  const auto error = [](const std::string& text) {
+    return error_of([&] { parse_config(text, "f"); });
+  };
+  CHECK(error("listen = 1:1\n\nfoo = 1") ==
+        "f:3: unknown key \"foo\"; primgr.conf.example shows every key");
+  CHECK(error("db_timeout = 1s\ndb_timeout = 2s") ==
+        "f:2: key \"db_timeout\" was set before, at f:1");
+  CHECK(error("peer.n_1 = a\npeer.N-1 = b") == "f:2: key \"peer.N-1\" was set before, at f:1");
+  CHECK(error("listen") == "f:1: not of the form key = value");
+  CHECK(error("= 3") == "f:1: not of the form key = value");
+  CHECK(error("db_timeout 3s").starts_with("f:1: not of the form"));
+  CHECK(error("node_name = 'a").ends_with("the closing quote is missing"));
+  CHECK(error("node_name = 'a' b").ends_with("there is more after the closing quote"));
+  CHECK(error("node_name =").ends_with("the value is empty"));
+  CHECK(error("peer. = x").ends_with("the value is empty"));
+  CHECK(error("cache_ttl = 1s\nrefresh_interval = 1s")
+            .starts_with("f:1: cache_ttl (1s) must be longer than refresh_interval (1s)"));
+  CHECK(error("\nvote_lease = 2s")
+            .starts_with(
+                "f:2: vote_lease (2s) must be longer than refresh_interval + peer_timeout (2s)"));
+  CHECK(error("peer_timeout = 2s").starts_with("f:1: vote_lease (3s) must be longer than"));
+  CHECK(error("conninfo = 'hots=x'").starts_with("f:1: conninfo: not a libpq connection string: "));
+  for (const char* line :
+       {"conninfo = 'password=not hush'", "conninfo = 'scram_client_key=not hush'",
+        "conninfo = postgresql://u:p@[hush"}) {
+    CAPTURE(line);
+    CHECK(error(line).starts_with("f:1: conninfo: not a libpq connection string"));
+    CHECK(error(line).find("hush") == std::string::npos);
+  }
+  for (const char* line : {"listen = 5999",
+                           "listen = :5999",
+                           "listen = a:",
+                           "listen = a:0",
+                           "listen = a:65536",
+                           "listen = ::1:5999",
+                           "listen = [::1",
+                           "listen = [[x]:1",
+                           "listen = [::1]5999",
+                           "peer.a = b c",
+                           "peer.a =",
+                           "db_timeout = 5 parsecs",
+                           "db_timeout = s",
+                           "db_timeout = -1s",
+                           "db_timeout = 0",
+                           "db_timeout = nan",
+                           "db_timeout = inf",
+                           "db_timeout = 1e99s",
+                           "db_timeout = 9h",
+                           "cache_ttl = 21s",
+                           "peer_timeout = 2min",
+                           "max_connections_in_pool = 4",
+                           "max_connections_in_pool = 0",
+                           "http_threads = 1x",
+                           "http_threads = 99999999999",
+                           "consensus = Site",
+                           "log_level = loud",
+                           "peer_port = -1"}) {
+    CAPTURE(line);
+    CHECK(error(line).starts_with("f:1: "));
+  }
+}
+
+TEST_CASE("what --check-config prints reads back as the same, and shows no secret") {
+  const Config config = parse_config(
+      "conninfo = 'host=/tmp password=hu''sh user=''a b'' dbname=''\tc'' scram_server_key=hush'\n"
+      "peer.n2 = [::1]:7\nnode_name = '#o''x'",
+      "f");
+  const std::string text = print_config(config);
+  CHECK(text.find("dbname=''\tc''") != std::string::npos);
+  CHECK(text.find("hush") == std::string::npos);
+  CHECK(text.find("hu'sh") == std::string::npos);
+  const Config again = parse_config(text, "printed");
+  CHECK(again.node.node_name == "#o'x");
+  CHECK(print_config(again) == text);
+}
+
+TEST_CASE("primgr.conf.example shows every key with its default") {
+  const std::string example = read_file("primgr.conf.example");
+  const Config defaults = parse_config(example, "primgr.conf.example");
+  std::string uncommented;
+  std::istringstream lines(example);
+  for (std::string line; std::getline(lines, line);) {
+    if (line.starts_with("#") && line.size() > 1 && line[1] != ' ') {
+      uncommented += line.substr(1) + "\n";
+    }
+  }
+  const Config shown = parse_config(uncommented, "example");
+  for (const Config_Key& key : config_keys()) {
+    CAPTURE(key.name);
+    CHECK(uncommented.find(std::string(key.name) + " = ") != std::string::npos);
+    const std::string name = key.name;
+    if (name != "node_name" && name != "repmgr_conf" && name != "state_file" &&
+        !name.starts_with("tls_"))
+      CHECK(key.print(shown) == key.print(defaults));
+    CHECK(key.print(defaults) == key.print(Config()));
+  }
+  CHECK(shown.peers.size() == 2);
+}
+
+TEST_CASE("what may be the rest of a password is not shown") {
+  CHECK(error_of([] { parse_config("conninfo = postgresql://u:my@secret@h/db\n", "f"); }) ==
+        "f:1: conninfo: its host has an @: in a URL, write that of a password as %40");
+  CHECK(print_conninfo("postgresql://u:12/secret@h/db").find("secret") == std::string::npos);
+  CHECK(print_conninfo("dbname='password=secret x=1'").find("secret") == std::string::npos);
+  CHECK(print_conninfo("host=@abstract dbname=db").find("host=@abstract") != std::string::npos);
+  CHECK(conninfo_host("postgresql://u:my@secret@h/db") == "");
+}
+
+TEST_CASE("files that are no configuration are told apart") {
+  CHECK(error_of([] {
+          read_file("/nonexistent/x");
+        }).starts_with("/nonexistent/x: cannot read it: "));
+  CHECK(error_of([] { read_file("/"); }) == "/: not a regular file");
+  CHECK(error_of([] { read_file("/dev/zero"); }) == "/dev/zero: not a regular file");
+  const std::string path = "build/test-file";
+  std::filesystem::remove(path);
+  REQUIRE(mkfifo(path.c_str(), 0600) == 0);  // nobody writes to it
+  CHECK(error_of([&] { read_file(path); }) == path + ": not a regular file");
+  CHECK(error_of([&] { load_config(path); }) == path + ": not a regular file");
+  CHECK(error_of([&] { read_repmgr_conf(path); }) == path + ": not a regular file");
+  std::filesystem::remove(path);
+  std::ofstream(path) << std::string(1 << 20, '#');
+  CHECK(read_file(path).size() == 1 << 20);
+  std::ofstream(path, std::ios::app) << '#';
+  CHECK(error_of([&] { read_file(path); }).starts_with(path + ": larger than 1 MB"));
+  std::filesystem::remove(path);
+  CHECK(error_of([] { read_file("build/tests"); }).starts_with("build/tests: "));
+}
+
+TEST_CASE("node_name from a repmgr.conf") {
+  const std::string path = "build/test-repmgr.conf";
+  const auto name_in = [&](const std::string& text) {
+    std::ofstream(path) << text;
+    return read_repmgr_conf(path);
+  };
+  CHECK(name_in("node_id=1\nnode_name='Node_1' # x\nconninfo='host=a'") == "Node_1");
+  CHECK(name_in("node_name=n2\n#node_name=n3") == "n2");
+  CHECK(name_in("  node_name   n4\ninclude 'x'\nwhat ever") == "n4");
+  CHECK(error_of([&] { name_in("node_names = x"); }).ends_with("has no node_name"));
+  CHECK(error_of([&] { name_in("node_name = 'x"); }).starts_with(path + ":1: "));
+  std::filesystem::remove(path);
+}
+
+TEST_CASE("under systemd the state file is in the unit's runtime directory, unless told") {
+  const std::string path = "build/test.conf";
+  std::ofstream(path) << "node_name = n1\n";
+  CHECK(load_config(path).state_file == "");
+  setenv("RUNTIME_DIRECTORY", "/run/primgr", 1);
+  CHECK(load_config(path).state_file == "/run/primgr/grants");
+  std::ofstream(path) << "node_name = n1\nstate_file = /tmp/x\n";
+  CHECK(load_config(path).state_file == "/tmp/x");
+  unsetenv("RUNTIME_DIRECTORY");
+  std::filesystem::remove(path);
+}
+
+TEST_CASE("a complaint about a connection string quotes nothing of a password") {
+  const auto error = [](const std::string& text) {
+    return error_of([&] { parse_config(text, "f"); });
+  };
+  for (const char* line : {"conninfo = 'user:hush@host/db'",
+                           "conninfo = 'user:hush@host/db host=x'",
+                           "conninfo = 'user:hush@host/db=x'",
+                           "conninfo = 'host=x hush@y'",
+                           "conninfo = 'hush'",
+                           "conninfo = 'user=x password=a hush=b'",
+                           "conninfo = 'host=''x hush'",
+                           "conninfo = postgresql://u:hush@h:x/db?foo=1",
+                           "conninfo = postgresql://u:%zzhush@h/db",
+                           "conninfo = postgresql://u:hush/db",
+                           "conninfo = postgres://u:p@h/db?hush",
+                           "conninfo = postgresql://u:p@h/db?hush=1",
+                           "conninfo = 'dbname=postgresql://u:hush@h/db'",
+                           "conninfo = 'host=postgresql://u:hush@h/db'",
+                           "postgresql://u:hush@h/db?sslmode=require",
+                           "postgresql://u:hush@h/db",
+                           "conninfo: 'password=hush'",
+                           "password hush",
+                           "conninfo = 'password=hush",
+                           "conninfo = 'password=hush' hush",
+                           "conninfo = host=x\nu:hush@h=1\nu:hush@h=1"}) {
+    CAPTURE(line);
+    const std::string told = error(line);
+    CHECK(told.starts_with("f:"));
+    CHECK(told.find("hush") == told.npos);
+  }
+  CHECK(error("conninfo = 'hots=x'") ==
+        "f:1: conninfo: not a libpq connection string: libpq knows no option \"hots\"");
+  CHECK(error("conninfo = 'host'").find("not of the form keyword=value") != std::string::npos);
+  CHECK(error("conninfo = postgresql://u@h:65433,g:1/db") == "no error");
+  const Config config =
+      parse_config("conninfo = postgresql://u:hush%3A@h/db?sslpassword=hush", "f");
+  CHECK(print_config(config).find("hush") == std::string::npos);
+}
+
+TEST_SUITE_END();

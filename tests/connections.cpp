@@ -1,0 +1,229 @@
+#include <doctest/doctest.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <future>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "daemon/output.hpp"
+#include "daemon/threads.hpp"
+#include "daemon/wait_limiter.hpp"
+#include "tests/raw_server.hpp"
+#include "tests/served.hpp"
+
+using namespace primgr;
+
+TEST_SUITE_BEGIN("connections");
+
+TEST_CASE("of many connections from one address, the longest waiting end; others are not touched") {
+  World world(World::named("n2"));
+  world.look(make_facts(make_site(3), true));
+  Config config;
+  config.http_threads = 1;  // 32 connections at a time, 8 from an address
+  const Served served(world, config);
+  const int other = connect_from("127.0.0.3", served.port);
+  std::vector<int> fds;
+  for (int i = 0; i < 100; ++i) {
+    fds.push_back(connect_from("127.0.0.2", served.port));
+    if (i % 2) CHECK(::send(fds.back(), "GET /sta", 8, MSG_NOSIGNAL) == 8);
+  }
+  // Served while they are all there.
+  CHECK(served.ask("GET", "/state").status == 202);
+  CHECK(eventually(30, [&] { return std::count_if(fds.begin(), fds.end(), is_ended) == 92; }));
+  CHECK(std::none_of(fds.end() - 8, fds.end(), is_ended));
+  CHECK_FALSE(is_ended(other));
+  CHECK(::send(other, "GET /state HTTP/1.1\r\n\r\n", 23, MSG_NOSIGNAL) == 23);
+  char answer[15] = "";
+  CHECK(::recv(other, answer, 12, MSG_WAITALL) == 12);
+  CHECK(std::string(answer) == "HTTP/1.1 202");
+  fds.push_back(other);
+  for (const int fd : fds) ::close(fd);
+}
+
+TEST_CASE("of those who wait for something, a few of each address may") {
+  Wait_Limiter waiting(3, 2);
+  std::optional<Wait_Limiter::Slot> first(std::in_place, waiting, "a");
+  const Wait_Limiter::Slot second(waiting, "a");
+  CHECK(bool(*first));
+  CHECK(bool(second));
+  CHECK_FALSE(bool(Wait_Limiter::Slot(waiting, "a")));
+  const Wait_Limiter::Slot other(waiting, "b");
+  CHECK(bool(other));
+  CHECK_FALSE(bool(Wait_Limiter::Slot(waiting, "c")));
+  first.reset();
+  CHECK(bool(Wait_Limiter::Slot(waiting, "c")));
+  CHECK(bool(Wait_Limiter::Slot(waiting, "a")));
+}
+
+TEST_CASE("who asks for /cluster holds nothing that a check needs") {
+  World world(World::named("n2"));
+  world.look(make_facts(make_site(2), true));
+  std::mutex mutex;
+  bool silent = true;
+  std::vector<std::function<void(Http_Reply)>> held;
+  const Http_Reply told{200, R"({"name":"n1","state":"Primary"})", "", {}};
+  Config config;
+  config.http_threads = 1;  // 32 connections at a time, 8 from an address
+  config.node.peer_timeout = 1min;
+  const Served served(
+      world, config,
+      [&](const Node&, const std::string&, Time, std::function<void(Http_Reply)> done) {
+        {
+          const std::lock_guard lock(mutex);
+          if (silent) return held.push_back(std::move(done));
+        }
+        done(told);
+      });
+  Crowd crowd("127.0.0.2", served.port, "GET /cluster HTTP/1.1\r\nConnection: close\r\n\r\n", 60);
+  CHECK(eventually(20, [&] { return crowd.answers("\r\nRetry-After: 60\r\n") >= 100; }));
+  // The peer is silent all the while: who waits for it is still there.
+  int answered = 0;
+  for (int i = 0; i < 50; ++i)
+    answered += check_from("127.0.0.3", served.port).starts_with("HTTP/1.1 202");
+  CHECK(answered == 50);
+  // Another address may wait for the same collection.
+  std::thread other([&] {
+    const auto response = served.ask("GET", "/cluster");
+    CHECK(response.status == 200);
+    CHECK(Json::parse(response.body)["realPrimary"] == "n1");
+  });
+  CHECK(crowd.answers("\"sites\"") == 0);
+  {
+    const std::lock_guard lock(mutex);
+    silent = false;
+    CHECK(held.size() == 1);
+    for (auto& done : held) done(told);
+  }
+  other.join();
+  CHECK(eventually(20, [&] { return crowd.answers("\"realPrimary\":\"n1\"") > 0; }));
+  // The last answer is for those who may not wait, while it is recent.
+  {
+    const std::lock_guard lock(mutex);
+    silent = true;
+    held.clear();
+  }
+  CHECK(eventually(20, [&] {
+    const std::lock_guard lock(mutex);
+    return !held.empty();
+  }));
+  const std::size_t before = crowd.answers("\"realPrimary\":\"n1\"");
+  CHECK(eventually(20, [&] { return crowd.answers("\"realPrimary\":\"n1\"") > before + 100; }));
+  {
+    const std::lock_guard lock(mutex);
+    silent = false;
+    for (auto& done : held) done(told);
+  }
+  crowd.end();
+}
+
+TEST_CASE("who asks for a vote that cannot be written holds nothing that a check needs") {
+  std::promise<void> let_go;
+  const auto written = let_go.get_future().share();
+  std::atomic<int> saving = 0;
+  World world(World::named("n2"), {[] { return Grant{}; },
+                                   [&](const Grant& grant, Deadline) {
+                                     ++saving;
+                                     written.wait();
+                                     return grant;
+                                   }});
+  world.look(make_facts(make_site(3), true));
+  Config config;
+  config.http_threads = 1;
+  const Served served(world, config);
+  Crowd crowd("127.0.0.2", served.port,
+              "GET /primary?candidate=n1 HTTP/1.1\r\nConnection: close\r\n\r\n", 60);
+  CHECK(eventually(20, [&] { return crowd.answers("HTTP/1.1 503 ") >= 100; }));
+  int answered = 0;
+  for (int i = 0; i < 50; ++i)
+    answered += check_from("127.0.0.3", served.port).starts_with("HTTP/1.1 202");
+  CHECK(answered == 50);
+  CHECK(saving == 1);
+  CHECK(crowd.answers("HTTP/1.1 200 ") == 0);
+  let_go.set_value();
+  CHECK(eventually(20, [&] { return crowd.answers("HTTP/1.1 200 ") > 0; }));
+}
+
+TEST_CASE("a pool of threads: what a job throws is lost, and the pool is not") {
+  std::atomic<int> done = 0;
+  {
+    Threads threads({2, 4, 256 * 1024, 0});
+    for (int i = 0; i < 20; ++i) {
+      threads.run([&] {
+        ++done;
+        throw std::bad_alloc();
+      });
+    }
+  }
+  CHECK(done == 20);
+  // There is no room for more than `least`: the jobs are done all the same, in turn.
+  {
+    Threads threads({1, 4, 256 * 1024, std::size_t{1} << 62});
+    for (int i = 0; i < 20; ++i) threads.run([&] { ++done; });
+  }
+  CHECK(done == 40);
+}
+
+TEST_CASE("of connections from many addresses too, the longest waiting ends") {
+  World world(World::named("n2"));
+  world.look(make_facts(make_site(3), true));
+  Config config;
+  config.http_threads = 1;
+  const Served served(world, config);
+  std::vector<int> fds;
+  for (int i = 0; i < 40; ++i) {
+    fds.push_back(connect_from(("127.0.1." + std::to_string(1 + i)).c_str(), served.port));
+  }
+  CHECK(eventually(30, [&] { return std::count_if(fds.begin(), fds.end(), is_ended) == 8; }));
+  CHECK(std::all_of(fds.begin(), fds.begin() + 8, is_ended));
+  CHECK(served.ask("GET", "/state").status == 202);
+  for (const int fd : fds) ::close(fd);
+}
+
+TEST_CASE("clients never have more than half of the file descriptors") {
+  World world(World::named("n2"));
+  rlimit before{};
+  getrlimit(RLIMIT_NOFILE, &before);
+  const rlimit few{48, before.rlim_max};
+  setrlimit(RLIMIT_NOFILE, &few);
+  const Served served(world);  // 24 connections at a time, 6 from an address
+  setrlimit(RLIMIT_NOFILE, &before);
+  std::vector<int> fds;
+  for (int i = 0; i < 40; ++i) {
+    fds.push_back(connect_from(("127.0.1." + std::to_string(1 + i)).c_str(), served.port));
+  }
+  CHECK(eventually(30, [&] { return std::count_if(fds.begin(), fds.end(), is_ended) == 16; }));
+  for (const int fd : fds) ::close(fd);
+}
+
+TEST_CASE("every one of many clients that keep their connections is served") {
+  World world(World::named("n2"));
+  world.look(make_facts(make_site(3), true));
+  const Served served(world);
+  std::vector<std::thread> clients;
+  std::atomic<int> answered = 0, leaving = 0;
+  constexpr int many = 60;  // more than http_threads, and as many as may be from one address
+  for (int i = 0; i < many; ++i) {
+    clients.emplace_back([&] {
+      Client client("127.0.0.1", served.port);
+      answered += client.get("/state").status == 202;
+      ++leaving;
+      while (leaving < many) std::this_thread::sleep_for(1ms);  // nobody makes room for another
+    });
+  }
+  for (auto& client : clients) client.join();
+  CHECK(answered == many);
+}
+
+TEST_CASE("a second server cannot have the port") {
+  World world;
+  const Served served(world);
+  Http_Server second(served.config, world.node, served.tls, served.log);
+  CHECK_FALSE(second.bind({"127.0.0.1", served.port}));
+}
+
+TEST_SUITE_END();

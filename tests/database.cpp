@@ -1,0 +1,362 @@
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <optional>
+
+#include "node/database.hpp"
+#include "tests/fake_postgres.hpp"
+#include "tests/world.hpp"
+
+using namespace primgr;
+
+TEST_SUITE_BEGIN("database");
+
+namespace {
+
+// A server that says what the test lays down, and looks at it in virtual time.
+struct Faked {
+  explicit Faked(std::size_t connections = 3) : database(server.conninfo(), 1s, connections, {}) {}
+
+  // The answer to each statement, by the words it begins with; the longest that fits.
+  std::map<std::string, std::optional<std::string>> answers = {
+      {"", pg_error("42601", "what?") + pg_ready()},
+      {"SET ", pg_complete("SET") + pg_complete("PREPARE") + pg_ready()},
+      {"EXECUTE primgr_pulse", pg_table(1, {{"f"}})},
+      {"SELECT CASE",
+       pg_table(10, {{"0/10", "000000020000000000000001", {}, {}, {}, {}, {}, {}, {}, {}}})},
+      {"SELECT application_name", pg_table(6, {})},
+      {"SELECT node_id", pg_table(6, {{"1", "n1", "s", "primary", "t", "host=10.0.0.1"}})}};
+  std::vector<std::string> asked;
+  Fake_Postgres server{[this](const std::string& sql) {
+    asked.push_back(sql);
+    const auto* best = &*answers.begin();
+    for (const auto& answer : answers) {
+      if (sql.starts_with(answer.first)) best = &answer;
+    }
+    return best->second;
+  }};
+  Database database;
+  Time now = 1000s;
+
+  // Drives both sides until a look is over, and a little longer: the facts.
+  Facts look() {
+    now += 1s;
+    database.begin(now);
+    for (int i = 0; i < 3000; ++i, now += 1ms) {
+      server.step();
+      auto facts = database.advance(now);
+      if (!facts) continue;
+      const auto later = wait(20ms);  // the survey may come after the pulse
+      return later ? *later : *facts;
+    }
+    FAIL("a look takes 3 s at a timeout of 1 s");
+    return {};
+  }
+  // Goes on for so long: the last facts, if any.
+  std::optional<Facts> wait(Time time) {
+    std::optional<Facts> last;
+    for (const Time end = now + time; now < end; now += 1ms) {
+      server.step();
+      if (auto facts = database.advance(now)) last = facts;
+      if (!database.looking()) database.changed();
+    }
+    return last;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("a look reads the state, the nodes and replication, on two connections") {
+  Faked faked;
+  const Facts facts = faked.look();
+  CHECK(facts.reachable);
+  CHECK_FALSE(facts.in_recovery);
+  CHECK_FALSE(facts.superuser);
+  REQUIRE(facts.nodes_known);
+  REQUIRE(facts.nodes.size() == 1);
+  CHECK(facts.nodes[0].name == "n1");
+  CHECK(facts.nodes[0].host == "10.0.0.1");
+  CHECK(facts.blocked == "");
+  CHECK(facts.replication.known);
+  CHECK(facts.replication.position == Lsn{0x10});
+  CHECK(facts.replication.timeline == 2);
+  CHECK(faked.database.connections() == 2);
+  CHECK(faked.look().nodes_known);
+  CHECK(faked.database.connections() == 2);
+  // The pulse has its connection for itself.
+  CHECK(std::count(faked.asked.begin(), faked.asked.end(), "EXECUTE primgr_pulse") == 2);
+}
+
+TEST_CASE("each connection is told its timeouts and a search_path before anything is asked") {
+  Faked faked;
+  faked.look();
+  const std::string& first = faked.asked.at(0);
+  CHECK(first.find("SET statement_timeout = 900;") != first.npos);
+  CHECK(first.find("SET lock_timeout = 500;") != first.npos);
+  CHECK(first.find("SET search_path = pg_catalog, pg_temp;") != first.npos);
+  CHECK(std::count(faked.asked.begin(), faked.asked.end(), first) == 2);
+  faked.answers["SET "] = pg_error("22023", "no such thing") + pg_ready();
+  Faked refusing;
+  refusing.answers["SET "] = faked.answers["SET "];
+  const Facts facts = refusing.look();
+  CHECK_FALSE(facts.reachable);
+  CHECK(facts.problem == "no such thing");
+  CHECK(std::count(refusing.asked.begin(), refusing.asked.end(), "EXECUTE primgr_pulse") == 0);
+}
+
+TEST_CASE("one connection does for both, if there may be no more") {
+  Faked faked(1);
+  const Facts facts = faked.look();
+  CHECK(facts.nodes_known);
+  CHECK(faked.database.connections() == 1);
+  CHECK(faked.asked.at(0).find("SET statement_timeout = 500;") != std::string::npos);
+  // The survey gets no answer: the pulse waits for the connection, and gives up in time.
+  faked.answers["SELECT node_id"] = "";
+  CHECK(faked.look().reachable);
+  CHECK_FALSE(faked.look().reachable);
+  CHECK(faked.database.connections() <= 1);
+}
+
+TEST_CASE("what is only blocked lets the last list stand; an error does not") {
+  Faked faked;
+  CHECK(faked.look().nodes_known);
+  const Time read_at = faked.now;
+  for (const std::string sqlstate : {"55P03", "57014", "40001", "53200"}) {
+    CAPTURE(sqlstate);
+    faked.answers["SELECT node_id"] = pg_error(sqlstate, "later") + pg_ready();
+    const Facts facts = faked.look();
+    CHECK(facts.reachable);
+    REQUIRE(facts.nodes_known);
+    CHECK(facts.nodes.size() == 1);
+    CHECK(facts.nodes_read_at <= read_at);
+    CHECK(facts.blocked == "later");
+    CHECK(facts.replication.known);
+  }
+  for (const std::string sqlstate : {"42501", "42P01", "3F000", "XX001"}) {
+    CAPTURE(sqlstate);
+    faked.answers["SELECT node_id"] = pg_error(sqlstate, "no") + pg_ready();
+    const Facts facts = faked.look();
+    CHECK(facts.reachable);
+    CHECK_FALSE(facts.nodes_known);
+    CHECK_FALSE(facts.nodes_pending);
+    CHECK(facts.nodes.empty());
+    CHECK(facts.problem == "no");
+  }
+  // What was forgotten is not remembered because of a block.
+  faked.answers["SELECT node_id"] = pg_error("55P03", "later") + pg_ready();
+  const Facts facts = faked.look();
+  CHECK_FALSE(facts.nodes_known);
+  CHECK(facts.problem == "it is blocked, and was not read before: later");
+}
+
+TEST_CASE("while repmgr.nodes is blocked it is asked for now and then, or when it is urgent") {
+  Faked faked;
+  faked.answers["SELECT node_id"] = pg_error("55P03", "later") + pg_ready();
+  const auto asked = [&] {
+    return std::count_if(faked.asked.begin(), faked.asked.end(),
+                         [](const std::string& sql) { return sql.starts_with("SELECT node_id"); });
+  };
+  const auto look = [&](bool urgent) {
+    faked.now += 1s;
+    faked.database.begin(faked.now, urgent);
+    faked.wait(10ms);
+    CHECK_FALSE(faked.database.looking());
+  };
+  look(false);
+  CHECK(asked() == 1);
+  look(false);
+  look(false);
+  CHECK(asked() == 1);
+  look(true);
+  CHECK(asked() == 2);
+  for (int i = 0; i < 5; ++i) look(false);
+  CHECK(asked() == 3);
+}
+
+TEST_CASE("a survey without an answer holds up no pulse, and its late answer is told") {
+  Faked faked;
+  faked.look();
+  faked.answers["SELECT node_id"] = "";
+  for (int i = 0; i < 8; ++i) {
+    const Facts facts = faked.look();
+    CHECK(facts.reachable);
+    CHECK(facts.nodes_known);
+    CHECK(facts.replication.known);
+    CHECK(faked.database.connections() <= 3);
+    CHECK(faked.server.clients() <= 3);
+  }
+  // The replication behind it is not told for ever.
+  faked.answers["SELECT CASE"] = "";
+  faked.wait(3s);
+  faked.look();
+  faked.wait(2s);
+  const Facts facts = faked.look();
+  CHECK(facts.reachable);
+  CHECK_FALSE(facts.replication.known);
+  CHECK(facts.replication.problem == "no answer within db_timeout (1000 ms)");
+}
+
+TEST_CASE("a survey that hangs never takes the pulse's connection") {
+  for (const std::size_t most : {2, 3}) {
+    CAPTURE(most);
+    // It closes nothing while `stuck`, like a backend that waits for its disk.
+    Faked faked(most);
+    faked.look();
+    bool stuck = true;
+    faked.answers["SELECT node_id"] = "";
+    for (int i = 0; i < 12; ++i) {
+      faked.database.begin(faked.now);
+      std::optional<Facts> last;
+      for (int step = 0; step < 1000; ++step, faked.now += 1ms) {
+        // A client that has asked for the list is served no more: its end is not seen.
+        faked.server.step([&](const std::string& asked_last) {
+          return !(stuck && asked_last.starts_with("SELECT node_id"));
+        });
+        if (auto facts = faked.database.advance(faked.now)) last = facts;
+      }
+      REQUIRE(last);
+      CHECK(last->reachable);
+      CHECK(last->nodes_known);
+      CHECK(faked.database.connections() <= most);
+    }
+    // Once on each connection but the pulse's.
+    CHECK(std::count_if(faked.asked.begin(), faked.asked.end(), [](const std::string& sql) {
+            return sql.starts_with("SELECT node_id");
+          }) == static_cast<std::ptrdiff_t>(most) - 1);
+    stuck = false;
+    faked.answers["SELECT node_id"] = pg_table(6, {{"1", "n1", "s", "primary", "t", "host=h"}});
+    faked.wait(100ms);
+    CHECK(faked.look().blocked == "");
+  }
+}
+
+TEST_CASE(
+    "where the server lets in one connection only, both share it, and others are rarely tried") {
+  Faked faked;
+  std::size_t refused = 0;
+  faked.server.admit = [&](std::size_t clients) {
+    if (clients < 1) return true;
+    ++refused;
+    return false;
+  };
+  for (int i = 0; i < 30; ++i) {
+    const Facts facts = faked.look();
+    CHECK(facts.reachable);
+    CHECK(facts.nodes_known);
+    CHECK(facts.blocked == "");
+    CHECK(facts.replication.known);
+  }
+  CHECK(refused >= 1);
+  CHECK(refused <= 3);
+}
+
+TEST_CASE("what is blocked is asked for now and then: the list of standbys too") {
+  Faked faked;
+  faked.answers["SELECT application_name"] = pg_error("55P03", "later") + pg_ready();
+  for (int i = 0; i < 5; ++i) {
+    faked.now += 1s;
+    faked.database.begin(faked.now, false);
+    const auto facts = faked.wait(10ms);
+    REQUIRE(facts);
+    CHECK(facts->replication.known);
+    CHECK(facts->nodes_known);
+  }
+  CHECK(std::count_if(faked.asked.begin(), faked.asked.end(), [](const std::string& sql) {
+          return sql.starts_with("SELECT application_name");
+        }) == 1);
+}
+
+TEST_CASE("no place is taken anew before the server has closed the connection before") {
+  Faked faked;
+  faked.look();
+  // It reads nothing more, and closes nothing.
+  const auto hang = [&](int looks) {
+    for (int i = 0; i < looks; ++i) {
+      faked.now += 1s;
+      faked.database.begin(faked.now);
+      std::optional<Facts> facts;
+      for (int step = 0; step < 3000 && !facts; ++step, faked.now += 1ms) {
+        facts = faked.database.advance(faked.now);
+      }
+      REQUIRE(facts);
+      CHECK_FALSE(facts->reachable);
+      CHECK(facts->problem.find("within db_timeout (1000 ms)") != std::string::npos);
+      CHECK(faked.database.connections() <= 3);
+    }
+  };
+  hang(6);
+  CHECK(faked.database.connections() == 3);
+  CHECK_FALSE(faked.database.changed());
+  // It wakes up: each connection that was given up ends, and the next look finds places.
+  faked.server.step();
+  CHECK(eventually(10, [&] {
+    faked.server.step();
+    return faked.database.changed();
+  }));
+  CHECK(faked.look().reachable);
+  CHECK(faked.look().nodes_known);
+  CHECK(faked.database.connections() == 2);
+}
+
+TEST_CASE("a connection that breaks is replaced within the look, some times at most") {
+  Faked faked;
+  faked.look();
+  const std::string sound = *faked.answers["EXECUTE primgr_pulse"];
+  faked.answers["EXECUTE primgr_pulse"].reset();  // ends the connection
+  faked.asked.clear();
+  faked.now += 1s;
+  faked.database.begin(faked.now);
+  std::optional<Facts> facts;
+  for (int i = 0; i < 2000 && !facts; ++i, faked.now += 1ms) {
+    faked.server.step();
+    if (std::count(faked.asked.begin(), faked.asked.end(), "EXECUTE primgr_pulse") == 3)
+      faked.answers["EXECUTE primgr_pulse"] = sound;
+    facts = faked.database.advance(faked.now);
+  }
+  REQUIRE(facts);
+  CHECK(facts->reachable);
+  faked.answers["EXECUTE primgr_pulse"].reset();
+  const Facts down = faked.look();
+  CHECK_FALSE(down.reachable);
+  CHECK(down.problem != "");
+}
+
+TEST_CASE("answers of any other shape are told, and no harm") {
+  const Pg_Row six(6, "1");
+  for (const std::string& answer :
+       {pg_table(0, {{}}), pg_table(5, {Pg_Row(5, "1")}), pg_table(7, {Pg_Row(7, "1")}),
+        pg_columns(6) + pg_row(Pg_Row(2, "1")) + pg_complete("SELECT 1") + pg_ready(),
+        pg_row(six) + pg_complete("SELECT 1") + pg_ready(), pg_complete("SELECT 0") + pg_ready(),
+        pg_ready(), pg_error("", "") + pg_ready(), pg_message('G', big_endian(0, 3)) + pg_ready(),
+        pg_message('H', big_endian(0, 3)), pg_message('W', big_endian(0, 3)),
+        pg_message('I', "") + pg_ready(), pg_message('3', "") + pg_ready(),
+        pg_table(6, {Pg_Row(6, std::nullopt)}), pg_table(6, {Pg_Row(6, std::string(70000, 'x'))}),
+        std::string("\0\0\0\0\0", 5), std::string("T\xff\xff\xff\xff")}) {
+    for (const std::string statement : {"EXECUTE primgr_pulse", "SELECT CASE",
+                                        "SELECT application_name", "SELECT node_id", "SET "}) {
+      Faked faked;
+      faked.answers[statement] = answer;
+      CAPTURE(statement);
+      CAPTURE(answer.substr(0, 100));
+      const Facts facts = faked.look();
+      faked.wait(3s);
+      CHECK(faked.database.connections() <= 3);
+      if (!facts.reachable) CHECK(facts.problem != "");
+      if (!facts.nodes_known) CHECK(facts.nodes.empty());
+      if (statement.starts_with("SELECT")) CHECK(facts.reachable);
+    }
+  }
+  // NULL is no true, no name and no position.
+  Faked faked;
+  faked.answers["EXECUTE primgr_pulse"] = pg_table(1, {{std::nullopt}});
+  CHECK_FALSE(faked.look().reachable);
+  faked.answers["EXECUTE primgr_pulse"] = pg_table(1, {{"t"}, {"t"}});
+  CHECK_FALSE(faked.look().reachable);
+  faked.answers["EXECUTE primgr_pulse"] = pg_table(1, {{"f"}});
+  faked.answers["SELECT CASE"] = pg_table(10, {});
+  const Facts facts = faked.look();
+  CHECK(facts.reachable);
+  CHECK(facts.replication.problem == "0 rows of replication instead of one");
+}
+
+TEST_SUITE_END();

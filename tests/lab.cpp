@@ -1,0 +1,143 @@
+#include "tests/lab.hpp"
+
+#include <doctest/doctest.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <sstream>
+#include <stdexcept>
+
+#include "daemon/file.hpp"
+#include "tests/http_client.hpp"
+
+bool lab_possible(const char* test) {
+  if (geteuid() == 0) return true;
+  skipped.push_back(std::string(test) + ": network namespaces need root");
+  return false;
+}
+
+In_Namespace::In_Namespace(const std::string& name)
+    : home_(::open("/proc/thread-self/ns/net", O_RDONLY)) {
+  const int there = ::open(("/run/netns/" + name).c_str(), O_RDONLY);
+  if (there < 0 || setns(there, CLONE_NEWNET) != 0)
+    throw std::runtime_error("no namespace " + name);
+  ::close(there);
+}
+
+In_Namespace::~In_Namespace() {
+  setns(home_, CLONE_NEWNET);
+  ::close(home_);
+}
+
+Lab::Lab(const std::string& options) {
+  const Ran up = attempt("up " + options);
+  INFO(up.output);
+  REQUIRE(up.status == 0);
+  hub_ = run("env | sed -n 's/^HUB_NS=//p'");
+}
+
+Ran Lab::attempt(const std::string& verb) const {
+  const auto start = Steady::now();
+  Ran ran = shell("export LAB=check-" + std::to_string(getpid()) + "; { lab/lab " + verb +
+                  "; } 2>&1 </dev/null");
+  if (seconds_since(start) > 5) MESSAGE("lab/lab ", verb, " took ", seconds_since(start), " s");
+  return ran;
+}
+
+std::string Lab::run(const std::string& verb) const {
+  const Ran ran = attempt(verb);
+  INFO("lab/lab " << verb << "\n" << ran.output);
+  REQUIRE(ran.status == 0);
+  return ran.output;
+}
+
+std::string Lab::sql(const std::string& node, const std::string& statement) const {
+  return run("psql " + node + " -qAtc " + quoted(statement));
+}
+
+std::string Lab::conf(const std::string& node, const std::string& key) const {
+  return run("conf " + node + " | sed -n 's/^" + key + "=//p'");
+}
+
+Answer Lab::ask(const std::string& node, const std::string& path) const {
+  return ask_at(address(node), path);
+}
+
+Answer Lab::ask_at(const std::string& address, const std::string& path) const {
+  const In_Namespace there(hub_);
+  Client client(address, 5999, 1s);
+  const Response response = client.send("GET", path, "Connection: close\r\n");
+  return {response.status, response.body};
+}
+
+bool Lab::answers(const std::string& node, int status, double seconds,
+                  const std::string& path) const {
+  const std::string at = address(node);
+  return eventually(seconds, [&] { return ask_at(at, path).status == status; });
+}
+
+std::string Lab::address(const std::string& node) const {
+  if (const auto known = addresses_.find(node); known != addresses_.end()) return known->second;
+  return addresses_[node] = conf(node, "address");
+}
+
+std::string Lab::server(const std::string& port) const {
+  const Ran ran = attempt(port + " 'SELECT inet_server_addr()' | tail -n 1");
+  for (const std::string& node : nodes()) {
+    if (ran.output.find(address(node)) != std::string::npos) return node;
+  }
+  return {};
+}
+
+std::vector<std::string> Lab::nodes() const {
+  if (nodes_.empty()) {
+    std::istringstream names(run("nodes"));
+    for (std::string name; names >> name;) nodes_.push_back(name);
+  }
+  return nodes_;
+}
+
+Watcher::Watcher(const Lab& lab, const std::string& node)
+    : address_(lab.address(node)), thread_([this, &lab] {
+        while (!ending_) {
+          const int status = lab.ask_at(address_, "/state").status;
+          {
+            const std::lock_guard lock(mutex_);
+            if (changes_.empty() || changes_.back().second != status) {
+              changes_.emplace_back(Steady::now(), status);
+            }
+          }
+          std::this_thread::sleep_for(5ms);
+        }
+      }) {}
+Watcher::~Watcher() {
+  ending_ = true;
+  thread_.join();
+}
+
+double Watcher::seen(int status, Steady::time_point start, double seconds) const {
+  double after = -1;
+  eventually(seconds, [&] {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [when, what] : changes_) {
+      if (what == status && when >= start) {
+        after = std::chrono::duration<double>(when - start).count();
+        return true;
+      }
+    }
+    return false;
+  });
+  return after;
+}
+
+bool Watcher::ever(int status) const {
+  const std::lock_guard lock(mutex_);
+  return std::any_of(changes_.begin(), changes_.end(),
+                     [&](const auto& change) { return change.second == status; });
+}
+
+std::string Lab::log(const std::string& node) const {
+  return primgr::read_file(conf(node, "primgr_log"));
+}

@@ -1,0 +1,80 @@
+// A real cluster, that lab/lab brings up.
+
+#pragma once
+
+#include <atomic>
+#include <map>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "daemon/answer.hpp"
+#include "tests/support.hpp"
+
+using primgr::Answer;
+
+// Whether tests on the lab can run; if not, says why, once a test.
+bool lab_possible(const char* test);
+
+// While it lives, its thread opens its sockets in a network namespace.
+class In_Namespace {
+ public:
+  explicit In_Namespace(const std::string& name);
+  ~In_Namespace();
+  In_Namespace(const In_Namespace&) = delete;
+  In_Namespace& operator=(const In_Namespace&) = delete;
+
+ private:
+  const int home_;
+};
+
+// A cluster of lab/lab, up while this lives. Verbs are run as a user would.
+class Lab {
+ public:
+  explicit Lab(const std::string& options = "");
+  ~Lab() { attempt("down"); }
+
+  Ran attempt(const std::string& verb) const;
+  std::string run(const std::string& verb) const;
+  // SQL on a node, as superuser.
+  std::string sql(const std::string& node, const std::string& statement) const;
+  // A line of `lab conf`.
+  std::string conf(const std::string& node, const std::string& key) const;
+  std::string log(const std::string& node) const;
+
+  // What a node's primgr answers; status 0: nothing.
+  Answer ask(const std::string& node, const std::string& path = "/state") const;
+  Answer ask_at(const std::string& address, const std::string& path) const;
+  bool answers(const std::string& node, int status, double seconds = 10,
+               const std::string& path = "/state") const;
+  std::string address(const std::string& node) const;
+  const std::string& hub() const { return hub_; }
+
+  // Which node HAProxy's port leads to; empty: none.
+  std::string server(const std::string& port) const;
+  std::vector<std::string> nodes() const;
+
+ private:
+  std::string hub_;
+  mutable std::map<std::string, std::string> addresses_;
+  mutable std::vector<std::string> nodes_;
+};
+
+// Asks a node's /state all the time, and remembers each change of its status.
+class Watcher {
+ public:
+  Watcher(const Lab& lab, const std::string& node);
+  ~Watcher();
+  // Waits for a status; how many seconds after `start` it was first seen, -1: not in time.
+  double seen(int status, Steady::time_point start, double seconds) const;
+  bool ever(int status) const;
+
+ private:
+  const std::string address_;
+  mutable std::mutex mutex_;
+  std::vector<std::pair<Steady::time_point, int>> changes_;
+  std::atomic<bool> ending_{false};
+  std::thread thread_;
+};

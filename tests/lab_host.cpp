@@ -1,0 +1,320 @@
+// The program on its host: shell scripts, signals, systemd, files, --look.
+
+#include <arpa/inet.h>
+#include <doctest/doctest.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "tests/lab.hpp"
+#include "tests/raw_server.hpp"
+#include "tests/state_folder.hpp"
+
+using namespace primgr;
+
+TEST_SUITE_BEGIN("lab");
+
+TEST_CASE("lab: --once in a shell script, with and without a daemon; signals") {
+  if (!lab_possible("--once")) return;
+  const Lab lab("--no-repmgrd --no-haproxy");
+  REQUIRE(lab.answers("n1", 200));
+  const std::string primgr = program();
+  const auto once = [&](const std::string& node, const std::string& what) {
+    const Ran ran = lab.attempt("exec-node " + node + " " + primgr + " --config " +
+                                lab.conf(node, "primgr_conf") + " --once " + what);
+    return ran.output + " " + std::to_string(ran.status);
+  };
+  CHECK(once("n1", "") == "Primary 0");
+  CHECK(once("n2", "state") == "Standby 1");
+  CHECK(once("n2", "primary") == "n1 0");
+  CHECK(once("n2", "real-primary") == "n1 0");
+  CHECK(once("n1", "state --json") == R"({"state":"Primary"} 0)");
+  CHECK(once("n2", "primary --json") == R"({"Primary":"n1"} 0)");
+  CHECK(once("n3", "real-primary --json") == R"({"realPrimary":"n1"} 0)");
+  CHECK(once("n1", "frob").ends_with(" 64"));
+
+  // SIGTERM and SIGINT end it within a second, also with a request that is never finished.
+  for (const char* name : {"TERM", "INT"}) {
+    const int fd = [&] {
+      const In_Namespace there(lab.hub());
+      const int made = ::socket(AF_INET, SOCK_STREAM, 0);
+      sockaddr_in to{};
+      to.sin_family = AF_INET;
+      to.sin_port = htons(5999);
+      inet_pton(AF_INET, lab.address("n3").c_str(), &to.sin_addr);
+      REQUIRE(::connect(made, reinterpret_cast<sockaddr*>(&to), sizeof to) == 0);
+      return made;
+    }();
+    REQUIRE(send_all(fd, "GET /st"));
+    const std::string stat = "/proc/" + lab.conf("n3", "primgr_pid") + "/stat";
+    const auto ended = [&] {  // it may stay a zombie until somebody reaps it
+      std::string text;
+      return !std::getline(std::ifstream(stat), text) || text.find(") Z ") != text.npos;
+    };
+    CHECK_FALSE(ended());
+    const auto start = Steady::now();
+    shell("kill -" + std::string(name) + " $(basename $(dirname " + stat + "))");
+    CHECK(eventually(5, ended));
+    if (is_shipped()) CHECK(seconds_since(start) <= 1);
+    ::close(fd);
+    lab.attempt("primgr n3 start");
+    CHECK(lab.answers("n3", 202));
+  }
+
+  // Without a daemon on the host: the other nodes' votes are still there to read.
+  lab.run("primgr n1 stop");
+  CHECK(once("n1", "") == "Primary 0");
+  CHECK(once("n1", "real-primary") == "n1 0");
+  // Nobody votes: not Primary; no daemon calls itself Primary but this one's own look.
+  lab.run("primgr n2 stop");
+  lab.run("primgr n3 stop");
+  CHECK(once("n1", "") == "Unknown 2");
+  CHECK(once("n1", "state --json") == R"({"state":"Unknown"} 2)");
+  CHECK(once("n1", "real-primary") == "Unknown 2");
+  CHECK(once("n2", "real-primary --json") == R"({"realPrimary":null,"state":"Unknown"} 2)");
+  lab.sql("n1", "UPDATE repmgr.nodes SET active = false WHERE node_name = 'n1'");
+  CHECK(once("n1", "primary") == "Unknown 2");
+  CHECK(once("n1", "primary --json") == R"({"state":"Unknown"} 2)");
+  lab.run("stop n1");
+  CHECK(once("n1", "") == "Down 3");
+  CHECK(once("n1", "primary") == "Down 3");
+  CHECK(once("n1", "real-primary") == "Down 3");
+  CHECK(once("n1", "primary --json") == R"({"state":"Down"} 3)");
+  lab.run("exec-node n2 sh -c " + quoted("echo frob = 1 >> " + lab.conf("n2", "primgr_conf")));
+  const std::string bad = once("n2", "");
+  CHECK(bad.find("unknown key \"frob\"") != std::string::npos);
+  CHECK(bad.ends_with(" 78"));
+}
+
+TEST_CASE("lab: systemd is told that primgr is ready, alive, and ending") {
+  if (!lab_possible("systemd")) return;
+  char folder[] = "/tmp/primgr-notify-XXXXXX";
+  REQUIRE(mkdtemp(folder));
+  const std::string path = std::string(folder) + "/socket", conf = std::string(folder) + "/conf";
+  std::ofstream(conf) << "listen = 127.0.0.1:5999\nconninfo = host=/nonexistent\n";
+  const int fd = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, sizeof address.sun_path - 1);
+  REQUIRE(::bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
+  const auto told = [&] {
+    char text[64] = "";
+    pollfd ready{fd, POLLIN, 0};
+    if (::poll(&ready, 1, 20'000) > 0) [[maybe_unused]]
+      const auto n = ::recv(fd, text, sizeof text - 1, 0);
+    return std::string(text);
+  };
+  const std::string binary = program_path();
+  const pid_t pid = fork();
+  if (pid == 0) {
+    setenv("NOTIFY_SOCKET", path.c_str(), 1);
+    unshare(CLONE_NEWNET);  // the port may be another's
+    std::system("ip link set lo up");
+    execl(binary.c_str(), "primgr", "--config", conf.c_str(), "--log-level", "error", nullptr);
+    _exit(127);
+  }
+  CHECK(told() == "READY=1");
+  CHECK(told() == "WATCHDOG=1");
+  kill(pid, SIGTERM);
+  std::string last;
+  while ((last = told()) == "WATCHDOG=1") {
+  }
+  CHECK(last == "STOPPING=1");
+  int status = 0;
+  waitpid(pid, &status, 0);
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 0);
+  ::close(fd);
+  std::filesystem::remove_all(folder);
+}
+
+TEST_CASE("lab: --look reaches the daemon of the port, whosever it is, and costs it one look") {
+  if (!lab_possible("--look")) return;
+  const State_Folder folder;
+  const std::string conf = folder.path("conf"), log = folder.path("log");
+  // It looks every 19 s by itself. Nobody but root may read its key, or whatever repmgr_conf is.
+  std::ofstream(conf) << "listen = 127.0.0.1:5999\nconninfo = host=/nonexistent\nnode_name = n1\n"
+                         "refresh_interval = 19s\nvote_lease = 1min\nlog_level = debug\n";
+  std::filesystem::permissions(folder.folder, std::filesystem::perms(0755));
+  const std::string copy = folder.path("primgr");
+  std::filesystem::copy_file(program_path(), copy);
+  const std::string run = copy + " --config " + conf;
+  const std::string as_another =
+      "setpriv --reuid nobody --regid 65534 --clear-groups " + run + " --look";
+  const std::string looks =
+      "curl -s http://127.0.0.1:5999/metrics | sed -n 's/^primgr_refresh_seconds_count //p'";
+  const Ran ran =
+      shell("exec 2>&1; timeout -k 5 120 unshare -n sh -c " +
+            quoted("ip link set lo up; " + as_another + "; echo none: $?; " + run + " 2>" + log +
+                   " & daemon=$!; until grep -q 'answers for' " + log + " && [ \"$(" + looks +
+                   ")\" ]; do sleep 0.05; done; "
+                   // Five rounds of its own would take 95 s; each of these waits for one more look.
+                   "for i in 1 2 3 4 5; do before=$(" +
+                   looks + "); " + as_another +
+                   "; echo told: $?; n=0; "
+                   "until [ \"$(" +
+                   looks +
+                   ")\" -gt \"$before\" ]; do sleep 0.05; n=$((n + 1)); "
+                   "[ $n -lt 200 ] || { echo no look; break; }; done; done; "
+                   "echo by port: $(" +
+                   copy +
+                   " --look --listen 0.0.0.0:5999; echo $?); "
+                   "echo another: $(" +
+                   copy +
+                   " --look --listen 127.0.0.1:6000 2>/dev/null; echo $?); "
+                   // A flood is a look each 100 ms, and signals are heard meanwhile.
+                   "before=$(" +
+                   looks + "); for i in $(seq 200); do " + run +
+                   " --look; done; "
+                   "kill $daemon; wait $daemon; echo ended: $?; " +
+                   as_another + "; echo gone: $?"));
+  INFO(ran.output);
+  CHECK(ran.output.find("none answers for port 5999") != ran.output.npos);
+  CHECK(ran.output.find("none: 69\n") != ran.output.npos);
+  CHECK(count(ran.output, "told: 0\n") == 5);
+  CHECK(ran.output.find("no look") == ran.output.npos);
+  CHECK(ran.output.find("by port: 0\n") != ran.output.npos);
+  CHECK(ran.output.find("another: 69\n") != ran.output.npos);
+  CHECK(ran.output.find("ended: 0\n") != ran.output.npos);
+  CHECK(ran.output.ends_with("gone: 69"));
+}
+
+TEST_CASE("lab: repmgrd tells a primgr of another user, which looks between its own looks") {
+  if (!lab_possible("event notification")) return;
+  const Lab lab(
+      "--nodes 2 --no-haproxy --no-wait --primgr-user nobody --set 'refresh_interval = 15s'"
+      " --set 'vote_lease = 50s' --set 'log_level = debug' --repmgr-set " +
+      quoted("event_notification_command = '%d/../primgr --config %d/primgr.conf --look'"));
+  const auto told = [&] { return count(lab.log("n2"), "told to look (--look)"); };
+  CHECK(lab.run("exec-node n2 ps -o user= -p " + lab.conf("n2", "primgr_pid")) == "nobody");
+  // repmgrd's start is an event.
+  CHECK(eventually(30, [&] { return told() > 0; }));
+  CHECK(lab.answers("n2", 202, 60));
+  // A promotion leaves the connection to the database as it is: nothing else tells of it.
+  const std::size_t before = told();
+  lab.run("kill n1");
+  CHECK(eventually(60, [&] { return lab.ask("n2").status != 202; }));
+  CHECK(eventually(30, [&] { return told() > before; }));
+  INFO(lab.log("n2"));
+  CHECK(lab.log("n2").find("cannot") == std::string::npos);
+}
+
+TEST_CASE("lab: a state file is one daemon's, and a regular file") {
+  if (!lab_possible("state file")) return;
+  const State_Folder folder;
+  const std::string conf = folder.path("conf"), log = folder.path("log");
+  const auto configure = [&](const std::string& state_file) {
+    std::ofstream(conf) << "listen = 127.0.0.1:5999\nconninfo = host=/nonexistent\nnode_name = n1\n"
+                        << "state_file = " << state_file << "\n";
+  };
+  configure(folder.path());
+  const std::string run = program() + " --config " + conf;
+  // In a network of its own, so that the port is free.
+  const auto alone = [](const std::string& script) {
+    return shell("exec 2>&1; timeout -k 5 120 unshare -n sh -c " +
+                 quoted("ip link set lo up; " + script));
+  };
+  const Ran two = alone(run + " 2>" + log + " & first=$!; until grep -q 'answers for' " + log +
+                        "; do sleep 0.05; done; " + run + " --listen 127.0.0.1:6000; echo $?; " +
+                        run + " --once; echo $?; " + run +
+                        " --check-config >/dev/null; echo $?; kill $first; "
+                        "wait $first; echo $?; echo $first");
+  INFO(two.output);
+  std::istringstream lines(two.output.substr(two.output.find("state_file: ")));
+  std::string error, second, word, once, check, first, pid;
+  std::getline(lines, error);
+  lines >> second >> word >> once >> check >> first >> pid;
+  CHECK(error ==
+        "state_file: " + folder.path() + " is in use by another process (pid " + pid + ")");
+  CHECK(second == "69");
+  CHECK(word + once == "Down3");
+  CHECK(check == "0");
+  CHECK(first == "0");
+  // Killed, it leaves what it promised, and the lock to the next.
+  const Ran killed = alone(run + " 2>" + log + " & until grep -q 'answers for' " + log +
+                           "; do sleep 0.05; done; kill -9 $!; " + run + " 2>" + log +
+                           "2 & until grep -q 'answers for' " + log +
+                           "2; do sleep 0.05; done; kill $!; cat " + log + "2");
+  INFO(killed.output);
+  CHECK(killed.output.find("state_file") == killed.output.npos);
+
+  const std::string device = folder.path("device"), fifo = folder.path("fifo");
+  REQUIRE(mknod(device.c_str(), S_IFCHR | 0666, makedev(1, 3)) == 0);
+  REQUIRE(mkfifo(fifo.c_str(), 0600) == 0);
+  for (const std::string& path : {device, fifo, folder.folder}) {
+    configure(path);
+    for (const char* mode : {"", " --check-config"}) {
+      const Ran ran = alone("timeout 20 " + run + mode);
+      INFO(ran.output);
+      CHECK(ran.status == 78);
+      CHECK(ran.output.find("state_file: " + path + " is not a regular file: name a file") !=
+            std::string::npos);
+    }
+  }
+  CHECK(std::filesystem::is_character_file(device));
+  CHECK(std::filesystem::is_fifo(fifo));
+}
+
+TEST_CASE("lab: what cannot be printed is no success") {
+  const std::string conf = "build/test-print.conf";
+  std::ofstream(conf) << "listen = 127.0.0.1:5999\nconninfo = host=/nonexistent\n";
+  for (const char* what : {"--help", "--version", "--check-config", "--once"}) {
+    const Ran ran = shell(program() + " --config " + conf + " " + what + " 2>&1 >/dev/full");
+    CAPTURE(what);
+    CHECK(ran.status == 69);
+    CHECK(ran.output == "primgr: cannot write to standard output: No space left on device");
+  }
+  std::filesystem::remove(conf);
+}
+
+TEST_CASE("lab: signals for the daemon do not end who asks something") {
+  // A database and a daemon that do not answer: who asks them is there until they are closed.
+  const std::string conf = "build/test-signals.conf", binary = program_path();
+  const auto ask = [&](const char* mode, int expected) {
+    CAPTURE(mode);
+    const int listener = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in at{};
+    at.sin_family = AF_INET;
+    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof at;
+    REQUIRE(::bind(listener, reinterpret_cast<sockaddr*>(&at), size) == 0);
+    REQUIRE(::listen(listener, 1) == 0);
+    REQUIRE(::getsockname(listener, reinterpret_cast<sockaddr*>(&at), &size) == 0);
+    const std::string port = std::to_string(ntohs(at.sin_port));
+    std::ofstream(conf) << "listen = 127.0.0.1:" << port
+                        << "\ndb_timeout = 1min\nconninfo = host=127.0.0.1 port=" << port << "\n";
+    const pid_t pid = fork();
+    if (pid == 0) {
+      freopen("/dev/null", "w", stderr);
+      freopen("/dev/null", "w", stdout);
+      execl(binary.c_str(), "primgr", "--config", conf.c_str(), mode, nullptr);
+      _exit(127);
+    }
+    pollfd ready{listener, POLLIN, 0};
+    CHECK(::poll(&ready, 1, 20'000) == 1);
+    const int asked = ::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
+    kill(pid, SIGUSR1);
+    kill(pid, SIGHUP);
+    ::close(listener);
+    ::close(asked);
+    int status = 0;
+    waitpid(pid, &status, 0);
+    CAPTURE(status);
+    REQUIRE(WIFEXITED(status));
+    CHECK(WEXITSTATUS(status) == expected);
+  };
+  ask("--once", 3);
+  ask("--status", 69);
+  std::filesystem::remove(conf);
+}
+
+TEST_SUITE_END();

@@ -1,0 +1,170 @@
+// The page in a browser.
+
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <nlohmann/json.hpp>
+
+#include "daemon/output.hpp"
+#include "tests/browser.hpp"
+#include "tests/lab.hpp"
+#include "tests/served.hpp"
+
+using namespace primgr;
+
+TEST_SUITE_BEGIN("lab");
+
+TEST_CASE("lab: the page in a browser, before, during and after a failover") {
+  if (!lab_possible("the page")) return;
+  if (!browser_possible("the page")) return;
+  const Lab lab("--no-repmgrd --no-haproxy");
+  Browser page(lab.hub());
+  const std::string n1 = "[data-node=n1]", n2 = "[data-node=n2]", n3 = "[data-node=n3]";
+
+  page.open("http://" + lab.address("n2") + ":5999/");
+  page.shows("h1", "Primary: n1");
+  page.shows("#summary", "All 3 nodes are well.");
+  page.shows("#seen", "Live, seen from n2 at ");
+  CHECK(page.title() == "n1 Primary - primgr");
+  CHECK(page.texts("h2") == std::vector<std::string>{"Site default"});
+  CHECK(page.texts("li h3") ==
+        std::vector<std::string>{"n1\nPrimary", "n2\nStandby", "n3\nStandby"});
+  CHECK(page.text("#stale").empty());
+  page.shows(n1, "Votes: 3 of 3, 2 needed");
+  page.shows(n1, "Attached standbys: n2, n3");
+  page.shows(n1, "Role\nprimary");
+  page.shows(n2, "From\n" + lab.address("n1"));
+  page.shows(n2, "Replay lag\n0 B");
+  page.shows(n2, "timeline 1");
+  // The votes are unfolded by keyboard, and stay so, with the focus, while the page goes on.
+  CHECK(page.text(n1 + " tbody").empty());
+  page.type(n1 + " summary", "\ue007");
+  page.shows(n1 + " thead", "Voter Vote Age Lease left");
+  page.shows_more();
+  CHECK(count(page.text(n1 + " tbody"), "counts") == 3);
+  CHECK(page.run("return document.activeElement.textContent") == "Votes: 3 of 3, 2 needed");
+  CHECK(page.complaints().empty());
+  page.screenshot("page-before");
+
+  lab.run("kill n1");
+  page.shows("h1", "No primary");
+  page.shows(n1 + " h3", "Down");
+  page.shows(n1 + " .problem", "connection");
+  page.shows(n2 + " .problem", "there is no WAL receiver");
+  page.shows(n2, "Replay lag\nunbounded");
+  page.shows("#summary", "To look at: n1, n2, n3 (3 of 3).");
+  page.shows("#told", "No primary");
+  lab.run("primgr n1 stop");
+  page.shows(n1 + " h3", "Unreachable");
+  page.shows(n1 + " .problem", "connection refused or host unreachable");
+  page.shows(n1, "Last seen\nDown, ");
+  CHECK(page.title() == "No primary - primgr");
+  page.screenshot("page-during");
+
+  lab.run("promote n2");
+  lab.run("follow n3");
+  page.shows("h1", "Primary: n2");
+  page.shows(n2 + " h3", "Primary");
+  page.shows(n2, "timeline 2");
+  page.shows(n2, "Votes: 2 of 3, 2 needed");
+  page.shows(n2 + " .problem", "a vote is missing: n1: connection refused");
+  page.shows(n3, "Replay lag\n0 B");
+  page.shows("#summary", "To look at: n1, n2 (2 of 3).");
+  CHECK(page.title() == "n2 Primary - primgr");
+  page.screenshot("page-after");
+
+  // The page's own node goes away, and comes back.
+  lab.run("primgr n2 stop");
+  page.shows("#stale", "Not live: last answer ");
+  page.shows("#stale", " s ago (no connection to primgr)");
+  page.shows("#seen", "Was seen from n2 at ");
+  CHECK(page.title() == "Not live: n2 Primary - primgr");
+  page.screenshot("page-not-live");
+  lab.run("primgr n2 start");
+  page.shows("#seen", "Live, seen from n2 at ");
+  page.shows("h1", "Primary: n2");
+  CHECK(page.text("#stale").empty());
+  lab.run("primgr n2 pause");
+  page.shows("#stale", "(no answer ");
+  lab.run("primgr n2 resume");
+  page.shows("#seen", "Live, seen from n2 at ");
+  page.shows("h1", "Primary: n2");
+
+  // A name with markup is text.
+  page.complaints();
+  const std::string name = "<img src=x onerror=alert(1)>";
+  lab.sql("n2", "UPDATE repmgr.nodes SET node_name = '" + name + "' WHERE node_name = 'n1'");
+  page.shows("li h3", name + "\nUnreachable");
+  page.shows("#summary", "To look at: " + name + ", n2 (2 of 3).");
+  CHECK_FALSE(page.has_dialog());
+  CHECK(page.run("return document.images.length") == 0);
+  CHECK(page.complaints().empty());
+}
+
+TEST_CASE("lab: the page with two primaries, and with peers that say anything") {
+  if (!browser_possible("hostile peers on the page")) return;
+  // What n3, n4, … say when they are hostile.
+  const std::string markup = "<img src=x onerror=alert(1)><script>alert(2)</script>";
+  const auto node_of = [](const char* state, const Json& value) {
+    Json node = {{"state", state}};
+    for (const char* key :
+         {"role", "since", "stateSeconds", "reason", "primary", "votes", "timeline", "position",
+          "replication", "standbys", "cacheAgeSeconds", "nodesAgeSeconds", "nodesProblem",
+          "connections", "version", "uptimeSeconds", "problems"}) {
+      node[key] = value;
+    }
+    return node;
+  };
+  std::vector<Json> hostile = {node_of("Down", markup)};
+  hostile[0]["votes"] = {
+      {"counted", 1}, {"of", 3}, {"voters", {{{"name", markup}, {"error", markup}}}}};
+  hostile[0]["problems"] = {markup};
+  hostile[0]["standbys"] = {{{"name", markup}, {"state", markup}, {"address", markup}}};
+  for (const Json& value : {Json(nullptr), Json(true), Json(-1), Json(1e308), Json("x"),
+                            Json::array({nullptr, 1, "x"}), Json{{"x", 1}}}) {
+    for (const char* state : {"Primary", "Standby", "Unknown"}) {
+      hostile.push_back(node_of(state, value));
+    }
+  }
+  World world(World::named("n2"));
+  auto nodes = make_site(2 + static_cast<int>(hostile.size()));
+  nodes[2].site = "east";
+  world.look(make_facts(nodes, true));
+  std::atomic<bool> are_hostile = false;
+  const Served served(world, {}, [&](const Node& peer, const std::string&, Time, const auto& done) {
+    Json told = {{"state", peer.id == 1 || peer.id == 3 ? "Primary" : "Standby"}};
+    told["problems"] = Json::array();
+    if (peer.id == 1) told["problems"] = {"n3 claims to be Primary too"};
+    if (peer.id == 4) told["problems"] = {"replay is paused", "repmgr.nodes is blocked (locked)"};
+    if (are_hostile && peer.id >= 3) told = hostile[static_cast<std::size_t>(peer.id) - 3];
+    told["name"] = peer.name;
+    done({200, told.dump(), "", {}});
+  });
+
+  Browser page;
+  page.open("http://127.0.0.1:" + std::to_string(served.port) + "/");
+  page.shows("h1", "Two primaries: n1, n3");
+  CHECK(page.title() == "Two primaries: n1, n3 - primgr");
+  page.shows("#summary", "Writes may go to each of them.");
+  page.shows("[data-node=n1] .problem", "n3 claims to be Primary too");
+  page.shows("[data-node=n4] .problem", "repmgr.nodes is blocked (locked)");
+  page.shows("[data-node=n4] .problem", "replay is paused");
+  CHECK(page.texts("h2") == std::vector<std::string>{"Site default", "Site east"});
+  page.screenshot("page-two-primaries");
+
+  are_hostile = true;
+  page.shows("[data-node=n3] .problem", markup);
+  page.shows("h1", "8 primaries: n1, n4, n7");
+  CHECK(page.text("[data-node=n1] h3") == "n1\nPrimary");
+  CHECK(page.text("[data-node=n2] h3") == "n2\nStandby");
+  CHECK(page.texts("li").size() == nodes.size());
+  CHECK(page.text("#stale").empty());
+  CHECK(count(page.text("[data-node=n3]"), markup) > 3);
+  page.shows_more();
+  page.screenshot("page-hostile");
+  CHECK_FALSE(page.has_dialog());
+  CHECK(page.run("return document.images.length + document.scripts.length") == 1);
+  CHECK(page.complaints().empty());
+}
+
+TEST_SUITE_END();

@@ -1,0 +1,383 @@
+// What a real cluster does to the state of a node.
+
+#include <doctest/doctest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "daemon/output.hpp"
+#include "tests/lab.hpp"
+
+using namespace primgr;
+
+TEST_SUITE_BEGIN("lab");
+
+TEST_CASE("lab: three nodes, one 200, two 202, and HAProxy follows") {
+  if (!lab_possible("three nodes")) return;
+  const Lab lab;
+  CHECK(lab.answers("n1", 200));
+  CHECK(lab.answers("n2", 202));
+  CHECK(lab.answers("n3", 202));
+  CHECK(lab.ask("n1").body == R"({"state":"Primary"})");
+  for (const char* node : {"n1", "n2", "n3"}) {
+    CHECK(lab.answers(node, 200, 5, "/realPrimary"));
+    CHECK(lab.ask(node, "/primary").body == R"({"Primary":"n1"})");
+    CHECK(lab.ask(node, "/realPrimary").body == R"({"realPrimary":"n1"})");
+  }
+  CHECK(eventually(10, [&] { return lab.server("write") == "n1"; }));
+  CHECK(eventually(10, [&] { return lab.server("read") == "n2"; }));
+  CHECK(eventually(10, [&] { return lab.server("read") == "n3"; }));
+
+  // The role has CONNECT, USAGE on the schema and SELECT on repmgr.nodes, and nothing else of it.
+  CHECK(lab.sql("n1",
+                "SELECT rolsuper OR rolreplication OR rolcreatedb FROM pg_roles"
+                " WHERE rolname = 'primgr'") == "f");
+  CHECK(
+      lab.sql("n1",
+              "SELECT DISTINCT usename FROM pg_stat_activity WHERE application_name = 'primgr'") ==
+      "primgr");
+  CHECK(lab.sql("n1",
+                "SELECT string_agg(table_name || ' ' || privilege_type, ',')"
+                " FROM information_schema.role_table_grants WHERE grantee = 'primgr'") ==
+        "nodes SELECT");
+}
+
+TEST_CASE("lab: the primary is killed: 503 at once, failover, and it comes back as 509") {
+  if (!lab_possible("kill")) return;
+  const Lab lab;
+  REQUIRE(lab.answers("n1", 200));
+  REQUIRE(eventually(10, [&] { return lab.server("write") == "n1"; }));
+  lab.run("write 'CREATE TABLE t (i int); INSERT INTO t VALUES (1)'");
+  {
+    const Watcher n1(lab, "n1");
+    REQUIRE(n1.seen(200, {}, 5) >= 0);
+    const auto start = Steady::now();
+    lab.run("kill n1");
+    const double verb = seconds_since(start);
+    const double down = n1.seen(503, start, 5);
+    CHECK(down >= 0);
+    CHECK(down <= verb + 0.5);
+    MESSAGE("killed server answered 503 after ", down, " s, the kill itself took ", verb, " s");
+    std::string leader;
+    CHECK(eventually(30, [&] {
+      for (const char* node : {"n2", "n3"}) {
+        if (lab.ask(node).status == 200) leader = node;
+      }
+      return !leader.empty();
+    }));
+    REQUIRE_FALSE(leader.empty());
+    CHECK(eventually(10,
+                     [&] { return lab.attempt("write 'INSERT INTO t VALUES (2)'").status == 0; }));
+    CHECK(lab.server("write") == leader);
+  }
+  {
+    // It starts as it was: a primary that nobody follows any more.
+    const Watcher n1(lab, "n1");
+    lab.run("start n1");
+    CHECK(lab.answers("n1", 509));
+    for (int i = 0; i < 10; ++i) CHECK(lab.server("write") != "n1");
+    CHECK_FALSE(n1.ever(200));
+    CHECK(lab.log("n1").find("no majority votes for it") != std::string::npos);
+  }
+  lab.run("rejoin n1");
+  CHECK(lab.answers("n1", 202, 20));
+  CHECK(eventually(10, [&] { return lab.run("psql n1 -d postgres -qAtc 'TABLE t'") == "1\n2"; }));
+}
+
+TEST_CASE("lab: a primary without a network is 509, and 200 again if nobody took over") {
+  if (!lab_possible("cut")) return;
+  const Lab lab("--no-repmgrd");
+  REQUIRE(lab.answers("n1", 200));
+  const auto inside = [&] { return lab.run("exec-node n1 curl -s http://127.0.0.1:5999/state"); };
+  lab.run("cut n1");
+  CHECK(eventually(5, [&] { return inside() == R"({"state":"Unknown"})"; }));
+  CHECK(lab.sql("n1", "SELECT 1") == "1");
+  lab.run("heal n1");
+  CHECK(lab.answers("n1", 200));
+  lab.run("cut n1 n2");
+  lab.run("cut n1 n3 --oneway");
+  CHECK(lab.answers("n1", 509, 5));
+  lab.run("heal n1 n3");
+  CHECK(lab.answers("n1", 200));  // two of three are enough
+  lab.run("heal");
+}
+
+TEST_CASE("lab: a server that hangs is 503 within db_timeout, and nothing leaks") {
+  if (!lab_possible("pause")) return;
+  {
+    const Lab lab("--no-repmgrd --no-haproxy");
+    REQUIRE(lab.answers("n1", 200));
+    const Watcher n1(lab, "n1");
+    const auto start = Steady::now();
+    lab.run("pause n1");
+    const double verb = seconds_since(start);
+    const double down = n1.seen(503, start, 10);
+    CHECK(down >= 0);
+    CHECK(down <= verb + 5 + 1);
+    const auto resumed = Steady::now();
+    lab.run("resume n1");
+    CHECK(n1.seen(200, resumed, 10) >= 0);
+  }
+  const Lab lab(
+      "--no-repmgrd --no-haproxy --set 'db_timeout = 300ms' --set 'refresh_interval = 100ms'");
+  REQUIRE(lab.answers("n1", 200));
+  const std::string proc = "/proc/" + lab.conf("n1", "primgr_pid");
+  const auto entries = [&](const char* what) {
+    std::size_t n = 0;
+    for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(proc + what)) ++n;
+    return n;
+  };
+  const auto resident_pages = [&] {
+    std::ifstream statm(proc + "/statm");
+    long all = 0, resident = 0;
+    statm >> all >> resident;
+    return resident;
+  };
+  const auto round = [&] {
+    lab.run("pause n1");
+    CHECK(lab.answers("n1", 503, 5));
+    lab.run("resume n1");
+    CHECK(lab.answers("n1", 200, 5));
+  };
+  for (int i = 0; i < 5; ++i) round();
+  // At rest there is one question to each peer now and then: the least that is seen counts.
+  const auto least = [&](const char* what) {
+    std::size_t n = entries(what);
+    for (int i = 0; i < 50; ++i, std::this_thread::sleep_for(2ms)) n = std::min(n, entries(what));
+    return n;
+  };
+  const std::size_t threads = least("/task"), sockets = least("/fd");
+  const long pages = resident_pages();
+  for (int i = 0; i < 50; ++i) round();
+  // http_threads of them are started as they are needed, and kept.
+  CHECK(eventually(5, [&] { return least("/task") <= threads + 8; }));
+  CHECK(eventually(5, [&] { return least("/fd") <= sockets; }));
+  if (is_shipped()) CHECK(resident_pages() <= pages + 128);  // half a megabyte
+}
+
+TEST_CASE("lab: what can be wrong with a database: the right state, one log line, recovery") {
+  if (!lab_possible("faults of the database")) return;
+  const Lab lab("--no-repmgrd --no-haproxy");
+  REQUIRE(lab.answers("n1", 200));
+  // What the log of n1 gained while `work` was done.
+  const auto logged = [&](const std::function<void()>& work) {
+    const std::size_t before = lab.log("n1").size();
+    work();
+    return lab.log("n1").substr(before);
+  };
+  const auto drop_connection = [&] {
+    lab.sql(
+        "n1",
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'primgr'");
+  };
+
+  SUBCASE("pg_terminate_backend on the pooled connection") {
+    const Watcher n1(lab, "n1");
+    REQUIRE(n1.seen(200, {}, 5) >= 0);
+    const std::string pid = "SELECT pid FROM pg_stat_activity WHERE application_name = 'primgr'";
+    const std::string before = lab.sql("n1", pid);
+    const std::string lines = logged([&] {
+      drop_connection();
+      CHECK(eventually(5, [&] {
+        const std::string now = lab.sql("n1", pid);
+        return !now.empty() && now != before;
+      }));
+    });
+    CHECK_FALSE(n1.ever(503));
+    CHECK(lines.empty());
+  }
+  SUBCASE("a restart of the server") {
+    const std::string lines = logged([&] {
+      lab.run("stop n1");
+      CHECK(lab.answers("n1", 503, 1));
+      lab.run("start n1");
+      CHECK(lab.answers("n1", 200));
+    });
+    // Refused by a dying server and by its missing socket are two reasons at most.
+    CHECK(count(lines, "state Down") >= 1);
+    CHECK(count(lines, "state Down") <= 3);
+    CHECK(count(lines, "state Primary") == 1);
+  }
+  SUBCASE("a server that is still starting up") {
+    const std::string data = lab.conf("n2", "data");
+    lab.run("stop n2");
+    CHECK(lab.answers("n2", 503, 1));
+    // With hot_standby off it replays for ever and lets nobody in.
+    lab.run("exec-node n2 sh -c " +
+            quoted("echo 'hot_standby = off' >> " + data + "/postgresql.auto.conf"));
+    lab.attempt("start n2");
+    CHECK(eventually(
+        5, [&] { return lab.log("n2").find("the database system is") != std::string::npos; }));
+    CHECK(lab.ask("n2").status == 503);
+    lab.attempt("stop n2");
+    lab.run("exec-node n2 sed -i '/hot_standby/d' " + data + "/postgresql.auto.conf");
+    lab.run("start n2");
+    CHECK(lab.answers("n2", 202));
+  }
+  SUBCASE("too many connections") {
+    const std::string lines = logged([&] {
+      lab.sql("n1", "ALTER ROLE primgr CONNECTION LIMIT 0");
+      drop_connection();
+      CHECK(lab.answers("n1", 503, 5));
+      lab.sql("n1", "ALTER ROLE primgr CONNECTION LIMIT -1");
+      CHECK(lab.answers("n1", 200, 5));
+    });
+    CHECK(count(lines, "state Down") == 1);
+    CHECK(count(lines, "too many connections") == 1);
+  }
+  SUBCASE("a wrong password") {
+    const std::string hba = lab.conf("n1", "data") + "/pg_hba.conf";
+    const std::string lines = logged([&] {
+      lab.run("exec-node n1 sed -i '1i local repmgr primgr scram-sha-256' " + hba);
+      lab.sql("n1", "ALTER ROLE primgr PASSWORD 'right'; SELECT pg_reload_conf()");
+      drop_connection();
+      CHECK(lab.answers("n1", 503, 5));
+      lab.run("exec-node n1 sed -i '1d' " + hba);
+      lab.sql("n1", "SELECT pg_reload_conf()");
+      CHECK(lab.answers("n1", 200, 5));
+    });
+    CHECK(count(lines, "state Down") == 1);
+    CHECK(count(lines, "password") >= 1);
+  }
+  SUBCASE("no repmgr schema") {
+    const std::string lines = logged([&] {
+      lab.sql("n1", "ALTER SCHEMA repmgr RENAME TO gone");
+      CHECK(lab.answers("n1", 509, 5));
+      CHECK(lab.ask("n1", "/primary").body == R"({"state":"Unknown"})");
+      CHECK(lab.ask("n2").status == 202);  // still a standby
+      lab.sql("n1", "ALTER SCHEMA gone RENAME TO repmgr");
+      CHECK(lab.answers("n1", 200, 5));
+    });
+    // The voters lost the schema too, and may be a moment later in finding it again.
+    CHECK(count(lines, "state Unknown") <= 2);
+    CHECK(count(lines, "repmgr.nodes cannot be read") == 1);
+  }
+  SUBCASE("no right to read repmgr.nodes") {
+    lab.sql("n1", "REVOKE SELECT ON repmgr.nodes FROM primgr");
+    CHECK(lab.answers("n1", 509, 5));
+    lab.sql("n1", "GRANT SELECT ON repmgr.nodes TO primgr");
+    CHECK(lab.answers("n1", 200, 5));
+  }
+  SUBCASE("no row for this node") {
+    const std::string lines = logged([&] {
+      lab.sql("n1", "UPDATE repmgr.nodes SET node_name = 'other' WHERE node_name = 'n1'");
+      CHECK(lab.answers("n1", 509, 5));
+      lab.sql("n1", "UPDATE repmgr.nodes SET node_name = 'n1' WHERE node_name = 'other'");
+      CHECK(lab.answers("n1", 200, 5));
+    });
+    CHECK(count(lines, "state Unknown") <= 2);  // as above
+    CHECK(count(lines, "does not list exactly one node named \"n1\"") == 1);
+  }
+}
+
+TEST_CASE("lab: two sites: only the primary's votes, a witness votes, two claimants are told") {
+  if (!lab_possible("two sites")) return;
+  const Lab lab("--site a:2 --site b:2 --witness a --no-repmgrd --no-haproxy");
+  std::string witness;
+  for (const std::string& node : lab.nodes()) {
+    if (lab.conf(node, "kind") == "witness") witness = node;
+  }
+  REQUIRE_FALSE(witness.empty());
+  REQUIRE(lab.answers("n1", 200));
+  CHECK(lab.answers(witness, 509));
+  CHECK(lab.answers(witness, 200, 10, "/primary"));
+  CHECK(lab.ask(witness, "/primary").body == R"({"Primary":"n1"})");
+
+  // n1, n2 and the witness vote: two of them are enough, whichever.
+  lab.run("primgr n2 stop");
+  std::this_thread::sleep_for(3500ms);  // as long as a vote lasts: nothing may change
+  CHECK(lab.ask("n1").status == 200);
+  lab.run("primgr " + witness + " stop");
+  CHECK(lab.answers("n1", 509, 6));  // although the other site is whole
+  CHECK(lab.ask("n3").status == 202);
+  CHECK(lab.ask("n4").status == 202);
+  lab.run("primgr " + witness + " start");
+  CHECK(lab.answers("n1", 200));
+  lab.run("primgr n2 start");
+
+  // Apart, the other site goes its own way; then the sites see each other again.
+  lab.run("partition n1,n2," + witness + " / n3,n4");
+  lab.run("promote n3");
+  lab.run("follow n4");
+  lab.run("heal");
+  CHECK(lab.answers("n3", 200));
+  CHECK(lab.answers("n1", 200));
+  for (const char* node : {"n1", "n2", "n3", "n4"}) {
+    CAPTURE(node);
+    CHECK(lab.answers(node, 509, 5, "/realPrimary"));
+    CHECK(lab.ask(node, "/realPrimary").body == R"({"realPrimary":null,"claimants":["n1","n3"]})");
+  }
+}
+
+TEST_CASE("lab: node names with capitals, - and _, and host names from repmgr.conf") {
+  if (!lab_possible("names")) return;
+  const Lab lab("--names DB-One,db_Two,N3 --no-repmgrd --no-haproxy");
+  CHECK(lab.answers("DB-One", 200));
+  CHECK(lab.answers("db_Two", 202));
+  CHECK(lab.ask("N3", "/primary").body == R"({"Primary":"DB-One"})");
+  lab.run("exec-node DB-One sh -c " + quoted("sed -i 's/^repmgr_conf.*/node_name = db_one/' " +
+                                             lab.conf("DB-One", "primgr_conf")));
+  lab.run("primgr DB-One restart");
+  CHECK(lab.answers("DB-One", 200));
+}
+
+TEST_CASE("lab: reads go to standbys that are late by no more than is asked for") {
+  if (!lab_possible("/replica")) return;
+  const Lab lab("--no-repmgrd");
+  const std::string bounded = "/replica?lag=4MB&delay=10s";
+  for (const char* node : {"n2", "n3"}) CHECK(lab.answers(node, 200, 10, bounded));
+  CHECK(lab.ask("n1", bounded).status == 503);
+  CHECK(lab.ask("n1", "/read-only?lag=4MB").status == 200);
+  CHECK(eventually(10, [&] { return lab.server("read") == "n2"; }));
+
+  // An idle primary makes nobody late, however long ago the last commit was.
+  CHECK(eventually(20, [&] {
+    return lab.sql("n3", "SELECT now() - pg_last_xact_replay_timestamp() > '3s'") == "t";
+  }));
+  CHECK(lab.ask("n3", "/replica?lag=0&delay=1s").status == 200);
+
+  lab.sql("n2", "SELECT pg_wal_replay_pause()");
+  lab.sql("n1", "CREATE TABLE load (line text)");
+  CHECK(eventually(20, [&] {
+    lab.sql("n1", "INSERT INTO load SELECT repeat('x', 1000) FROM generate_series(1, 2000)");
+    return lab.ask("n2", bounded).status == 503;
+  }));
+  CHECK(Json::parse(lab.ask("n2", bounded).body)["reason"].get<std::string>().find(
+            "bytes of WAL to replay") != std::string::npos);
+  CHECK(lab.answers("n2", 503, 10, "/replica?delay=1s"));
+  CHECK(lab.ask("n2", "/replica").status == 200);
+  CHECK(lab.ask("n2").status == 202);
+  CHECK(lab.answers("n3", 200, 10, bounded));
+  CHECK(eventually(20, [&] {
+    for (int i = 0; i < 4; ++i) {
+      if (lab.server("read") != "n3") return false;
+    }
+    return true;
+  }));
+  lab.sql("n2", "SELECT pg_wal_replay_resume()");
+  CHECK(lab.answers("n2", 200, 10, bounded));
+  CHECK(eventually(20, [&] { return lab.server("read") == "n2"; }));
+
+  // Without a sender the lag is unbounded, not zero.
+  lab.run("kill n1");
+  CHECK(lab.answers("n3", 503, 10, "/replica?lag=1TB"));
+  CHECK(Json::parse(lab.ask("n3", "/replica").body)["reason"].get<std::string>().find(
+            "WAL receiver") != std::string::npos);
+  CHECK(lab.ask("n3").status == 202);
+}
+
+TEST_CASE("lab: without the right to see statistics only lag is unknown, and told so") {
+  if (!lab_possible("pg_read_all_stats")) return;
+  const Lab lab("--no-repmgrd --no-haproxy");
+  CHECK(lab.answers("n2", 200, 10, "/replica"));
+  lab.sql("n1", "REVOKE pg_read_all_stats FROM primgr");
+  CHECK(lab.answers("n2", 503, 10, "/replica"));
+  CHECK(Json::parse(lab.ask("n2", "/replica").body)["reason"] ==
+        "its WAL receiver is not shown: GRANT pg_read_all_stats TO primgr's role");
+  CHECK(lab.ask("n2").status == 202);
+  CHECK(lab.ask("n1").status == 200);
+}
+
+TEST_SUITE_END();

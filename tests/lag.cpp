@@ -1,0 +1,92 @@
+#include <doctest/doctest.h>
+
+#include "node/lag.hpp"
+#include "tests/world.hpp"
+
+using namespace primgr;
+
+TEST_SUITE_BEGIN("lag");
+
+TEST_CASE("replay is late for as long as WAL has been waiting, by this node's clock") {
+  Replay_History history;
+  CHECK_FALSE(history.delay(0s, 0));
+  history.saw(100s, 1000, 1000);
+  CHECK(history.delay(500s, 1000) == 0s);  // an idle primary makes nobody late
+  history.saw(500s, 2000, 1000);
+  CHECK(history.delay(500s, 1000) == 0s);
+  history.saw(501s, 3000, 1000);
+  CHECK(history.delay(502s, 1000) == 2s);  // since 500 s there has been something to replay
+  CHECK(history.delay(502s, 2000) == 1s);
+  CHECK(history.delay(502s, 3000) == 0s);
+  history.saw(503s, 3000, 2500);
+  CHECK(history.delay(503s, 2500) == 2s);
+  // What was waiting before the history began is not known.
+  Replay_History late;
+  late.saw(100s, 5000, 1000);
+  CHECK_FALSE(late.delay(101s, 1000));
+  CHECK(late.delay(101s, 5000) == 0s);
+  // Another sender, which is behind: what was known of the first means nothing.
+  history.saw(504s, 1500, 1500);
+  CHECK(history.delay(505s, 1500) == 0s);
+  // Paused for a day: bounded, and as late as it is, to a minute or two.
+  Replay_History paused;
+  paused.saw(0s, 1, 1);
+  for (int i = 1; i <= 86'400; ++i) paused.saw(std::chrono::seconds(i), Lsn(i) + 1, 1);
+  CHECK(paused.size() <= 1024);
+  CHECK(paused.delay(86'400s, 1).value() >= 86'400s - 3min);
+  CHECK(paused.delay(86'400s, 43'200).value() >= 43'200s - 3min);
+  CHECK(paused.delay(86'400s, 43'200).value() <= 43'200s + 3min);
+}
+
+TEST_CASE("lag: what is not known is unbounded, never zero") {
+  Replay_History history;
+  history.saw(0s, 100, 100);
+  Lag lag = measure_lag(standby_facts(100, 100, 100), history);
+  CHECK(lag.streaming);
+  CHECK(lag.receive == 0U);
+  CHECK(lag.replay == 0U);
+  CHECK(lag.delay == 0s);
+  CHECK(lag.problem.empty());
+  CHECK(lag_problem(lag, 0, 0s).empty());
+
+  lag = measure_lag(standby_facts(1000, 600, 100), history);
+  CHECK(lag.receive == 400U);
+  CHECK(lag.replay == 900U);
+  CHECK(lag_problem(lag, 900, std::nullopt).empty());
+  CHECK(lag_problem(lag, 899, std::nullopt) == "it has 900 bytes of WAL to replay, more than 899");
+  // More was flushed than its sender was last heard to have.
+  CHECK(measure_lag(standby_facts(100, 600, 100), history).replay == 500U);
+
+  const auto unbounded = [&](const std::function<void(Replication&)>& change) {
+    Facts facts = standby_facts(100, 100, 100);
+    change(facts.replication);
+    const Lag found = measure_lag(facts, history);
+    CHECK_FALSE(found.replay);
+    CHECK_FALSE(found.delay);
+    CHECK_FALSE(lag_problem(found, 1 << 30, std::nullopt).empty());
+    CHECK_FALSE(lag_problem(found, std::nullopt, 24h).empty());
+    return found;
+  };
+  CHECK(unbounded([](auto& r) { r = {}; }).problem == "replication could not be looked at");
+  CHECK(unbounded([](auto& r) {
+          r.receiving = false;
+          r.status.clear();
+        }).problem == "there is no WAL receiver: nothing is streamed to it");
+  CHECK(unbounded([](auto& r) { r.status.clear(); }).problem.find("pg_read_all_stats") !=
+        std::string::npos);
+  CHECK(unbounded([](auto& r) { r.status = "waiting"; }).problem ==
+        "its WAL receiver is waiting, not streaming");
+  CHECK(unbounded([](auto& r) { r.sender_at.reset(); }).streaming);
+  CHECK(unbounded([](auto& r) { r.position.reset(); }).streaming);
+
+  // Before the history: the last commit tells, and nothing if there was none.
+  Facts facts = standby_facts(1000, 1000, 100);
+  facts.replication.since_commit = 7s;
+  CHECK(measure_lag(facts, {}).delay == 7s);
+  facts.replication.since_commit.reset();
+  CHECK_FALSE(measure_lag(facts, {}).delay);
+  CHECK(lag_problem(measure_lag(facts, {}), 1 << 20, std::nullopt).empty());
+  CHECK(lag_problem(measure_lag(facts, {}), std::nullopt, 1h) == "it is not known how late it is");
+}
+
+TEST_SUITE_END();

@@ -1,0 +1,64 @@
+#include <doctest/doctest.h>
+
+#include "daemon/address.hpp"
+#include "daemon/options.hpp"
+#include "node/units.hpp"
+#include "tests/support.hpp"
+
+using namespace primgr;
+
+TEST_SUITE_BEGIN("options");
+
+TEST_CASE("the command line") {
+  const auto parse = [](std::vector<std::string> words) {
+    words.insert(words.begin(), "primgr");
+    std::vector<char*> argv;
+    for (auto& word : words) argv.push_back(word.data());
+    argv.push_back(nullptr);
+    return parse_options(static_cast<int>(words.size()), argv.data());
+  };
+  CHECK(parse({}).what == Options::What::daemon);
+  CHECK(parse({"--once"}).subject == "state");
+  CHECK(parse({"--once", "primary", "--json"}).json);
+  CHECK(parse({"--json", "--once", "real-primary"}).subject == "real-primary");
+  CHECK(parse({"--config", "a", "--check-config"}).config_file == "a");
+  CHECK(parse({"--look", "--listen", "[::]:1"}).what == Options::What::look);
+  for (const auto& words : std::vector<std::vector<std::string>>{{"x"},
+                                                                 {"--once", "x"},
+                                                                 {"--json"},
+                                                                 {"--config"},
+                                                                 {"--frob"},
+                                                                 {"-x"},
+                                                                 {"--once", "state", "primary"},
+                                                                 {"--config", ""},
+                                                                 {"--listen", ""},
+                                                                 {"--listen", "x"},
+                                                                 {"--log-level", ""},
+                                                                 {"--url", ""},
+                                                                 {"--once", "--status"},
+                                                                 {"--status", "--check-config"},
+                                                                 {"--look", "--once"},
+                                                                 {"--look", "--json"},
+                                                                 {"--look", "x"},
+                                                                 {"--help", "--version"}}) {
+    CAPTURE(words[0]);
+    CHECK(error_of([&] { parse(words); }) != "no error");
+  }
+  CHECK(error_of([&] { parse({"-s", "-1"}); }) == "--once and --status do not go together");
+  CHECK(error_of([&] { parse({"--listen", ""}); }).starts_with("--listen: "));
+  CHECK(parse({"--once", "--once"}).what == Options::What::once);
+}
+
+TEST_CASE("--url") {
+  CHECK(parse_url("http://db1").address.port == 5999);
+  CHECK_FALSE(parse_url("http://db1:80/").tls);
+  CHECK(parse_url("https://[::1]:7").tls);
+  CHECK(parse_url("https://[::1]:7").address.host == "::1");
+  for (const char* url :
+       {"", "db1:5999", "ftp://x", "http://", "http://a/b", "http://a:b", "http://u@h"}) {
+    CAPTURE(url);
+    CHECK_THROWS_AS(parse_url(url), Config_Error);
+  }
+}
+
+TEST_SUITE_END();

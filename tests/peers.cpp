@@ -1,0 +1,76 @@
+#include <doctest/doctest.h>
+
+#include <atomic>
+
+#include "tests/asker.hpp"
+#include "tests/raw_server.hpp"
+
+using namespace primgr;
+
+TEST_SUITE_BEGIN("peers");
+
+TEST_CASE("a peer that answers") {
+  Asker asker;
+  std::string why;
+  for (const std::string& good :
+       {http_ok(R"({"Primary":"n1"})"), std::string("HTTP/1.0 200 OK\r\n\r\n{\"Primary\":\"n1\"}"),
+        std::string("HTTP/1.1 200 OK\r\nTransfer-Encoding: "
+                    "chunked\r\n\r\n10\r\n{\"Primary\":\"n1\"}\r\n0\r\n\r\n"),
+        http_ok(R"({"Primary":"n1"})" + std::string(1008, ' ')),
+        "HTTP/1.1 100 Continue\r\n\r\n" + http_ok(R"({"Primary":"n1"})")}) {
+    CAPTURE(good);
+    const Raw_Server server(reply_with(good));
+    CHECK(http_node_reports_primary(asker.ask({"127.0.0.1", server.port()}, 5s), why) == "n1");
+    CHECK(http_node_reports_primary(asker.ask({"x", server.port()}, 5s, "127.0.0.1"), why) == "n1");
+  }
+}
+
+TEST_CASE("a peer that misbehaves is no vote, in time and without harm") {
+  Asker asker;
+  for (const Misbehaviour& peer : misbehaviours()) {
+    CAPTURE(peer.name);
+    const Raw_Server server(peer.behave);
+    std::string why;
+    const Http_Reply reply = asker.ask({"127.0.0.1", server.port()}, 400ms);
+    CHECK_FALSE(http_node_reports_primary(reply, why));
+    CHECK_FALSE(why.empty());
+    CHECK(asker.took < 0.4 + 0.2);
+  }
+}
+
+TEST_CASE("a peer that is not there") {
+  Asker asker;
+  int port;
+  {
+    const Raw_Server closed(nullptr);
+    port = closed.port();
+  }
+  CHECK(asker.ask({"127.0.0.1", port}, 5s).error == "connection refused or host unreachable");
+  // A full backlog drops SYNs, as a blackhole does.
+  const Raw_Server full(nullptr, INADDR_LOOPBACK, 0);
+  std::vector<int> fds;
+  sockaddr_in to{};
+  to.sin_family = AF_INET;
+  to.sin_port = htons(static_cast<uint16_t>(full.port()));
+  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  for (int i = 0; i < 4; ++i) {
+    fds.push_back(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0));
+    ::connect(fds.back(), reinterpret_cast<sockaddr*>(&to), sizeof to);
+  }
+  CHECK(asker.ask({"127.0.0.1", full.port()}, 300ms).error == "timed out");
+  CHECK(asker.took < 0.3 + 0.2);
+  for (const int fd : fds) ::close(fd);
+  CHECK(asker.ask({"", 1}, 1s).error.find("set peer.peer") != std::string::npos);
+  CHECK(asker.ask({"no-such-host.invalid", 1}, 300ms).error ==
+        "no address found for no-such-host.invalid");
+  CHECK(asker.took < 0.3 + 0.2);
+}
+
+TEST_CASE("every address of a host name is tried") {
+  // localhost is ::1 first where IPv6 is there; the peer listens on 127.0.0.1 alone.
+  const Raw_Server server(reply_with(http_ok("{}")));
+  Asker asker;
+  CHECK(asker.ask({"localhost", server.port()}, 5s).status == 200);
+}
+
+TEST_SUITE_END();

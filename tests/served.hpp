@@ -1,0 +1,54 @@
+// The shipped server, over a made-up world.
+
+#pragma once
+
+#include <doctest/doctest.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "daemon/http.hpp"
+#include "tests/http_client.hpp"
+#include "tests/world.hpp"
+
+// The shipped server on a free port of 127.0.0.1, over a made-up world.
+struct Served {
+  explicit Served(World& world, Config with = {}, Http_Get peers = nullptr)
+      : config(std::move(with)),
+        tls(config, log),
+        server(config, world.node, tls, log, std::move(peers)) {
+    port = server.bind_to_any_port("127.0.0.1");
+    REQUIRE(port > 0);
+    thread = std::thread([this] { server.run(); });
+  }
+  ~Served() {
+    server.stop();
+    thread.join();
+  }
+  Response ask(const std::string& method, const std::string& path,
+               const std::string& fields = "") const {
+    Client client("127.0.0.1", port);
+    const Response response = client.send(method, path, fields);
+    REQUIRE(response.status != 0);
+    return response;
+  }
+  // Sends bytes as they are; everything that comes back until the server closes.
+  std::string raw(const std::string& bytes) const {
+    const int fd = connect_from("127.0.0.1", port);
+    REQUIRE(::send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL) > 0);
+    ::shutdown(fd, SHUT_WR);
+    const std::string all = read_answer(fd);
+    ::close(fd);
+    return all;
+  }
+
+  Config config;
+  Stderr_Log log{Log_Level::error};
+  Tls tls;
+  Http_Server server;
+  int port = 0;
+  std::thread thread;
+};

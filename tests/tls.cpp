@@ -1,0 +1,272 @@
+#include <doctest/doctest.h>
+#include <openssl/ssl.h>
+#include <openssl/x509v3.h>
+#include <sys/stat.h>
+
+#include <filesystem>
+#include <future>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <thread>
+
+#include "tests/asker.hpp"
+#include "tests/certificates.hpp"
+#include "tests/served.hpp"
+
+using namespace primgr;
+
+namespace {
+
+// What a client speaks TLS with that verifies nothing.
+using Context = std::unique_ptr<SSL_CTX, void (*)(SSL_CTX*)>;
+Context make_context() {
+  return {SSL_CTX_new(TLS_client_method()), SSL_CTX_free};
+}
+
+}  // namespace
+
+TEST_SUITE_BEGIN("tls");
+
+TEST_CASE("TLS: peers know each other by tls_ca; who has no such certificate learns nothing") {
+  const Certificates certificates;
+  World world(World::named("n2"));
+  world.look(make_facts(make_site(3), true));
+  const Served served(world, certificates.config("node"));
+  std::string why;
+  const auto ask = [&](const Config& as, const std::string& host = "127.0.0.1") {
+    Asker asker;
+    asker.config = as;
+    return http_node_reports_primary(asker.ask({host, served.port}, 10s), why);
+  };
+  CHECK(ask(certificates.config("node")) == "n1");
+  CHECK(ask(certificates.config("node"), "localhost") == "n1");
+  CHECK(ask(certificates.config("elsewhere")) == "n1");  // a client's name does not matter
+  CHECK_FALSE(ask(certificates.config("stranger")));
+  CHECK_FALSE(ask(Config()));  // plain HTTP
+  Config trusting_another = certificates.config("node");
+  trusting_another.tls_ca = certificates.folder + "/other-ca.crt";
+  CHECK_FALSE(ask(trusting_another));
+  CHECK(why.find("tls_ca") != std::string::npos);
+  // No certificate at all.
+  const Context nobody = make_context();
+  CHECK(Client("127.0.0.1", served.port, 20s, nobody.get()).get("/state").status == 0);
+  // A server is to be who it was asked as.
+  const Served impostor(world, certificates.config("elsewhere"));
+  Asker asker;
+  asker.config = certificates.config("node");
+  CHECK_FALSE(http_node_reports_primary(asker.ask({"127.0.0.1", impostor.port}, 10s), why));
+  CHECK(why.find("another host") != std::string::npos);
+}
+
+TEST_CASE("TLS without tls_ca: any client, no peer is verified; nothing below TLS 1.2") {
+  const Certificates certificates;
+  World world(World::named("n2"));
+  world.look(make_facts(make_site(3), true));
+  const Served served(world, certificates.config("node", false));
+  const Context verifying = make_context();
+  REQUIRE(SSL_CTX_load_verify_file(verifying.get(), (certificates.folder + "/ca.crt").c_str()));
+  SSL_CTX_set_verify(verifying.get(), SSL_VERIFY_PEER, nullptr);
+  REQUIRE(X509_VERIFY_PARAM_set1_ip_asc(SSL_CTX_get0_param(verifying.get()), "127.0.0.1"));
+  CHECK(Client("127.0.0.1", served.port, 20s, verifying.get()).get("/state").status == 202);
+  Asker asker;
+  asker.config = certificates.config("stranger", false);
+  CHECK(asker.ask({"127.0.0.1", served.port}, 10s).status == 200);
+  const Context old = make_context();
+  SSL_CTX_set_security_level(old.get(), 0);
+  REQUIRE(SSL_CTX_set_max_proto_version(old.get(), TLS1_1_VERSION));
+  CHECK(Client("127.0.0.1", served.port, 20s, old.get()).get("/state").status == 0);
+}
+
+TEST_CASE("TLS: files that change are read again, and what is no pair leaves the old in use") {
+  const Certificates certificates;
+  World world(World::named("n2"));
+  world.look(make_facts(make_site(3), true));
+  Served served(world, certificates.config("node", false));
+  const auto shown = [&] {
+    const Context context = make_context();
+    Client client("127.0.0.1", served.port, 20s, context.get());
+    CHECK(client.get("/state").status == 202);
+    char name[64] = "";
+    X509_NAME_get_text_by_NID(X509_get_subject_name(client.certificate()), NID_commonName, name,
+                              sizeof name);
+    return std::string(name);
+  };
+  CHECK(shown() == "node");
+  served.tls.renew(false);
+  certificates.sh("cp elsewhere.crt node.crt");
+  served.tls.renew(false);
+  CHECK(shown() == "node");
+  certificates.sh("cp elsewhere.key node.key");
+  served.tls.renew(false);
+  CHECK(shown() == "elsewhere");
+}
+
+namespace {
+
+// A node that asks itself over TLS, with one set of files for both directions.
+struct Both_Ways {
+  explicit Both_Ways(const Config& config)
+      : world(World::named("n2")),
+        served(world, config),
+        client(served.config, resolver, served.tls) {
+    world.look(make_facts(make_site(3), true));
+    served.config.peer_port = served.port;
+  }
+  Http_Reply ask(const std::string& host = "127.0.0.1") {
+    Node peer = make_node(1, "peer");
+    peer.host = host;
+    std::promise<Http_Reply> reply;
+    client.get(peer, "/primary", 20s, [&](Http_Reply r) { reply.set_value(std::move(r)); });
+    return reply.get_future().get();
+  }
+  World world;
+  Served served;
+  Resolver resolver;
+  Http_Client client;
+};
+
+}  // namespace
+
+TEST_CASE("TLS: what does not fit together is used in neither direction, what does in both") {
+  const Certificates certificates;
+  certificates.sh("mkdir used");
+  const auto use = [&](const std::string& cert, const std::string& key, const std::string& ca) {
+    certificates.sh("rm -rf used/*; cp " + cert + " used/crt; cp " + key + " used/key; cp " + ca +
+                    " used/ca");
+  };
+  use("node.crt", "node.key", "ca.crt");
+  Config config;
+  config.tls_cert = certificates.folder + "/used/crt";
+  config.tls_key = certificates.folder + "/used/key";
+  config.tls_ca = certificates.folder + "/used/ca";
+  Both_Ways both(config);
+  REQUIRE(both.ask().status == 200);
+  const auto in_use = both.served.tls.context();
+
+  std::atomic<bool> ending = false;
+  std::mutex mutex;
+  std::set<std::string> failures;  // of questions that go on all the while
+  std::thread asking([&] {
+    while (!ending) {
+      if (const Http_Reply reply = both.ask(); reply.status != 200) {
+        const std::lock_guard lock(mutex);
+        failures.insert(reply.error);
+      }
+    }
+  });
+  certificates.sh("cat node.crt ca.crt >chain.crt; cat ca.crt ca.crt >ca2.crt");
+  certificates.sign("expired", "ca", "IP:127.0.0.1", -1);
+  for (const std::string change : {"cp elsewhere.crt used/crt",
+                                   "cp elsewhere.key used/key",
+                                   "cp stranger.crt used/crt",
+                                   "rm used/ca",
+                                   "rm used/crt",
+                                   "rm used/key",
+                                   "rm used/*",
+                                   ": >used/ca",
+                                   ": >used/crt",
+                                   ": >used/key",
+                                   "cp node.key used/ca",
+                                   "cp node.crt used/key",
+                                   "head -c 300 node.crt >used/crt",
+                                   "head -c 150 node.key >used/key",
+                                   "head -c 300 ca.crt >used/ca",
+                                   "head -c -40 chain.crt >used/crt",
+                                   "head -c -40 ca2.crt >used/ca",
+                                   "rm used/ca; mkfifo used/ca",
+                                   "rm used/key; mkdir used/key",
+                                   "cp other-ca.crt used/ca",
+                                   "cp stranger.crt used/crt; cp stranger.key used/key",
+                                   "cp expired.crt used/crt; cp expired.key used/key"}) {
+    CAPTURE(change);
+    use("node.crt", "node.key", "ca.crt");
+    certificates.sh(change);
+    for (const bool now : {false, true}) {
+      both.served.tls.renew(now);
+      const Http_Reply reply = both.ask();
+      CAPTURE(reply.error);
+      CHECK(reply.status == 200);
+      CHECK(both.served.tls.context() == in_use);
+    }
+  }
+  ending = true;
+  asking.join();
+  for (const std::string& failure : failures) FAIL_CHECK(failure);
+
+  // All of it is another authority's now: in both directions, or the question would fail.
+  use("stranger.crt", "stranger.key", "other-ca.crt");
+  both.served.tls.renew(false);
+  const Http_Reply reply = both.ask();
+  CAPTURE(reply.error);
+  CHECK(reply.status == 200);
+  Asker old;
+  old.config = certificates.config("node");
+  CHECK(old.ask({"127.0.0.1", both.served.port}, 20s).error.find("not signed by tls_ca") !=
+        std::string::npos);
+}
+
+TEST_CASE("TLS: certificates in between are shown in both directions") {
+  const Certificates certificates;
+  certificates.sh(
+      "openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=between"
+      " -addext basicConstraints=critical,CA:TRUE -keyout between.key -out between.csr");
+  certificates.sh(
+      "openssl x509 -req -days 9 -copy_extensions copy -in between.csr -CA ca.crt"
+      " -CAkey ca.key -CAcreateserial -out between.crt");
+  certificates.sign("leaf", "between", "IP:127.0.0.1");
+  certificates.sh("cat leaf.crt between.crt >chained.crt; cp leaf.key chained.key");
+  Both_Ways chained(certificates.config("chained"));
+  const Http_Reply reply = chained.ask();
+  CAPTURE(reply.error);
+  CHECK(reply.status == 200);
+  // Who does not show it is not known: as a server, and as a client.
+  Both_Ways alone(certificates.config("leaf"));
+  CHECK(alone.ask().error.find("not signed by tls_ca") != std::string::npos);
+  Asker asker;
+  asker.config = certificates.config("leaf");
+  CHECK(asker.ask({"127.0.0.1", chained.served.port}, 20s).status == 0);
+}
+
+TEST_CASE("TLS: the system's authorities are not believed where tls_ca is set") {
+  const Certificates certificates;
+  // OpenSSL's own place for them.
+  setenv("SSL_CERT_FILE", (certificates.folder + "/other-ca.crt").c_str(), 1);
+  World world(World::named("n2"));
+  const Served impostor(world, certificates.config("stranger", false));
+  Asker asker;
+  asker.config = certificates.config("node");
+  CHECK(asker.ask({"127.0.0.1", impostor.port}, 20s).error.find("not signed by tls_ca") !=
+        std::string::npos);
+  unsetenv("SSL_CERT_FILE");
+}
+
+TEST_CASE("TLS: files that cannot be used are named") {
+  const Certificates certificates;
+  const Stderr_Log log(Log_Level::error);
+  const auto error_with = [&](const Config& config) {
+    return error_of([&] { const Tls tls(config, log); });
+  };
+  Config config = certificates.config("node");
+  config.tls_cert = "/nonexistent";
+  CHECK(error_with(config).find("tls_cert: ") == 0);
+  config = certificates.config("node");
+  config.tls_key = certificates.folder + "/stranger.key";
+  CHECK(error_with(config).find("tls_key: " + config.tls_key +
+                                " is not the key of the certificate in " + config.tls_cert) == 0);
+  certificates.sh("openssl ec -in node.key -aes128 -passout pass:x -out locked.key");
+  config.tls_key = certificates.folder + "/locked.key";
+  CHECK(error_with(config).find("passphrase") != std::string::npos);
+  config = certificates.config("node");
+  config.tls_ca = certificates.folder + "/node.key";
+  CHECK(error_with(config).find("tls_ca: cannot read a certificate from ") == 0);
+  config = certificates.config("node");
+  config.tls_key = certificates.folder + "/fifo";
+  REQUIRE(mkfifo(config.tls_key.c_str(), 0600) == 0);
+  CHECK(error_with(config) == "tls_key: " + config.tls_key + ": not a regular file");
+  CHECK(error_of([] { parse_config("tls_cert = /x\n", "f"); }) ==
+        "f:1: tls_cert and tls_key go together: set tls_key too");
+  CHECK(error_of([] { parse_config("\ntls_ca = /x\n", "f"); }).find("f:2: tls_ca goes with") == 0);
+}
+
+TEST_SUITE_END();

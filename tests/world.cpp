@@ -1,0 +1,99 @@
+#include "tests/world.hpp"
+
+#include "node/voting.hpp"
+
+Node make_node(int id, const std::string& name, const std::string& type, const std::string& site) {
+  Node node;
+  node.id = id;
+  node.name = name;
+  node.site = site;
+  node.type = type;
+  node.active = true;
+  node.host = "127.0.0.1";
+  return node;
+}
+
+std::vector<Node> make_site(int size) {
+  std::vector<Node> nodes;
+  for (int i = 1; i <= size; ++i) {
+    nodes.push_back(make_node(i, "n" + std::to_string(i), i == 1 ? "primary" : "standby"));
+  }
+  return nodes;
+}
+
+Facts make_facts(std::vector<Node> nodes, bool in_recovery, Time asked_at) {
+  Facts facts;
+  facts.asked_at = facts.nodes_read_at = asked_at;
+  facts.reachable = facts.nodes_known = true;
+  facts.in_recovery = in_recovery;
+  facts.nodes = std::move(nodes);
+  return facts;
+}
+
+Facts standby_facts(Lsn sender_at, Lsn received, Lsn replayed) {
+  Facts facts = make_facts(make_site(3), true);
+  facts.replication.known = facts.replication.receiving = true;
+  facts.replication.status = "streaming";
+  facts.replication.from = "10.0.0.1";
+  facts.replication.sender_at = sender_at;
+  facts.replication.received = received;
+  facts.replication.position = replayed;
+  facts.replication.timeline = 3;
+  return facts;
+}
+
+std::string votes_of(const Repmgr_Node& node) {
+  const Report report = node.get_report();
+  return report.voters.empty() ? std::string() : describe_votes(report.voters);
+}
+
+World::World(Node_Settings settings, Grant_Store grants)
+    : node(std::move(settings),
+           {.http_get =
+                [this](const Node& peer, const std::string& target, Time,
+                       std::function<void(Http_Reply)> done) {
+                  asked.emplace_back(peer.name, target.substr(0, target.find("&lease")));
+                  if (hold) {
+                    held.push_back({peer.name, target, now, std::move(done)});
+                  } else {
+                    done(reply(peer.name, target, now));
+                  }
+                },
+            .http_drop = nullptr,
+            .resolve = nullptr,
+            .clock = [this] { return now; },
+            .other_clocks = {[this] { return now + stopped; }},
+            .log = [this](Log_Level, const std::string& line) { log.push_back(line); },
+            .grants = std::move(grants)}) {}
+
+Http_Reply World::reply(const std::string& peer, const std::string& target, Time sent_at) const {
+  const auto& replies = target.starts_with("/state") ? states : primaries;
+  const auto found = replies.find(peer);
+  Http_Reply reply =
+      found == replies.end() ? Http_Reply{0, {}, "connection refused"} : found->second;
+  reply.sent_at = sent_at;
+  return reply;
+}
+
+void World::names(const std::string& voter, const std::string& primary) {
+  primaries[voter] = {200, R"({"Primary":")" + primary + R"("})", {}};
+}
+
+void World::release() {
+  for (auto& question : std::exchange(held, {})) {
+    question.done(reply(question.peer, question.target, question.sent_at));
+  }
+}
+
+void World::look(Facts facts) {
+  facts.asked_at = facts.nodes_read_at = facts.replication.asked_at = now;
+  node.learn(std::move(facts));
+  node.refresh();
+  node.refresh();
+}
+
+void World::pass(Time time) {
+  now += time;
+  node.refresh();
+  node.refresh();
+}

@@ -1,0 +1,65 @@
+// A node in a made-up world.
+
+#pragma once
+
+#include <functional>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "repmgr_node.hpp"
+#include "tests/support.hpp"
+
+using namespace primgr;
+
+Node make_node(int id, const std::string& name, const std::string& type = "standby",
+               const std::string& site = "default");
+
+// A site of `size` nodes n1, n2, …, of which n1 is the primary.
+std::vector<Node> make_site(int size);
+
+Facts make_facts(std::vector<Node> nodes, bool in_recovery = false, Time asked_at = 0s);
+
+// Facts of a standby that streams: `received` has arrived of what its sender has, and `replayed`.
+Facts standby_facts(Lsn sender_at, Lsn received, Lsn replayed);
+
+// Who votes for whom, in words; empty if the node is no candidate.
+std::string votes_of(const Repmgr_Node& node);
+
+// A node in a made-up world: its clock stands until it is moved, its database says what the test
+// says, its peers answer what the test lays down, at once or when the test lets them.
+struct World {
+  // Unless told, it starts knowing that it promised nothing.
+  explicit World(Node_Settings settings = named("n1"),
+                 Grant_Store grants = {[] { return Grant{}; }, nullptr});
+  ~World() { release(); }
+
+  static Node_Settings named(const std::string& name) {
+    Node_Settings settings;
+    settings.node_name = name;
+    return settings;
+  }
+
+  Http_Reply reply(const std::string& peer, const std::string& target, Time sent_at) const;
+  void names(const std::string& voter, const std::string& primary);
+  // Lets the answers that were held come.
+  void release();
+  // Takes in facts as of now, asks, and takes in the answers.
+  void look(Facts facts);
+  void pass(Time time);
+
+  Time now = 1000s;
+  Time stopped{};  // how much further another clock is
+  bool hold = false;
+  std::map<std::string, Http_Reply> primaries, states;
+  std::vector<std::pair<std::string, std::string>> asked;
+  struct Held {
+    std::string peer, target;
+    Time sent_at;
+    std::function<void(Http_Reply)> done;
+  };
+  std::vector<Held> held;
+  std::vector<std::string> log;
+  Repmgr_Node node;
+};
