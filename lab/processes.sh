@@ -1,0 +1,168 @@
+# shellcheck shell=bash disable=SC2153
+# Part of lab/lab: processes. A daemon NAME (n1/primgr, n1/repmgrd, haproxy) has its output in $DIR/NAME.log
+# and, in $DIR/NAME.pid, its pid and start time; PostgreSQL is in postgres.sh.
+
+# ---- who runs them ------------------------------------------------------------------------------
+
+is_root() { ((EUID == 0)); }
+
+# Prefixes that run a command as the owner of the servers; empty unless root.
+AS_POSTGRES=()
+! is_root || AS_POSTGRES=(setpriv --reuid postgres --regid postgres --init-groups env HOME="$DIR")
+
+# on_node NAME CMD…: as the node's database owner, with nothing of the caller's but its output.
+on_node() {
+  local name=$1
+  shift
+  (
+    close_files
+    cd "$DIR" || exit
+    in_netns "${NETNS[$name]}" "${AS_POSTGRES[@]}" "$@" </dev/null
+  )
+}
+
+# A server that inherited a lock or a pipe of the caller's would hold it for life.
+close_files() {
+  local fd
+  for fd in /proc/"$BASHPID"/fd/*; do
+    fd=${fd##*/}
+    ((fd > 2)) && eval "exec $fd>&-"
+  done
+  return 0
+}
+
+# ---- one process --------------------------------------------------------------------------------
+
+# Field 22 of /proc/PID/stat: with it, a pid names one process for ever.
+start_time() {
+  local -a stat
+  { stat=$(<"/proc/$1/stat"); } 2>/dev/null || return 1
+  stat=${stat##*) }
+  read -r -a stat <<<"$stat"
+  [[ ${stat[0]} != Z ]] || return 1
+  say "${stat[19]}"
+}
+
+stopped() { [[ $(<"/proc/$1/stat") =~ .*\)\ T ]]; } 2>/dev/null
+
+# spawn NETNS NAME CMD…: starts $DIR/NAME.log, NAME.pid.
+spawn() {
+  local netns=$1 name=$2 pid
+  shift 2
+  (
+    close_files
+    cd "$DIR" || exit
+    if [[ $LAB_NET == netns ]]; then set -- nsenter --net="/run/netns/$netns" -- "$@"; fi
+    exec setsid "$@" </dev/null >>"$DIR/$name.log" 2>&1
+  ) &
+  pid=$!
+  say "$pid $(start_time "$pid" || say 0)" >"$DIR/$name.pid"
+  disown
+}
+
+# The pid in $DIR/NAME.pid, if that very process still runs.
+live_pid() {
+  local pid start
+  [[ -r $DIR/$1.pid ]] && read -r pid start <"$DIR/$1.pid" || return 1
+  [[ $(start_time "$pid") == "$start" ]] || return 1
+  say "$pid"
+}
+
+# signal SIGNAL NAME
+signal() {
+  local pid
+  pid=$(live_pid "$2") || fail "${2} is not running"
+  kill -s "$1" "$pid"
+}
+
+# end SIGNAL NAME: with that, or SIGKILL if it takes long; returns when it is gone.
+end() {
+  local pid deadline=$((SECONDS + 5))
+  pid=$(live_pid "$2") || return 0
+  kill -s "$1" "$pid"
+  while live_pid "$2" >/dev/null; do
+    ((SECONDS < deadline)) || kill -s KILL "$pid" 2>/dev/null || true
+    sleep 0.02
+  done
+}
+
+# ---- daemons ------------------------------------------------------------------------------------
+
+start_daemon() {
+  local kind=$1 name=${2:-} log as=("${AS_POSTGRES[@]}")
+  [[ -z $OPT_PRIMGR_USER ]] ||
+    as=(setpriv --reuid "$OPT_PRIMGR_USER" --regid "$(id -g "$OPT_PRIMGR_USER")" --clear-groups)
+  log=${name:+$name/}$kind
+  ! live_pid "$log" >/dev/null || fail "$log is running already"
+  case $kind in
+    primgr) spawn "${NETNS[$name]}" "$log" "${as[@]}" "$DIR/primgr" --config "$DIR/$name/primgr.conf" ;;
+    repmgrd) 
+      spawn "${NETNS[$name]}" "$log" "${AS_POSTGRES[@]}" "$PGBIN/repmgrd" -f "$DIR/$name/repmgr.conf" --daemonize=false --no-pid-file ;;
+    haproxy) spawn "$HUB_NS" "$log" "${AS_POSTGRES[@]}" haproxy -db -f "$DIR/haproxy.cfg" ;;
+  esac
+}
+
+# daemon KIND NODE ACTION
+daemon() {
+  local log=${2:+$2/}$1
+  case ${3:-} in
+    start) start_daemon "$1" "$2" ;;
+    stop) end TERM "$log" ;;
+    kill) end KILL "$log" ;;
+    restart) end TERM "$log"; start_daemon "$1" "$2" ;;
+    term) signal TERM "$log" ;;
+    usr1) signal USR1 "$log" ;;
+    hup) signal HUP "$log" ;;
+    pause) signal STOP "$log" ;;
+    resume) signal CONT "$log" ;;
+    *) wrong "$1: what? start, stop, term, kill, restart, usr1, hup, pause or resume" ;;
+  esac
+}
+
+### The daemons: `stop` waits until it is gone, `term` does not; kill: SIGKILL; pause, resume: SIGSTOP, SIGCONT
+
+## primgr NODE start|stop|term|kill|restart|usr1|hup|pause|resume
+verb_primgr() {
+  need_node "${1:-}"
+  daemon primgr "$1" "${2:-}"
+}
+
+## repmgrd NODE start|stop|term|kill|restart|pause|resume
+verb_repmgrd() {
+  need_node "${1:-}"
+  daemon repmgrd "$1" "${2:-}"
+}
+
+## haproxy start|stop|term|kill|restart|pause|resume
+verb_haproxy() { daemon haproxy '' "${1:-}"; }
+
+# ---- all of them --------------------------------------------------------------------------------
+
+# kill_all SIGNAL: the pids on standard input.
+kill_all() {
+  local pid
+  while read -r pid; do kill -s "$1" "$pid" 2>/dev/null; done
+  return 0
+}
+
+daemon_pids() {
+  local file
+  for file in "$DIR"/*.pid "$DIR"/*/*.pid; do
+    file=${file#"$DIR/"}
+    live_pid "${file%.pid}"
+  done
+}
+
+# What runs in the lab's namespaces, its daemons, its servers.
+all_pids() {
+  local name
+  {
+    daemon_pids
+    for name in "${NODES[@]}"; do
+      postgres_pids "$name"
+      [[ $LAB_NET == netns && -e /run/netns/${NETNS[$name]} ]] && ip netns pids "${NETNS[$name]}"
+    done
+    [[ $LAB_NET == netns && -e /run/netns/$HUB_NS ]] && ip netns pids "$HUB_NS"
+  } | sort -u | grep -vx "$$"
+  return 0
+}
