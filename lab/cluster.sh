@@ -135,11 +135,10 @@ make_files() {
   local name
   cp "$PRIMGR" "$DIR/primgr"
   haproxy_cfg >"$DIR/haproxy.cfg"
+  fill roles.sql >"$DIR/roles.sql"
   for name in "${NODES[@]}"; do
     mkdir "$DIR/$name"
-    postgresql_conf "$name" >"$DIR/$name/postgresql.conf"
-    repmgr_conf "$name" >"$DIR/$name/repmgr.conf"
-    primgr_conf "$name" >"$DIR/$name/primgr.conf"
+    configure "$name"
   done
   [[ -z $OPT_TLS ]] || certificates
   chmod 755 "$DIR" "$DIR/primgr"

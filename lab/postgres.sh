@@ -151,19 +151,9 @@ init_postgres() {
   on_node "$1" "$PGBIN/initdb" -N -A trust -U postgres --locale=C -E UTF8 --wal-segsize=1 -D "$data" >>"$DIR/lab.log" 2>&1
   # pg_rewind copies the configuration files too, so what differs between nodes lies outside.
   say "include '../postgresql.conf'" >"$data/postgresql.conf"
-  cat >"$data/pg_hba.conf" <<'HBA'
-local all,replication all trust
-host  all,replication all 127.0.0.1/32 trust
-host  all,replication all 10.99.0.0/24 trust
-HBA
+  fill pg_hba.conf >"$data/pg_hba.conf"
   start_postgres "$1"
-  psql_on "$1" -d postgres -q <<'SQL' >>"$DIR/lab.log" 2>&1
-CREATE ROLE repmgr SUPERUSER LOGIN REPLICATION;
-CREATE ROLE app LOGIN;
-CREATE ROLE primgr LOGIN;
-ALTER DATABASE postgres OWNER TO app;
-CREATE DATABASE repmgr OWNER repmgr;
-SQL
+  psql_on "$1" -d postgres -q -f "$DIR/roles.sql" >>"$DIR/lab.log" 2>&1
 }
 
 # What primgr may do, and nothing else: read the list of nodes.

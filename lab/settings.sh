@@ -1,98 +1,80 @@
 # shellcheck shell=bash
-# Part of lab/lab: what configures the servers of a lab.
+# Part of lab/lab: what configures the servers of a lab; templates/ has their settings.
+
+readonly TEMPLATES=$HERE/templates
+
+# ---- templates ----------------------------------------------------------------------------------
+
+# fill TEMPLATE [NODE]: templates/TEMPLATE with each @PLACEHOLDER@ filled in: of those below, the second
+# lot only where there is a NODE.
+fill() {
+  local text key listen=127.0.0.1
+  [[ $LAB_NET != netns ]] || listen=0.0.0.0
+  local -A value=([LAB_DIR]=$DIR [PGBIN]=$PGBIN [NETWORK]=$NETWORK [LISTEN]=$listen)
+  (($# == 1)) || value+=([NAME]=$2 [ID]=${ID[$2]} [SITE]=${SITE[$2]} [ADDRESS]=${ADDRESS[$2]} [PORT]=${PG_PORT[$2]}
+    [HTTP_PORT]=${HTTP_PORT[$2]} [DIR]=$DIR/$2 [CONNINFO]=$(conninfo_of "$2"))
+  [[ -r $TEMPLATES/$1 ]] || fail "cannot read $TEMPLATES/$1"
+  text=$(<"$TEMPLATES/$1")
+  for key in "${!value[@]}"; do
+    [[ $text == *"@$key@"* ]] || continue
+    [[ -n ${value[$key]} ]] || fail "lab/templates/$1: @$key@ is empty${2:+ for $2}"
+    text=${text//"@$key@"/"${value[$key]}"}
+  done
+  [[ ! $text =~ @[A-Z_]+@ ]] || fail "lab/templates/$1: nothing is known to fill in for ${BASH_REMATCH[0]}${2:+ of $2}"
+  say "$text"
+}
 
 # set_lines NODE LINE…: the lines with %n and %d filled in.
 set_lines() {
   local name=$1 line
   shift
   for line in "$@"; do
-    line=${line//%n/$name}
+    line=${line//%n/"$name"}
     say "${line//%d/"$DIR/$name"}"
   done
 }
 
-primgr_conf() {
-  local name=$1 other line
-  local -A given=()
-  for line in "${OPT_SET[@]}"; do line=${line%%=*}; given[${line// /}]=1; done
+key_of() {
+  local key=${1%%=*}
+  say "${key//[[:space:]]/}"
+}
+
+# set_in FILE NODE LINE…: what was asked for with --set or --repmgr-set goes into FILE, in place of what
+# is there for the same keys. A key that a template has twice is a mistake there.
+set_in() {
+  local file=$1 name=$2 line key lines=()
+  local -A asked=() seen=()
+  shift 2
+  for line in "$@"; do asked[$(key_of "$line")]=1; done
+  mapfile -t lines <"$file"
   {
-    say "conninfo = host=$DIR/$name port=${PG_PORT[$name]} dbname=repmgr user=primgr"
-    say "repmgr_conf = $DIR/$name/repmgr.conf"
-    [[ -z $OPT_STATE_FILE ]] || say "state_file = $DIR/$name/grants"
-    if [[ -n $OPT_TLS ]]; then
-      say "tls_cert = $DIR/$name/tls.crt"
-      say "tls_key = $DIR/$name/tls.key"
-      say "tls_ca = $DIR/tls/ca.crt"
-    fi
-    if [[ $LAB_NET == netns ]]; then
-      say "listen = 0.0.0.0:${HTTP_PORT[$name]}"
-    else
-      say "listen = 127.0.0.1:${HTTP_PORT[$name]}"
-      for other in "${NODES[@]}"; do say "peer.$other = 127.0.0.1:${HTTP_PORT[$other]}"; done
-    fi
-  } | while read -r line; do
-    # primgr refuses a key that is there twice: what was asked for with --set goes first.
-    [[ -n ${given[${line%% =*}]:-} ]] || say "$line"
-  done
-  set_lines "$name" "${OPT_SET[@]}"
+    for line in "${lines[@]}"; do
+      key=$(key_of "$line")
+      [[ -z ${seen[$key]:-} ]] || fail "lab/templates: $key is there twice for $file"
+      seen[$key]=1
+      [[ -n ${asked[$key]:-} ]] || say "$line"
+    done
+    set_lines "$name" "$@"
+  } >"$file"
 }
 
-repmgr_conf() {
-  local name=$1 conf="$DIR/$1/repmgr.conf" repmgr="$PGBIN/repmgr"
-  cat <<CONF
-node_id=${ID[$name]}
-node_name='$name'
-location='${SITE[$name]}'
-conninfo='host=${ADDRESS[$name]} port=${PG_PORT[$name]} user=repmgr dbname=repmgr connect_timeout=2'
-data_directory='$DIR/$name/data'
-pg_bindir='$PGBIN'
-pg_ctl_options='-s -l $DIR/$name/postgresql.log'
-log_level=INFO
-failover=automatic
-promote_command='$repmgr standby promote -f $conf'
-follow_command='$repmgr standby follow -f $conf --upstream-node-id=%n'
-monitor_interval_secs=1
-connection_check_type=ping
-reconnect_attempts=2
-reconnect_interval=1
-primary_notification_timeout=5
-node_rejoin_timeout=8
-election_rerun_interval=3
-repmgrd_standby_startup_timeout=10
-node_rejoin_timeout=30
-CONF
-  set_lines "$name" "${OPT_REPMGR_SET[@]}"
+# The configuration files of a node.
+configure() {
+  local name=$1 dir=$DIR/$1 other
+  fill postgresql.conf "$name" >"$dir/postgresql.conf"
+  fill repmgr.conf "$name" >"$dir/repmgr.conf"
+  set_in "$dir/repmgr.conf" "$name" "${OPT_REPMGR_SET[@]}"
+  {
+    fill primgr.conf "$name"
+    [[ -z $OPT_STATE_FILE ]] || fill primgr-state.conf "$name"
+    [[ -z $OPT_TLS ]] || fill primgr-tls.conf "$name"
+    # With one address for all, a node is known by its port.
+    [[ $LAB_NET == netns ]] || for other in "${NODES[@]}"; do fill primgr-peer.conf "$other"; done
+  } >"$dir/primgr.conf"
+  set_in "$dir/primgr.conf" "$name" "${OPT_SET[@]}"
 }
 
-postgresql_conf() {
-  local name=$1 listen=${ADDRESS[$1]}
-  [[ $LAB_NET == netns ]] && listen+=,127.0.0.1
-  cat <<CONF
-cluster_name = '$name'
-listen_addresses = '$listen'
-port = ${PG_PORT[$name]}
-unix_socket_directories = '$DIR/$name'
-shared_preload_libraries = 'repmgr'
-wal_level = replica
-hot_standby = on
-wal_log_hints = on
-max_wal_senders = 40
-max_replication_slots = 20
-max_connections = 100
-wal_keep_size = 256MB
-min_wal_size = 32MB
-wal_sender_timeout = 5s
-wal_receiver_timeout = 5s
-wal_receiver_status_interval = 1s
-wal_retrieve_retry_interval = 500ms
-shared_buffers = 16MB
-# Nothing of a killed server shall stay in /dev/shm.
-dynamic_shared_memory_type = mmap
-# Throwaway: what survives a crash of the machine does not matter.
-fsync = off
-log_line_prefix = '%m [%p] %u %a '
-CONF
-}
+# ---- HAProxy --------------------------------------------------------------------------------------
 
 haproxy_cfg() {
   local name tls=''
