@@ -34,7 +34,7 @@ haproxy_view() {
   curl -q -s --max-time 1 --unix-socket "$DIR/haproxy.stats" 'http://haproxy/;csv' 2>/dev/null | while IFS=, read -r -a fields; do
     case ${fields[0]}/${fields[1]} in
       */FRONTEND | */BACKEND | '#'*) ;;
-      write/* | read/*) say "${fields[0]} ${fields[1]} ${fields[17]%% *}" ;;
+      postgres_write/* | postgres_read/*) say "${fields[0]#postgres_} ${fields[1]} ${fields[17]%% *}" ;;
     esac
   done || true
 }
@@ -168,6 +168,7 @@ wait_until_settled() {
     for name in "${NODES[@]}"; do
       live_pid "$name/primgr" >/dev/null || fail "primgr of $name has ended: $(tail -n 1 "$DIR/$name/primgr.log")"
     done
+    [[ -z $OPT_HAPROXY ]] || live_pid haproxy >/dev/null || fail "HAProxy has ended: $(tail -n 1 "$DIR/haproxy.log")"
     ((SECONDS < deadline)) || { verb_states >&2; fail "the cluster does not settle (--no-wait to leave it as it is)"; }
     sleep 0.05
   done

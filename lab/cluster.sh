@@ -133,8 +133,11 @@ describe_lab() {
 # Everything that the servers read.
 make_files() {
   local name
+  # Copies, since postgres may be unable to read the checkout, and that may be built anew meanwhile.
   cp "$PRIMGR" "$DIR/primgr"
+  cp "$DEPLOY/primgr.sql" "$DIR"
   haproxy_cfg >"$DIR/haproxy.cfg"
+  fill haproxy-lab.cfg >"$DIR/haproxy-lab.cfg"
   fill roles.sql >"$DIR/roles.sql"
   for name in "${NODES[@]}"; do
     mkdir "$DIR/$name"

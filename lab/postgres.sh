@@ -156,21 +156,10 @@ init_postgres() {
   psql_on "$1" -d postgres -q -f "$DIR/roles.sql" >>"$DIR/lab.log" 2>&1
 }
 
-# What primgr may do, and nothing else: read the list of nodes.
-grant_primgr() {
-  psql_on "$1" -q <<'SQL' >>"$DIR/lab.log" 2>&1
-REVOKE CONNECT ON DATABASE repmgr FROM PUBLIC;
-GRANT CONNECT ON DATABASE repmgr TO primgr;
-GRANT USAGE ON SCHEMA repmgr TO primgr;
-GRANT SELECT ON repmgr.nodes TO primgr;
-GRANT pg_read_all_stats TO primgr;
-SQL
-}
-
 add_primary() {
   init_postgres "$1"
   repmgr_on "$1" primary register >>"$DIR/lab.log" 2>&1
-  grant_primgr "$1"
+  shipped_role "$1"
 }
 
 add_standby() {
@@ -193,7 +182,7 @@ clone() {
 
 add_witness() {
   repmgr_on "$1" -d "$(conninfo_of "$2")" witness register >>"$DIR/lab.log" 2>&1
-  grant_primgr "$1"
+  shipped_role "$1"
 }
 
 ### repmgr

@@ -98,7 +98,7 @@ start_daemon() {
     primgr) spawn "${NETNS[$name]}" "$log" "${as[@]}" "$DIR/primgr" --config "$DIR/$name/primgr.conf" ;;
     repmgrd) 
       spawn "${NETNS[$name]}" "$log" "${AS_POSTGRES[@]}" "$PGBIN/repmgrd" -f "$DIR/$name/repmgr.conf" --daemonize=false --no-pid-file ;;
-    haproxy) spawn "$HUB_NS" "$log" "${AS_POSTGRES[@]}" haproxy -db -f "$DIR/haproxy.cfg" ;;
+    haproxy) spawn "$HUB_NS" "$log" "${AS_POSTGRES[@]}" haproxy -db -f "$DIR/haproxy.cfg" -f "$DIR/haproxy-lab.cfg" ;;
   esac
 }
 

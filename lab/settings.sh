@@ -1,7 +1,8 @@
 # shellcheck shell=bash
-# Part of lab/lab: what configures the servers of a lab; templates/ has their settings.
+# Part of lab/lab: what configures the servers of a lab. templates/ has the lab's own settings;
+# deploy/haproxy.cfg and deploy/primgr.sql are run as they are shipped.
 
-readonly TEMPLATES=$HERE/templates
+readonly TEMPLATES=$HERE/templates DEPLOY=$HERE/../deploy
 
 # ---- templates ----------------------------------------------------------------------------------
 
@@ -74,49 +75,76 @@ configure() {
   set_in "$dir/primgr.conf" "$name" "${OPT_SET[@]}"
 }
 
-# ---- HAProxy --------------------------------------------------------------------------------------
+# ---- the shipped files --------------------------------------------------------------------------
 
+# replace VARIABLE TIMES OLD NEW: the lines OLD, which the VARIABLE must have so many TIMES.
+replace() {
+  local -n whole=$1
+  local old=$'\n'$3$'\n' rest
+  rest=${whole//"$old"/}
+  (((${#whole} - ${#rest}) == $2 * ${#old})) ||
+    fail "deploy/haproxy.cfg has no more what the lab puts addresses into (haproxy_cfg in lab/settings.sh): this, times $2:"$'\n'"$3"
+  whole=${whole//"$old"/$'\n'"$4"$'\n'}
+}
+
+# deploy/haproxy.cfg, with the addresses of this lab in place of its examples:
+#   bind *:5000, bind *:5001              where the lab's HAProxy listens
+#   server n1 10.0.0.1:5432 check, …      a line for each node; `port` where its primgr is not on 5999
+#   #default-server check-ssl …           with --tls: no comment any more, and the lab's certificates
+# Nothing else is changed; `lab shipped` sees to that.
 haproxy_cfg() {
-  local name tls=''
-  [[ -z $OPT_TLS ]] || tls=" check-ssl verify required ca-file $DIR/tls/ca.crt crt $DIR/tls/haproxy.pem"
-  cat <<CFG
-global
-    log stdout format raw local0
-    maxconn 1000
-    stats socket $DIR/haproxy.admin mode 600 level admin
-
-defaults
-    mode tcp
-    log global
-    option log-health-checks
-    timeout connect 1s
-    timeout check   1s
-    timeout client  1h
-    timeout server  1h
-    default-server check inter 500ms fastinter 200ms fall 2 rise 1 on-marked-down shutdown-sessions$tls
-
-CFG
-  # The write port as HAProxy checks by default, the read port by lag.
-  for proxy in "write $WRITE_PORT" "read $READ_PORT OPTIONS /replica?lag=4MB&delay=10s"; do
-    read -r name port check <<<"$proxy"
-    say "listen $name"
-    say "    bind $WRITE_HOST:$port"
-    # In `defaults` it would send no request: HAProxy 2.6 then checks with the expect rule alone.
-    say "    option httpchk $check"
-    say "    http-check expect status 200"
-    for node in "${NODES[@]}"; do
-      say "    server $node ${ADDRESS[$node]}:${PG_PORT[$node]} port ${HTTP_PORT[$node]}"
-    done
-    say
+  local text servers='' name
+  local examples=$'    server n1 10.0.0.1:5432 check\n    server n2 10.0.0.2:5432 check\n    server n3 10.0.0.3:5432 check'
+  local tls='default-server check-ssl verify required ca-file'
+  [[ -r $DEPLOY/haproxy.cfg ]] || fail "cannot read $DEPLOY/haproxy.cfg"
+  text=$'\n'$(<"$DEPLOY/haproxy.cfg")$'\n'
+  for name in "${NODES[@]}"; do
+    servers+="    server $name ${ADDRESS[$name]}:${PG_PORT[$name]} check"
+    [[ ${HTTP_PORT[$name]} == 5999 ]] || servers+=" port ${HTTP_PORT[$name]}"
+    servers+=$'\n'
   done
-  cat <<CFG
-frontend stats
-    mode http
-    no log
-    bind unix@$DIR/haproxy.stats mode 666
-    stats enable
-    stats uri /
-CFG
+  replace text 1 '    bind *:5000' "    bind $WRITE_HOST:$WRITE_PORT"
+  replace text 1 '    bind *:5001' "    bind $WRITE_HOST:$READ_PORT"
+  replace text 2 "$examples" "${servers%$'\n'}"
+  [[ -z $OPT_TLS ]] || replace text 1 "    #$tls /etc/haproxy/primgr-ca.crt crt /etc/haproxy/primgr.pem" \
+    "    $tls $DIR/tls/ca.crt crt $DIR/tls/haproxy.pem"
+  text=${text#$'\n'}
+  printf '%s' "$text"
+}
+
+# The role primgr, as an operator makes it.
+shipped_role() { psql_on "$1" -q -f "$DIR/primgr.sql" >>"$DIR/lab.log" 2>&1; }
+
+# A configuration of HAProxy with what haproxy_cfg may change reduced to words.
+without_addresses() {
+  local tls='s/^$//'
+  [[ -z $OPT_TLS ]] || tls='s/^    #?(default-server check-ssl verify required ca-file) [^ ]+ crt [^ ]+$/    \1 FILES/'
+  sed -E -e 's/^    bind [^ ]+:[0-9]+$/    bind ADDRESS/' \
+    -e 's/^    server [^ ]+ [^ ]+:[0-9]+ check( port [0-9]+)?$/    server NODE/' -e "$tls" "$1" | uniq
+}
+
+### The files of deploy/
+
+## shipped              whether HAProxy and the role primgr are as deploy/haproxy.cfg and
+##                      deploy/primgr.sql have them; the differences, if not
+verb_shipped() {
+  local primary twin shipped there pid arguments
+  if [[ -n $OPT_HAPROXY ]]; then
+    pid=$(live_pid haproxy) || fail 'haproxy is not running'
+    mapfile -t -d '' arguments <"/proc/$pid/cmdline"
+    [[ ${arguments[*]} == *" -f $DIR/haproxy.cfg -f $DIR/haproxy-lab.cfg" ]] || fail "HAProxy runs something else: ${arguments[*]}"
+    diff -u --label deploy/haproxy.cfg --label 'what runs' <(without_addresses "$DEPLOY/haproxy.cfg") <(without_addresses "$DIR/haproxy.cfg") ||
+      fail "HAProxy does not run deploy/haproxy.cfg: the differences are above"
+  fi
+  # In a transaction that is not committed, the shipped file makes a twin of the role. That writes WAL: who
+  # kills the primary right after this may find the standbys at different positions.
+  primary=$(only_primary shipped)
+  twin=$(sed -E '/^COMMIT;$/d; s/\<primgr\>/primgr_shipped/g' "$DEPLOY/primgr.sql")
+  [[ $(grep -cx 'COMMIT;' "$DEPLOY/primgr.sql") == 1 && $twin == *$'\nBEGIN;\n'* ]] || fail 'deploy/primgr.sql is no transaction'
+  shipped=$(psql_on "$primary" -q -At -v role=primgr_shipped -f - < <(say "$twin"; cat "$HERE/rights.sql"))
+  there=$(psql_on "$primary" -q -At -v role=primgr -f - <"$HERE/rights.sql")
+  diff -u --label deploy/primgr.sql --label 'what is there' <(say "$shipped") <(say "$there") ||
+    fail "the role primgr is not what deploy/primgr.sql makes: the differences are above"
 }
 
 # ---- certificates -------------------------------------------------------------------------------
