@@ -94,10 +94,37 @@ take_lock() {
   flock "$@" "$LOCK" && [[ $DIR -ef /proc/self/fd/$LOCK ]]
 }
 
+is_labs() {
+  [[ -e $DIR/nodes || -z $(ls -A "$DIR") ]] || fail "$DIR is not a lab's: choose another LAB_DIR, or remove it by hand"
+}
+
+not_up() { [[ ! -e $DIR/up ]] || fail "the lab '$LAB' is up already: LAB=$LAB lab/lab down ends it"; }
+
+# Removes what an `up` that was killed has left; one that is at work is waited for.
+clear_stale() (
+  is_labs
+  take_lock -w 10 || fail "another lab/lab is bringing '$LAB' up or down just now"
+  not_up
+  tear_down
+)
+
+# What was being done side by side would go on, and start commands in a network that is removed meanwhile.
+end_workers() {
+  local pids try
+  for try in {1..100}; do
+    mapfile -t pids < <(descendants $$)
+    ((${#pids[@]})) || return 0
+    printf '%s\n' "${pids[@]}" | kill_all KILL
+    sleep 0.01
+  done
+  say "lab: still at work after $try tries to end them: ${pids[*]}" >&2
+}
+
 up_ended() {
   local status=$?
   trap - EXIT
   set +e
+  end_workers
   if [[ -e $DIR/lab.log ]]; then
     tail -qn 4 "$DIR"/lab.log "$DIR"/haproxy.lo[g] "$DIR"/*/{primgr,repmgrd}.log >&2
     say "lab: the lab '$LAB' did not come up: the ends of its logs are above" >&2
@@ -111,11 +138,11 @@ check_up() {
   [[ $DIR =~ ^/[A-Za-z0-9_./-]+$ && $LAB =~ ^[A-Za-z0-9_.-]+$ ]] || wrong "LAB and LAB_DIR: letters, digits, - _ . only; LAB_DIR from /"
   PGBIN=$(find_bindir)
   [[ -n $PGBIN ]] || fail "no PostgreSQL with repmgr below /usr/lib/postgresql: run: lab/lab deps"
-  for program in haproxy ip curl openssl ss setpriv nsenter; do
+  for program in haproxy ip curl openssl ss setpriv nsenter pgrep; do
     type -P "$program" >/dev/null || fail "$program is missing: run: lab/lab deps"
   done
   [[ -x $PRIMGR ]] || fail "no primgr at $PRIMGR: run make first, or set PRIMGR"
-  [[ ! -e $DIR/up ]] || fail "the lab '$LAB' is up already: LAB=$LAB lab/lab down ends it"
+  not_up
 }
 
 # Writes what `load` reads, and loads it.
@@ -183,7 +210,7 @@ start_all() {
 verb_up() {
   parse_up "$@"
   check_up
-  [[ ! -e $DIR ]] || (verb_down)
+  [[ ! -e $DIR ]] || clear_stale
   take_lock -n || fail "another lab/lab is bringing '$LAB' up or down just now"
   trap up_ended EXIT
   trap 'exit 130' INT
@@ -201,7 +228,7 @@ verb_up() {
 ## down                 end and remove everything; harmless when nothing is up
 verb_down() {
   [[ -e $DIR ]] || return 0
-  [[ -e $DIR/nodes || -z $(ls -A "$DIR") ]] || fail "$DIR is not a lab's: choose another LAB_DIR, or remove it by hand"
+  is_labs
   take_lock -w 10 || [[ ! -e $DIR ]] || say "lab: something else still works on '$LAB': ending it all the same" >&2
   tear_down
 }

@@ -23,7 +23,9 @@ need_netns() {
 
 can_netns() {
   local probe="lab-probe-$$"
-  is_root && [[ ${LAB_NET:-netns} == netns ]] && ip netns add "$probe" 2>/dev/null && ip netns del "$probe" &&
+  is_root && [[ ${LAB_NET:-netns} == netns ]] || return
+  # Whoever ends this shell meanwhile has to wait until the probe is gone.
+  (trap '' INT TERM HUP; ip netns add "$probe" 2>/dev/null && ip netns del "$probe") &&
     nsenter --net=/proc/self/ns/net true 2>/dev/null
 }
 

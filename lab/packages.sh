@@ -2,7 +2,7 @@
 # Part of lab/lab: the packages that it stands on.
 
 have_deps() {
-  [[ -n $(find_bindir) ]] && type -P haproxy ip bridge ss curl openssl setpriv nsenter ipcrm >/dev/null
+  [[ -n $(find_bindir) ]] && type -P haproxy ip bridge ss curl openssl setpriv nsenter ipcrm pgrep >/dev/null
 }
 
 ### Packages

@@ -138,6 +138,16 @@ verb_haproxy() { daemon haproxy '' "${1:-}"; }
 
 # ---- all of them --------------------------------------------------------------------------------
 
+# The pids below PID, but for the shell that asks.
+descendants() {
+  local pid
+  for pid in $(pgrep -P "$1"); do
+    [[ $pid != "$BASHPID" ]] || continue
+    say "$pid"
+    descendants "$pid"
+  done
+}
+
 # kill_all SIGNAL: the pids on standard input.
 kill_all() {
   local pid
