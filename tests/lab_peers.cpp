@@ -269,6 +269,7 @@ TEST_CASE("lab: over TLS a failover goes as without, and who has no certificate 
                .status == 0;
   }));
   lab.run("wait n2 Primary 5");
+  lab.run("shipped");
 }
 
 TEST_CASE("lab: two claimants: --once real-primary exits with 2 and names both in JSON") {

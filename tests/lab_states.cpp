@@ -17,6 +17,7 @@ TEST_SUITE_BEGIN("lab");
 TEST_CASE("lab: three nodes, one 200, two 202, and HAProxy follows") {
   if (!lab_possible("three nodes")) return;
   const Lab lab;
+  lab.run("shipped");
   CHECK(lab.answers("n1", 200));
   CHECK(lab.answers("n2", 202));
   CHECK(lab.answers("n3", 202));
@@ -326,7 +327,7 @@ TEST_CASE("lab: node names with capitals, - and _, and host names from repmgr.co
 TEST_CASE("lab: reads go to standbys that are late by no more than is asked for") {
   if (!lab_possible("/replica")) return;
   const Lab lab("--no-repmgrd");
-  const std::string bounded = "/replica?lag=4MB&delay=10s";
+  const std::string bounded = "/replica?lag=16MB&delay=10s";  // as deploy/haproxy.cfg asks
   for (const char* node : {"n2", "n3"}) CHECK(lab.answers(node, 200, 10, bounded));
   CHECK(lab.ask("n1", bounded).status == 503);
   CHECK(lab.ask("n1", "/read-only?lag=4MB").status == 200);
