@@ -307,6 +307,16 @@ $(B)/tests-asan: $(call objects,asan,tests primgr $(TEST_UNITS) $(UNITS))
 $(B)/tests-tsan: $(call objects,tsan,tests primgr $(TEST_UNITS) $(UNITS))
 	$(call test-program,tsan,tests primgr $(TEST_UNITS))
 
+# Sanitized programs for the tests on a cluster: primgr.cpp once more, with its main().
+$(B)/asan/main.o $(B)/tsan/main.o: $(B)/%/main.o: primgr.cpp Makefile | $(FETCHED)
+	@mkdir -p $(@D)
+	@echo '  CXX     $@'
+	@$(CXX) $(STD) $(filter-out -DPRIMGR_NO_MAIN,$(FLAGS_$*)) $(INCLUDES) -MMD -MP -c -o $@ $<
+$(B)/primgr-asan: $(call objects,asan,main $(UNITS))
+	$(call test-program,asan,main)
+$(B)/primgr-tsan: $(call objects,tsan,main $(UNITS))
+	$(call test-program,tsan,main)
+
 lab-deps:
 	@lab/lab deps
 

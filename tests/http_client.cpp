@@ -16,9 +16,9 @@
 std::string Response::get_header_value(const std::string& name) const {
   for (auto at = head.find("\r\n"); at != head.npos; at = head.find("\r\n", at + 2)) {
     const std::string line = head.substr(at + 2, head.find("\r\n", at + 2) - at - 2);
-    const auto colon = line.find(": ");
+    const auto colon = line.find(':');
     if (colon == name.size() && strncasecmp(line.data(), name.data(), colon) == 0) {
-      return line.substr(colon + 2);
+      return line.substr(std::min(line.find_first_not_of(' ', colon + 1), line.size()));
     }
   }
   return {};

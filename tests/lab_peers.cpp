@@ -222,7 +222,7 @@ TEST_CASE("lab: the cluster at a glance, also while the local database is down")
   CHECK(two.ends_with("\n0"));
 
   lab.run("stop n2");
-  shows("n2: Down: ");
+  shows("n2: connection to server ");
   CHECK(cluster()["realPrimary"] == "n1");
   const auto real = [&] {
     const Ran ran = lab.attempt(n2 + " --once real-primary");
