@@ -951,8 +951,8 @@ int main(int argc, char** argv) {
   mallopt(M_ARENA_MAX, 1);
   primgr::Memory_Reserve::install();
   signal(SIGPIPE, SIG_IGN);
-  // They are for the daemon, which takes them up in run(); who sends them to every process of this
-  // name must not end one that was only asked something.
+  // They are for the daemon, which takes them up in start_daemon(); who sends them to every process
+  // of this name must not end one that was only asked something.
   signal(SIGUSR1, SIG_IGN);
   signal(SIGHUP, SIG_IGN);
   return primgr::run(argc, argv);

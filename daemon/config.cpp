@@ -16,14 +16,12 @@ namespace primgr {
 
 namespace {
 
-constexpr std::string_view blank = " \t\r";
-
 // The value that starts a line's rest: in single quotes ('' is a quote), or up to a comment.
 std::string parse_value(std::string_view rest) {
   rest = trimmed(rest);
   if (rest.empty() || rest.front() != '\'') {
     for (std::size_t i = 0; i < rest.size(); ++i) {
-      if (rest[i] == '#' && (i == 0 || blank.find(rest[i - 1]) != blank.npos)) {
+      if (rest[i] == '#' && (i == 0 || blanks.find(rest[i - 1]) != blanks.npos)) {
         rest = rest.substr(0, i);
       }
     }
@@ -61,8 +59,6 @@ std::string quoted_key(const std::string& key) {
   return plain ? " \"" + key + "\"" : "";
 }
 
-// The whole of a regular file. Throws Config_Error if it is none (it is not waited for whoever has
-
 // Calls `take` with each line and its "file:line: " prefix.
 template <typename Take>
 void for_each_line(const std::string& text, const std::string& file, Take take) {
@@ -72,10 +68,6 @@ void for_each_line(const std::string& text, const std::string& file, Take take) 
     take(line, file + ":" + std::to_string(number) + ": ");
   }
 }
-
-}  // namespace
-
-namespace {
 
 // Where each key was set: "file:line: ".
 using Places = std::map<std::string, std::string>;
@@ -168,7 +160,7 @@ std::string read_repmgr_conf(const std::string& path) {
     line = trimmed(line);
     if (!line.starts_with(key)) return;
     line = line.substr(key.size());
-    if (line.empty() || (line.front() != '=' && blank.find(line.front()) == blank.npos)) return;
+    if (line.empty() || (line.front() != '=' && blanks.find(line.front()) == blanks.npos)) return;
     line = trimmed(line);
     if (line.starts_with('=')) line.remove_prefix(1);
     try {

@@ -76,7 +76,7 @@ class Grant_File {
   bool is_foreign() const;
 
   // Which one has it, if the kernel tells: "12: FLOCK ADVISORY WRITE <pid> <major>:<minor>:<inode>
-  // ….
+  // …".
   static std::string holder(const struct stat& file);
 
   const std::string path_, node_;

@@ -86,8 +86,8 @@ Http_Reply ask_daemon(const Tls& tls, const Url& url, bool own, const std::strin
 
 // The endpoints on a cpp-httplib server.
 //
-// A check must get its answer whoever else is connected: see Connections. Each request has 5 s,
-// from its first byte to its last.
+// A check must get its answer whoever else is connected: see Connections. Each request has 5 s
+// with its answer, counted from the end of the answer before.
 class Http_Server {
  public:
   // `peers` asks the other nodes, for /cluster. Throws std::system_error if there is no thread to

@@ -8,7 +8,10 @@
 
 namespace primgr {
 
-// Without spaces, tabs and carriage returns at both ends.
+// What may stand around words in a line.
+constexpr std::string_view blanks = " \t\r";
+
+// Without blanks at both ends.
 std::string_view trimmed(std::string_view text);
 
 // A message of several lines as one line: each run of blanks is one space.

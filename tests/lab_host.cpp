@@ -13,6 +13,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <sstream>
 
 #include "tests/lab.hpp"
@@ -281,15 +282,8 @@ TEST_CASE("lab: signals for the daemon do not end who asks something") {
   const std::string conf = "build/test-signals.conf", binary = program_path();
   const auto ask = [&](const char* mode, int expected) {
     CAPTURE(mode);
-    const int listener = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    sockaddr_in at{};
-    at.sin_family = AF_INET;
-    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t size = sizeof at;
-    REQUIRE(::bind(listener, reinterpret_cast<sockaddr*>(&at), size) == 0);
-    REQUIRE(::listen(listener, 1) == 0);
-    REQUIRE(::getsockname(listener, reinterpret_cast<sockaddr*>(&at), &size) == 0);
-    const std::string port = std::to_string(ntohs(at.sin_port));
+    std::optional<Raw_Server> listener(std::in_place, nullptr, INADDR_LOOPBACK, 1);
+    const std::string port = std::to_string(listener->port());
     std::ofstream(conf) << "listen = 127.0.0.1:" << port
                         << "\ndb_timeout = 1min\nconninfo = host=127.0.0.1 port=" << port << "\n";
     const pid_t pid = fork();
@@ -299,12 +293,12 @@ TEST_CASE("lab: signals for the daemon do not end who asks something") {
       execl(binary.c_str(), "primgr", "--config", conf.c_str(), mode, nullptr);
       _exit(127);
     }
-    pollfd ready{listener, POLLIN, 0};
+    pollfd ready{listener->fd(), POLLIN, 0};
     CHECK(::poll(&ready, 1, 20'000) == 1);
-    const int asked = ::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
+    const int asked = ::accept4(listener->fd(), nullptr, nullptr, SOCK_CLOEXEC);
     kill(pid, SIGUSR1);
     kill(pid, SIGHUP);
-    ::close(listener);
+    listener.reset();
     ::close(asked);
     int status = 0;
     waitpid(pid, &status, 0);

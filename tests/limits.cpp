@@ -13,6 +13,7 @@
 
 #include "daemon/file.hpp"
 #include "tests/http_client.hpp"
+#include "tests/raw_server.hpp"
 #include "tests/support.hpp"
 
 using namespace primgr;
@@ -27,15 +28,7 @@ class Daemon {
  public:
   // `limit` is run in the child, between fork() and exec: system calls only.
   explicit Daemon(const std::function<void()>& limit) {
-    const int free = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    sockaddr_in at{};
-    at.sin_family = AF_INET;
-    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t size = sizeof at;
-    REQUIRE(::bind(free, reinterpret_cast<sockaddr*>(&at), size) == 0);
-    REQUIRE(::getsockname(free, reinterpret_cast<sockaddr*>(&at), &size) == 0);
-    port_ = ntohs(at.sin_port);
-    ::close(free);
+    port_ = Raw_Server(nullptr).port();  // free
     folder_ =
         std::filesystem::temp_directory_path() / ("primgr-limits-" + std::to_string(getpid()));
     std::filesystem::create_directory(folder_);

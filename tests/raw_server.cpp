@@ -10,7 +10,7 @@
 #include "tests/support.hpp"
 
 Raw_Server::Raw_Server(Behave behave, in_addr_t address, int backlog)
-    : behave_(std::move(behave)), fd_(::socket(AF_INET, SOCK_STREAM, 0)) {
+    : behave_(std::move(behave)), fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
   sockaddr_in at{};
   at.sin_family = AF_INET;
   at.sin_addr.s_addr = htonl(address);

@@ -18,6 +18,8 @@ class Raw_Server {
   explicit Raw_Server(Behave behave, in_addr_t address = INADDR_LOOPBACK, int backlog = 64);
   ~Raw_Server();
   int port() const { return port_; }
+  // The listening socket, for who accepts by itself: without a Behave.
+  int fd() const { return fd_; }
 
  private:
   void accept();
