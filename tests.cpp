@@ -7,6 +7,7 @@
 #include <signal.h>
 
 #include <iostream>
+#include <mutex>
 
 #include "node/conninfo.hpp"
 #include "node/voting.hpp"
@@ -195,9 +196,12 @@ TEST_SUITE_END();
 
 namespace {
 
-// Counts, for the line that main() ends with.
+// Counts, and remembers what failed, for the lines that main() ends with: of a log that is cut off,
+// the end is what is left.
 struct Summary : doctest::IReporter {
   static inline std::size_t run = 0, failed = 0;
+  static inline std::vector<std::string> failures;  // a line for each test case
+
   explicit Summary(const doctest::ContextOptions&) {}
   void test_run_end(const doctest::TestRunStats& stats) override {
     run = stats.numTestCasesPassingFilters;
@@ -205,15 +209,40 @@ struct Summary : doctest::IReporter {
   }
   void report_query(const doctest::QueryData&) override {}
   void test_run_start() override {}
-  void test_case_start(const doctest::TestCaseData&) override {}
+  void test_case_start(const doctest::TestCaseData& test) override {
+    const std::lock_guard lock(mutex);
+    name = test.m_name;
+    first.clear();
+  }
+  void log_assert(const doctest::AssertData& assert) override {
+    if (assert.m_failed) note(assert.m_file, assert.m_line, assert.m_expr);
+  }
+  void log_message(const doctest::MessageData& message) override {
+    if (message.m_severity & ~doctest::assertType::is_warn) {
+      note(message.m_file, message.m_line, message.m_string.c_str());
+    }
+  }
+  void test_case_exception(const doctest::TestCaseException& exception) override {
+    note("", 0, exception.error_string.c_str());
+  }
+  void test_case_end(const doctest::CurrentTestCaseStats& stats) override {
+    const std::lock_guard lock(mutex);
+    if (!stats.testCaseSuccess) failures.push_back(name + ": " + first);
+  }
   void test_case_reenter(const doctest::TestCaseData&) override {}
-  void test_case_end(const doctest::CurrentTestCaseStats&) override {}
-  void test_case_exception(const doctest::TestCaseException&) override {}
   void subcase_start(const doctest::SubcaseSignature&) override {}
   void subcase_end() override {}
-  void log_assert(const doctest::AssertData&) override {}
-  void log_message(const doctest::MessageData&) override {}
   void test_case_skipped(const doctest::TestCaseData&) override {}
+
+ private:
+  // From any thread of a test.
+  void note(const char* file, int line, const char* what) {
+    const std::lock_guard lock(mutex);
+    if (first.empty()) first = std::string(file) + ":" + std::to_string(line) + ": " + what;
+  }
+
+  std::mutex mutex;  // guards name, first
+  std::string name, first;
 };
 REGISTER_LISTENER("summary", 1, Summary);
 
@@ -224,6 +253,7 @@ int main(int argc, char** argv) {
   doctest::Context context(argc, argv);
   const int status = context.run();
   if (context.shouldExit()) return status;  // it only listed something
+  for (const std::string& what : Summary::failures) std::cout << "failed: " << what << '\n';
   for (const std::string& why : skipped) std::cout << "skipped: " << why << '\n';
   std::cout << Summary::run - Summary::failed - skipped.size() << " passed, " << Summary::failed
             << " failed";
