@@ -1,8 +1,12 @@
-// doc/http.md against what is answered: endpoints both ways, and no field or metric that it lacks.
+// doc/http.md against what is answered, both ways: what it lists is answered, and what is answered
+// it lists, with its type, and null or absent only where it says so. The man page against it, too.
 
 #include <doctest/doctest.h>
 
+#include <functional>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <regex>
 #include <set>
 #include <sstream>
 #include <string>
@@ -10,74 +14,298 @@
 
 #include "daemon/endpoints.hpp"
 #include "daemon/file.hpp"
+#include "daemon/options.hpp"
 #include "daemon/output.hpp"
+#include "node/text.hpp"
+#include "tests/certificates.hpp"
 #include "tests/served.hpp"
 
 namespace {
 
-// The first cells of the rows of a section's tables; without a section: of "## Endpoints".
-std::set<std::string> documented(const std::string& section) {
+// A row of a table: its cells, those in `code` without the quotes.
+using Row = std::vector<std::string>;
+
+std::vector<Row> rows(const std::string& section) {
   std::istringstream lines(read_file("doc/http.md"));
-  std::set<std::string> names;
+  std::vector<Row> found;
   bool inside = false;
   for (std::string line; std::getline(lines, line);) {
     if (line.starts_with("## ")) inside = line == "## " + section;
-    if (inside && line.starts_with("| `")) names.insert(line.substr(3, line.find('`', 3) - 3));
+    if (!inside || !line.starts_with("| `")) continue;
+    Row row;
+    std::istringstream cells(line.substr(2));
+    for (std::string cell; std::getline(cells, cell, '|');) {
+      const std::string text(trimmed(cell));
+      row.push_back(row.empty() ? text.substr(1, text.size() - 2) : text);
+    }
+    found.push_back(row);
   }
-  return names;
+  REQUIRE_FALSE(found.empty());
+  return found;
 }
 
-// Every path in a document: "votes.voters[].name".
-void collect(const Json& json, const std::string& path, std::set<std::string>& into) {
-  if (!path.empty()) into.insert(path);
-  if (json.is_array()) {
-    for (const Json& element : json) collect(element, path + "[]", into);
-  } else if (json.is_object()) {
-    for (const auto& [key, value] : json.items()) {
-      collect(value, path.empty() ? key : path + "." + key, into);
+std::set<std::string> names(const std::string& section) {
+  std::set<std::string> found;
+  for (const Row& row : rows(section)) found.insert(row.at(0));
+  return found;
+}
+
+// The fields of an endpoint's body as documented, and what was seen of them.
+class Fields {
+ public:
+  explicit Fields(const std::string& section) : section_(section) { add(section, ""); }
+
+  // All of a body is documented, and all that is always there is there.
+  void check(const Json& body) {
+    CAPTURE(section_);
+    CAPTURE(body.dump());
+    here_.clear();
+    walk(body, "");
+    for (const auto& [name, field] : fields_) {
+      CAPTURE(name);
+      CHECK((field.may_be_absent || here_.contains(name)));
     }
   }
-}
+  // Every documented field was there, with a value, and without where it may be null.
+  void check_complete() const {
+    CAPTURE(section_);
+    for (const auto& [name, field] : fields_) {
+      CAPTURE(name);
+      CHECK(field.seen);
+      CHECK((field.seen_null || !field.may_be_null));
+    }
+  }
 
-// A candidate with a vote that is missing, and a standby that others stream from.
-std::vector<Facts> situations() {
-  Facts standby = standby_facts(0x2000, 0x1800, 0x1000);
-  standby.replication.attached = {{"n9", "10.0.0.9", "streaming", "async", Lsn{0x800}, 20ms}};
-  return {Facts{}, make_facts(make_site(3)), standby};
+ private:
+  struct Field {
+    std::string type;
+    bool may_be_null, may_be_absent, seen, seen_null;
+  };
+
+  // In a table, "x.*" stands for the fields of /node.
+  void add(const std::string& section, const std::string& below) {
+    for (const Row& row : rows(section)) {
+      if (row.at(0).ends_with(".*")) {
+        add("`/node`", row[0].substr(0, row[0].size() - 1));
+      } else {
+        fields_.try_emplace(
+            below + row[0],
+            Field{row.at(1), row.at(3) != "no", !below.empty() || row.at(4) != "no", false, false});
+      }
+    }
+  }
+  void walk(const Json& value, const std::string& path) {
+    if (!path.empty()) note(value, path);
+    if (value.is_array()) {
+      for (const Json& element : value) walk(element, path + "[]");
+    } else if (value.is_object()) {
+      for (const auto& [key, inner] : value.items()) {
+        walk(inner, path.empty() ? key : path + "." + key);
+      }
+    }
+  }
+  void note(const Json& value, const std::string& path) {
+    here_.insert(path);
+    const auto found = fields_.find(path);
+    CAPTURE(path);
+    CHECK(found != fields_.end());
+    if (found == fields_.end()) return;
+    Field& field = found->second;
+    CAPTURE(field.type);
+    if (value.is_null()) {
+      field.seen_null = true;
+      CHECK(field.may_be_null);
+    } else {
+      field.seen = true;
+      CHECK(has_type(value, field.type));
+    }
+  }
+  static bool has_type(const Json& value, const std::string& type) {
+    if (type == "integer") return value.is_number_integer();
+    if (type == "number") return value.is_number();
+    return type == value.type_name();
+  }
+
+  std::string section_;
+  std::map<std::string, Field> fields_;
+  std::set<std::string> here_;
+};
+
+// A node n1 in every situation that changes what is answered. Its peers'
+// answers to /node are in `documents`; who is not there cannot be reached.
+struct Situations {
+  Situations() {
+    config.node.max_connections_in_pool = 3;
+    world.names("n2", "n1");
+  }
+  // At most `max_waiting` requests may wait. Each time it is asked anew: /cluster remembers.
+  std::string ask(const std::string& path, const Params& params = {}, std::size_t max_waiting = 1) {
+    Endpoints endpoints(config, world.node, tls, peers, max_waiting);
+    endpoints.count(path, 200);
+    return endpoints.answer({"GET", path, params, "127.0.0.1", false}).body;
+  }
+  // Calls back in each situation.
+  void each(const std::function<void()>& call) {
+    call();                          // nothing was ever read
+    documents["n2"] = ask("/node");  // of a node that is not n2
+    for (const Facts& facts : all_facts()) {
+      world.look(facts, facts.blocked.empty() ? 0s : 7s);
+      world.pass(1s);
+      documents["n3"] = as("n3", "Standby");
+      call();
+    }
+    world.states["n3"] = {200, R"({"state":"Primary"})", ""};
+    world.look(make_facts(make_site(3)));
+    world.pass(1s);
+    documents["n3"] = as("n3", "Primary");
+    call();  // two that claim to be Primary
+  }
+
+  const Certificates certificates;
+  Config config = certificates.config("node");
+  Stderr_Log log{Log_Level::error};
+  Tls tls{config, log};
+  World world;
+  std::map<std::string, std::string> documents;
+  Http_Get peers = [this](const Node& peer, const std::string&, Time,
+                          std::function<void(Http_Reply)> done) {
+    const auto found = documents.find(peer.name);
+    done(found == documents.end() ? Http_Reply{0, {}, "refused", {}}
+                                  : Http_Reply{200, found->second, "", {}});
+  };
+
+ private:
+  // This node's own answer to /node, as that of another.
+  std::string as(const std::string& name, const std::string& state) {
+    Json document = Json::parse(ask("/node"));
+    document["name"] = name;
+    document["state"] = state;
+    return document.dump();
+  }
+  static std::vector<Facts> all_facts() {
+    Facts primary = make_facts(make_site(3));
+    primary.replication.known = true;
+    primary.replication.position = 0x1000;
+    primary.replication.timeline = 3;
+    primary.replication.attached = {{"n2", "10.0.0.2", "streaming", "async", Lsn{0x800}, 20ms},
+                                    {"n3", "", "", "", std::nullopt, std::nullopt}};
+    Facts old_list = primary;
+    old_list.blocked = "the last list is 7 s old: a lock";
+    Facts cut_off = make_facts(make_site(3), true);
+    cut_off.replication.known = true;
+    Facts unlisted = make_facts({make_node(2, "n2", "primary")});
+    Facts standby = standby_facts(0x2000, 0x1800, 0x1000);
+    standby.replication.since_commit = 2s;
+    return {standby, cut_off, unlisted, old_list, primary};
+  }
+};
+
+// The headings of a section of the man page, each of which names one thing or several.
+std::set<std::string> man_page(const std::string& section, const std::regex& name) {
+  std::istringstream lines(read_file("deploy/primgr.8"));
+  std::set<std::string> found;
+  bool inside = false, heading = false;
+  for (std::string line; std::getline(lines, line);) {
+    if (line.starts_with(".SH ")) inside = line == ".SH " + section;
+    if (inside && heading) {
+      line = std::regex_replace(line, std::regex(R"(\\)"), "");
+      for (std::sregex_iterator at(line.begin(), line.end(), name), end; at != end; ++at) {
+        found.insert(at->str(1));
+      }
+    }
+    heading = line == ".TP";
+  }
+  return found;
 }
 
 }  // namespace
 
 TEST_SUITE_BEGIN("reference");
 
-TEST_CASE("doc/http.md has each endpoint, and no other") {
+TEST_CASE("doc/http.md has each endpoint, and no other; so has the man page") {
   std::set<std::string> paths;
   for (const auto path : Endpoints::paths()) paths.emplace(path);
-  CHECK(documented("Endpoints") == paths);
+  CHECK(names("Endpoints") == paths);
+  CHECK(man_page("HTTP ENDPOINTS", std::regex("(/[A-Za-z-]*)")) == paths);
 }
 
-TEST_CASE("doc/http.md has each field of /node, and each metric") {
-  const std::set<std::string> fields = documented("`/node`"), metrics = documented("`/metrics`");
-  CHECK(fields.size() > 20);
-  CHECK(metrics.size() > 20);
+TEST_CASE("doc/http.md has each field of each endpoint, with its type, and when it is null") {
+  Situations situations;
+  std::set<std::string> paths = names("Endpoints");
+  paths.erase("/metrics");
+  std::map<std::string, Fields> fields;
+  for (const std::string& path : paths) fields.emplace(path, Fields("`" + path + "`"));
+  situations.each([&] {
+    for (auto& [path, documented] : fields) {
+      documented.check(Json::parse(situations.ask(path)));
+      documented.check(Json::parse(situations.ask(path, {{"lag", "x"}})));
+    }
+  });
+  fields.at("/cluster").check(Json::parse(situations.ask("/cluster", {}, 0)));
+  for (const auto& [path, documented] : fields) documented.check_complete();
+}
+
+TEST_CASE("doc/http.md has the body of what is refused") {
   World world;
   const Served served(world);
-  world.names("n2", "n1");
-  for (const Facts& facts : situations()) {
-    world.look(facts);
-    std::set<std::string> told;
-    collect(Json::parse(served.ask("GET", "/node").body), "", told);
-    for (const std::string& field : told) {
-      CAPTURE(field);
-      CHECK(fields.contains(field));
-    }
-    std::istringstream lines(served.ask("GET", "/metrics").body);
+  Fields errors("Errors");
+  errors.check(Json::parse(served.ask("GET", "/nowhere").body));
+  errors.check(Json::parse(served.ask("POST", "/state").body));
+  errors.check_complete();
+}
+
+TEST_CASE("doc/http.md has each metric, with its type and labels") {
+  std::map<std::string, Row> documented;
+  for (const Row& row : rows("`/metrics`")) documented[row.at(0)] = row;
+  Situations situations;
+  std::set<std::string> seen;
+  situations.each([&] {
+    std::istringstream lines(situations.ask("/metrics"));
+    std::set<std::string> here;
+    std::string family;
     for (std::string line; std::getline(lines, line);) {
-      if (!line.starts_with("# TYPE ")) continue;
-      const std::string metric = line.substr(7, line.find(' ', 7) - 7);
-      CAPTURE(metric);
-      CHECK(metrics.contains(metric));
+      CAPTURE(line);
+      std::smatch part;
+      if (std::regex_match(line, part, std::regex("# TYPE (\\S+) (\\S+)"))) {
+        family = part[1];
+        REQUIRE(documented.contains(family));
+        CHECK(documented[family].at(1) == part[2]);
+      } else if (!line.starts_with("#")) {
+        CHECK(line.starts_with(family));
+        here.insert(family);
+        std::string labels;
+        const std::regex label("[{,]([a-z]+)=");
+        for (std::sregex_iterator at(line.begin(), line.end(), label), end; at != end; ++at) {
+          labels += (labels.empty() ? "`" : ", `") + at->str(1) + "`";
+        }
+        CHECK(documented[family].at(2) == labels);
+      }
     }
+    for (const auto& [name, row] : documented) {
+      CAPTURE(name);
+      CHECK((row.at(4) != "no" || here.contains(name)));
+    }
+    seen.merge(here);
+  });
+  for (const auto& [name, row] : documented) {
+    CAPTURE(name);
+    CHECK(seen.contains(name));
+  }
+}
+
+TEST_CASE("the man page has each option of --help, and no other; so has the completion") {
+  const std::regex option("(--[a-z-]+)");
+  std::set<std::string> told;
+  const std::string text = usage;
+  for (std::sregex_iterator at(text.begin(), text.end(), option), end; at != end; ++at) {
+    told.insert(at->str(1));
+  }
+  CHECK(told.size() > 10);
+  CHECK(man_page("OPTIONS", option) == told);
+  const std::string completion = read_file("deploy/primgr.bash");
+  for (const std::string& name : told) {
+    CAPTURE(name);
+    CHECK(completion.find(name) != std::string::npos);
   }
 }
 

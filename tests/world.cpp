@@ -85,8 +85,9 @@ void World::release() {
   }
 }
 
-void World::look(Facts facts) {
-  facts.asked_at = facts.nodes_read_at = facts.replication.asked_at = now;
+void World::look(Facts facts, Time list_age) {
+  facts.asked_at = facts.replication.asked_at = now;
+  facts.nodes_read_at = now - list_age;
   node.learn(std::move(facts));
   node.refresh();
   node.refresh();

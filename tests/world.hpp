@@ -45,8 +45,8 @@ struct World {
   void names(const std::string& voter, const std::string& primary);
   // Lets the answers that were held come.
   void release();
-  // Takes in facts as of now, asks, and takes in the answers.
-  void look(Facts facts);
+  // Takes in facts as of now, with a list of nodes of that age; asks, and takes in the answers.
+  void look(Facts facts, Time list_age = 0s);
   void pass(Time time);
 
   Time now = 1000s;
