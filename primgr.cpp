@@ -8,6 +8,8 @@
 #define CPPHTTPLIB_LISTEN_BACKLOG 4096
 #define CPPHTTPLIB_MAX_LINE_LENGTH 4096
 #define CPPHTTPLIB_OPENSSL_SUPPORT
+// Without it, cpp-httplib waits with select(), which fails for every descriptor from 1,024 on.
+#define CPPHTTPLIB_USE_POLL
 #include <fcntl.h>
 #include <httplib.h>
 #include <malloc.h>
@@ -25,6 +27,7 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <stop_token>
 #include <thread>
 #include <type_traits>
 
@@ -65,22 +68,6 @@ struct Target {
   bool system_authorities = false;  // they say whom to believe, beside tls_ca
 };
 
-// The context that a client will make its connections of. (cpp-httplib 0.18 names it otherwise.)
-template <typename Client>
-SSL_CTX* context_of(const Client& client) {
-  if constexpr (requires { client.tls_context(); }) {
-    return static_cast<SSL_CTX*>(client.tls_context());
-  } else {
-    return client.ssl_context();
-  }
-}
-
-// A deadline over all of a request, where cpp-httplib has such.
-template <typename Client>
-void set_max_timeout(Client& client, milliseconds timeout) {
-  if constexpr (requires { client.set_max_timeout(timeout); }) client.set_max_timeout(timeout);
-}
-
 // The one way to a client: with this node's certificate, if it has one, over HTTPS. Throws
 // Config_Error if TLS cannot be set up.
 std::unique_ptr<httplib::ClientImpl> make_client(const Tls& tls, const Target& target) {
@@ -92,7 +79,7 @@ std::unique_ptr<httplib::ClientImpl> make_client(const Tls& tls, const Target& t
   if (!target.at.empty()) client->set_hostname_addr_map({{host, target.at}});
   client->enable_server_certificate_verification(target.system_authorities);
   if (!client->is_valid()) throw Config_Error("tls: out of memory");
-  if (tls.enabled()) tls.equip(context_of(*client), target.expected_host);
+  if (tls.enabled()) tls.equip(client->ssl_context(), target.expected_host);
   return client;
 }
 
@@ -149,8 +136,13 @@ Http_Reply no_reply(const std::string& why) {
   return {0, {}, why, {}};
 }
 
-// A status line of max_line bytes is matched by a recursion that takes 1 MB of stack.
+// cpp-httplib matches a status line, of max_line bytes at most, with std::regex, by a recursion
+// that takes 1 MB of stack, and 2.3 MB where each call keeps room for its registers, as on s390x.
+#if defined(__x86_64__)
 constexpr std::size_t client_stack = 1280 * 1024;
+#else
+constexpr std::size_t client_stack = 3 * 1024 * 1024;
+#endif
 constexpr std::size_t max_client_threads = 2048;
 
 }  // namespace
@@ -262,7 +254,6 @@ Http_Reply Http_Client::ask_at(Call& call, const Address& to, const std::string&
   client->set_connection_timeout(whole(connect_timeout));
   client->set_read_timeout(left);
   client->set_write_timeout(left);
-  set_max_timeout(*client, left);
   client->set_keep_alive(false);
   client->set_tcp_nodelay(true);
   client->set_socket_options([&](socket_t socket) {
@@ -271,13 +262,16 @@ Http_Reply Http_Client::ask_at(Call& call, const Address& to, const std::string&
   });
   const std::size_t max_size = call.target.starts_with("/node") ? max_node_size : max_reply_size;
   const Received received = primgr::get(*client, call.target, max_size);
-  if (received.reply.status != 0) return received.reply;
-  const bool late = std::chrono::steady_clock::now() + 5ms >= call.deadline ||
-                    received.error == httplib::Error::ConnectionTimeout;
+  bool over;
   {
     const std::lock_guard lock(mutex_);
-    if (call.over && !late) return no_reply("silent, and not waited for");
+    over = call.over;
   }
+  // Where a body has no length, cpp-httplib takes the cut for its end.
+  if (received.reply.status != 0 && !over) return received.reply;
+  const bool late = std::chrono::steady_clock::now() + 5ms >= call.deadline ||
+                    received.error == httplib::Error::ConnectionTimeout;
+  if (over && !late) return no_reply("silent, and not waited for");
   if (received.too_long) return no_reply("reply too long");
   return no_reply(late ? "timed out" : describe(received.error));
 }
@@ -289,9 +283,8 @@ void Http_Client::watch() {
     Deadline next = Deadline::max();
     const auto now = std::chrono::steady_clock::now();
     for (const auto& call : under_way_) {
-      const Deadline end = call->deadline + 50ms;
-      if (end <= now && !call->over) call->cut();
-      if (!call->over) next = std::min(next, end);
+      if (call->deadline <= now && !call->over) call->cut();
+      if (!call->over) next = std::min(next, call->deadline);
     }
     if (next == Deadline::max()) {
       changed_.wait(lock);
@@ -301,14 +294,57 @@ void Http_Client::watch() {
   }
 }
 
+namespace {
+
+// Ends a client's connection when its time is up, whatever the other side does: cpp-httplib's
+// timeouts hold for one that is silent, not for one that sends a byte now and then without an end.
+// To be destroyed before the client. The mutex guards socket_, which the thread of the client
+// replaces and the own thread shuts down; nothing that blocks is done under it.
+class Time_Limit {
+ public:
+  Time_Limit(httplib::ClientImpl& client, milliseconds limit)
+      : thread_([this, limit](const std::stop_token& stop) { watch(stop, limit); }) {
+    client.set_socket_options([this](int socket) {
+      const std::lock_guard lock(mutex_);
+      socket_.reset(fcntl(socket, F_DUPFD_CLOEXEC, 0));  // cpp-httplib closes its own at any time
+    });
+  }
+  ~Time_Limit() {
+    thread_.request_stop();
+    thread_.join();
+  }
+
+  bool is_over() const { return over_; }
+
+ private:
+  // Again and again, since the socket may not be connected yet, or there may come another.
+  void watch(const std::stop_token& stop, milliseconds next) {
+    for (std::unique_lock lock(mutex_);; next = 100ms) {
+      changed_.wait_for(lock, stop, next, [] { return false; });
+      if (stop.stop_requested()) return;
+      over_ = true;
+      if (socket_) ::shutdown(socket_.get(), SHUT_RDWR);
+    }
+  }
+
+  std::mutex mutex_;
+  std::condition_variable_any changed_;
+  Descriptor socket_;
+  std::atomic<bool> over_ = false;
+  std::jthread thread_;
+};
+
+}  // namespace
+
 Http_Reply ask_daemon(const Tls& tls, const Url& url, bool own, const std::string& path) {
   constexpr std::size_t max_size = 64 << 20;
   const auto client = make_client(
       tls, {url.address, "", url.tls, own ? "" : url.address.host, !own && !tls.verifies()});
   client->set_connection_timeout(5s);
   client->set_read_timeout(10s);
-  set_max_timeout(*client, 15s);
+  const Time_Limit limit(*client, 15s);
   const Received received = get(*client, path, max_size);
+  if (limit.is_over()) return no_reply("timed out");
   return received.reply.status ? received.reply : no_reply(describe(received.error));
 }
 
@@ -325,7 +361,7 @@ void set_option(int socket, int level, int option, int value) {
 }
 
 // A connection as cpp-httplib reads and writes one: it reads the request that was understood, and
-// what it writes is collected. Some functions override those of one version of cpp-httplib only.
+// what it writes is collected.
 class Stream : public httplib::Stream {
  public:
   explicit Stream(Http_Connection& connection) : connection_(connection) {}
@@ -340,14 +376,10 @@ class Stream : public httplib::Stream {
     return static_cast<ssize_t>(size);
   }
   bool is_readable() const override { return read_ != connection_.request().size(); }
-  virtual bool is_writable() const { return true; }
-  virtual bool wait_readable() const { return is_readable(); }
-  virtual bool wait_writable() const { return true; }
-  virtual bool is_peer_alive() const { return true; }
+  bool is_writable() const override { return true; }
   void get_remote_ip_and_port(std::string&, int&) const override {}
   void get_local_ip_and_port(std::string&, int&) const override {}
   socket_t socket() const override { return connection_.socket(); }
-  virtual time_t duration() const { return 0; }
 
  private:
   Http_Connection& connection_;

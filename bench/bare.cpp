@@ -7,6 +7,7 @@
 
 #define CPPHTTPLIB_LISTEN_BACKLOG 1024
 #define CPPHTTPLIB_MAX_LINE_LENGTH 4096
+#define CPPHTTPLIB_USE_POLL
 #define CPPHTTPLIB_KEEPALIVE_TIMEOUT_CHECK_INTERVAL_USECOND 100000
 #include <httplib.h>
 #include <signal.h>
@@ -24,8 +25,10 @@ int main(int argc, char** argv) {
   server.set_write_timeout(5);
   server.set_payload_max_length(1024);
   server.set_tcp_nodelay(true);
-  server.set_socket_options(
-      [](socket_t socket) { httplib::set_socket_opt(socket, SOL_SOCKET, SO_REUSEADDR, 1); });
+  server.set_socket_options([](socket_t socket) {
+    const int on = 1;
+    setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  });
   server.set_default_headers({{"Cache-Control", "no-store"}});
   server.Get("/state", [](const httplib::Request&, httplib::Response& to) {
     to.set_content(R"({"state":"Primary"})", "application/json");

@@ -28,8 +28,8 @@ namespace primgr {
 // be asked in parallel, each within its time whatever the others do.
 //
 // Thread-safe. The mutex guards the list of calls under way; the watchdog ends those whose time is
-// up by shutting their sockets down. It is needed because cpp-httplib's own deadlines hold for a
-// peer that is silent, not for one that sends without an end.
+// up by shutting their sockets down. It is needed because cpp-httplib's timeouts hold for a peer
+// that is silent, not for one that sends a byte now and then without an end.
 class Http_Client {
  public:
   // Throws std::system_error if there is no thread to be had.

@@ -103,6 +103,14 @@ std::vector<Misbehaviour> misbehaviours() {
       {"drips its header", drip(vote, 100ms)},
       {"drips its body",
        drip("HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n" + std::string(900, ' '), 20ms)},
+      {"drips a body that has no length",
+       [](int fd) {
+         read_request(fd);
+         if (!send_all(fd, "HTTP/1.1 200 OK\r\n\r\n{\"Primary\":\"n1\"}")) return;
+         for (pollfd closed{fd, POLLIN, 0}; ::poll(&closed, 1, 20) == 0;) {
+           if (!send_all(fd, " ")) return;
+         }
+       }},
       {"10 MB", flood("HTTP/1.1 200 OK\r\nContent-Length: 10485760\r\n\r\n{\"Primary\":\"n1\"}",
                       std::string(65536, ' '))},
       {"10 MB in chunks", flood("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -115,6 +123,24 @@ std::vector<Misbehaviour> misbehaviours() {
       {"huge Content-Length",
        reply_with("HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551615\r\n\r\n{}")},
       {"negative Content-Length", reply_with("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n{}")},
+      {"Content-Length of no number",
+       reply_with("HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n{\"Primary\":\"n1\"}")},
+      {"the longest status line, for std::regex",
+       reply_with("HTTP/1.1 200 " + std::string(4081, ' ') + "\r\n\r\n")},
+      {"a status of many digits", reply_with("HTTP/1.1 99999999999 X\r\n\r\n")},
+      {"negative chunk",
+       flood("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-2\r\n", std::string(99, ' '))},
+      {"huge chunk",
+       flood("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffe\r\n",
+             std::string(99, ' '))},
+      {"a chunk's size without end",
+       flood("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "0")},
+      {"trailers without end",
+       flood("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", "X: y\r\n")},
+      {"a trailer of one byte",
+       reply_with("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n:")},
+      {"gzip without a body of it",
+       reply_with("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n\x1f\x8b")},
       {"bad chunk", reply_with("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")},
       {"a redirect", reply_with("HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\n"
                                 "Content-Length: 16\r\n\r\n{\"Primary\":\"n1\"}")},
