@@ -79,7 +79,7 @@ std::unique_ptr<httplib::ClientImpl> make_client(const Tls& tls, const Target& t
   if (!target.at.empty()) client->set_hostname_addr_map({{host, target.at}});
   client->enable_server_certificate_verification(target.system_authorities);
   if (!client->is_valid()) throw Config_Error("tls: out of memory");
-  if (tls.enabled()) tls.equip(client->ssl_context(), target.expected_host);
+  if (tls.enabled()) tls.configure_client(client->ssl_context(), target.expected_host);
   return client;
 }
 
@@ -151,7 +151,8 @@ Http_Client::Http_Client(const Config& config, Resolver& resolver, const Tls& tl
     : config_(config),
       resolver_(resolver),
       tls_(tls),
-      threads_(std::make_unique<Threads>(Threads::Limits{2, max_client_threads, client_stack, 0})),
+      threads_(std::make_unique<Thread_Pool>(
+          Thread_Pool::Limits{2, max_client_threads, client_stack, 0})),
       watchdog_([this] { watch(); }) {
   // cpp-httplib compiles a std::regex in each thread, and libstdc++ fills the cache of the
   // locale's narrow() without a lock: fill it before there are such threads.
@@ -661,7 +662,7 @@ class Upkeep {
     malloc_trim(0);
     Memory_Reserve::refill();
     try {
-      tls_.renew(reload);
+      tls_.reload(reload);
     } catch (const std::bad_alloc&) {
       // The next turn tries again.
     }
@@ -708,7 +709,7 @@ int run_daemon(const Config& config, Tls& tls, const Stderr_Log& log, const sigs
   std::optional<Grant_Keeper> keeper;
   Grant_Store store;
   if (!config.state_file.empty()) {
-    keeper.emplace(file_store(config),
+    keeper.emplace(state_file_store(config),
                    [&](Log_Level level, const std::string& message) { log(level, message); });
     try {
       // Not for ever: SIGTERM is looked at only when this is over.
@@ -716,7 +717,7 @@ int run_daemon(const Config& config, Tls& tls, const Stderr_Log& log, const sigs
     } catch (const Config_Error& error) {
       log(Log_Level::error, error.what());
       return exit_config;
-    } catch (const In_Use& error) {
+    } catch (const State_File_In_Use& error) {
       log(Log_Level::error, error.what());
       return exit_unavailable;
     }
@@ -730,7 +731,7 @@ int run_daemon(const Config& config, Tls& tls, const Stderr_Log& log, const sigs
     return exit_unavailable;
   }
   log_start(config, tls, log);
-  tls.tell_expiry();
+  tls.warn_of_expiry();
   Running running(server, wired.node);
   running.begin();
   notify_systemd("READY=1");
@@ -779,7 +780,7 @@ int run_look(const Options& options) {
   const int port = options.listen.empty() ? read_config(options.config_file).listen.port
                                           : parse_address(options.listen, true).port;
   Look_Socket socket(port);
-  if (socket.tell()) return 0;
+  if (socket.notify()) return 0;
   std::cerr << "primgr: no daemon was told to look: "
             << (errno == ECONNREFUSED ? "none answers for port " + std::to_string(port) +
                                             " of this host (is primgr running here, and is this "
@@ -920,17 +921,17 @@ int run_configured(const Options& options) {
   Config config = load_config(options.config_file);
   if (!options.listen.empty()) config.listen = parse_address(options.listen, true);
   // A script wants its word; why it is that word is told on request.
-  if (options.what == Options::What::once) config.log_level = Log_Level::error;
+  if (options.mode == Options::Mode::once) config.log_level = Log_Level::error;
   if (!options.log_level.empty()) config.log_level = parse_log_level(options.log_level);
   const Stderr_Log log(config.log_level, options.log_format);
-  if (options.what == Options::What::status) return run_status(config, options, log);
+  if (options.mode == Options::Mode::status) return run_status(config, options, log);
   Tls tls(config, log);
-  if (options.what == Options::What::check_config) {
+  if (options.mode == Options::Mode::check_config) {
     Grant_File::check(config.state_file);
     std::cout << print_config(config);
     return printed(0);
   }
-  if (options.what == Options::What::once) run_once(config, tls, options, log);
+  if (options.mode == Options::Mode::once) run_once(config, tls, options, log);
   return start_daemon(config, tls, log);
 }
 
@@ -946,13 +947,13 @@ int run(int argc, char** argv) {
     return status;
   }
   try {
-    switch (options.what) {
-      case Options::What::help:
+    switch (options.mode) {
+      case Options::Mode::help:
         std::cout << usage;
         return printed(0);
-      case Options::What::version:
+      case Options::Mode::version:
         return print_version();
-      case Options::What::look:
+      case Options::Mode::look:
         return run_look(options);
       default:
         return run_configured(options);

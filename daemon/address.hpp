@@ -1,4 +1,4 @@
-// Where HTTP is served or asked: addresses and URLs.
+// Addresses and URLs: where HTTP is served, and where it is asked.
 
 #pragma once
 
@@ -6,30 +6,30 @@
 
 namespace primgr {
 
-// Where HTTP is served or asked.
 struct Address {
   std::string host;  // a name or an address; IPv6 without brackets
   int port = 0;
 };
 
-// A whole number from `low` to `high`. Throws Config_Error if the text is none.
+// A whole decimal number from `low` to `high`, both included. Throws Config_Error for anything
+// else.
 int parse_integer(const std::string& text, int low, int high);
 
-// host:port, [IPv6]:port; the port may be left out, and is 0 then, unless it is needed. Throws
-// Config_Error.
+// Parses HOST:PORT or [IPv6]:PORT. Unless `port_needed`, the port may be left out; it is 0 then.
+// Throws Config_Error.
 Address parse_address(const std::string& text, bool port_needed);
 std::string print_address(const Address& address);
 
-// Whether a host is an address, and no name.
+// Whether `host` is an IPv4 or IPv6 address, as opposed to a name.
 bool is_address(const std::string& host);
 
-// Where --status asks: a daemon's address, and whether it speaks TLS.
+// A daemon's URL, for --status.
 struct Url {
   bool tls = false;
   Address address;
 };
 
-// http://HOST[:PORT] or https://HOST[:PORT]. Throws Config_Error.
+// Parses http://HOST[:PORT] or https://HOST[:PORT]; the default port is 5999. Throws Config_Error.
 Url parse_url(std::string text);
 std::string print_url(const Url& url);
 

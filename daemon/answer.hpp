@@ -1,4 +1,4 @@
-// Requests as endpoints see them, and their answers.
+// What an endpoint gets (Request) and what it returns (Answer).
 
 #pragma once
 
@@ -10,10 +10,10 @@
 
 namespace primgr {
 
-// The parameters of a query, decoded.
+// The parameters of a query string, percent-decoded.
 using Params = std::multimap<std::string, std::string>;
 
-// The first value of a parameter; empty without one.
+// The first value of a parameter; empty if there is none.
 inline std::string param(const Params& params, const std::string& name) {
   const auto found = params.find(name);
   return found == params.end() ? std::string() : found->second;
@@ -22,11 +22,10 @@ inline std::string param(const Params& params, const std::string& name) {
 struct Request {
   std::string_view method, path;
   const Params& params;
-  const std::string& from;  // the client's address
-  bool wants_page;          // rather than JSON
+  const std::string& client_address;  // an IP address, without port
+  bool wants_page;                    // the client prefers HTML to JSON
 };
 
-// What a request is answered with: status and body of the HTTP contract.
 struct Answer {
   int status = 0;
   std::string body;

@@ -20,7 +20,7 @@ std::vector<Clock> other_clocks() {
     return Time(std::chrono::seconds(now.tv_sec)) + Time(now.tv_nsec);
   }};
 #if defined(__x86_64__)
-  // How fast it counts is measured: some percent are good enough.
+  // The counter's rate is measured. An error of some percent is acceptable: see Stop_Detector.
   const std::uint64_t first = __rdtsc();
   const Time begin = boottime();
   while (boottime() < begin + 1ms) {

@@ -1,4 +1,4 @@
-// Clocks besides CLOCK_BOOTTIME.
+// Clocks other than CLOCK_BOOTTIME, to compare it with.
 
 #pragma once
 
@@ -8,9 +8,9 @@
 
 namespace primgr {
 
-// Clocks that tell that a hypervisor has stopped this machine, where CLOCK_BOOTTIME does not: the
-// wall clock, which somebody sets right afterwards, and on x86 the cycle counter, which goes on.
-// Takes a millisecond.
+// Clocks for Stop_Detector. While a hypervisor has stopped this machine, CLOCK_BOOTTIME stops too.
+// The wall clock is corrected afterwards (by NTP or the hypervisor), and the cycle counter of x86
+// goes on, so a pause shows in these. Takes a millisecond, to calibrate the cycle counter.
 std::vector<Clock> other_clocks();
 
 }  // namespace primgr

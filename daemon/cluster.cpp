@@ -11,19 +11,19 @@ namespace primgr {
 
 using namespace std::chrono_literals;
 
-// The answer, as it grows. Documents are passed on as text, one by one: of a thousand nodes they
-// would be a lot as objects.
+// Builds the answer. Each node's document is serialized as soon as it is added: as JSON objects, a
+// thousand of them would take much memory.
 class Cluster::Document {
  public:
-  // `told`: its document; what this node knows of it stands before what it says.
-  void add(const Node& node, Json told) {
+  // Adds a node with its `document`. Where both have a key, what this node knows of it is used.
+  void add(const Node& node, Json document) {
     Json entry = begin(node, true);
     const State states[] = {State::primary, State::standby, State::unknown, State::down};
-    const Json state = told.value("state", Json());
+    const Json state = document.value("state", Json());
     const bool known = std::any_of(std::begin(states), std::end(states),
                                    [&](State s) { return state == to_string(s); });
     if (state == to_string(State::primary)) claimants_.push_back(node.name);
-    for (auto& [key, value] : told.items()) {
+    for (auto& [key, value] : document.items()) {
       if (!entry.contains(key)) entry[key] = std::move(value);
     }
     Json& problems = entry["problems"];
@@ -35,7 +35,7 @@ class Cluster::Document {
     add(node.site, entry);
   }
 
-  // One that gave no answer.
+  // Adds a node that gave no usable answer.
   void add_unreachable(const Node& node, const std::string& why) {
     Json entry = begin(node, false);
     entry["role"] = node.type;
@@ -68,7 +68,7 @@ class Cluster::Document {
   }
 
   std::vector<std::string> claimants_;
-  std::map<std::string, std::string> sites_;  // the nodes of each
+  std::map<std::string, std::string> sites_;  // by site: its nodes, as JSON without the brackets
 };
 
 bool Cluster::is_self(const Node& node) const {
@@ -98,7 +98,7 @@ Answer Cluster::get(bool may_wait) {
   try {
     answer = collect();
   } catch (const std::exception&) {
-    // No memory, say. There is nothing to tell now; the next who asks starts anew.
+    // Out of memory. There is no answer now, and the next request starts a new collection.
   }
   lock.lock();
   collecting_ = false;
@@ -120,12 +120,12 @@ std::shared_ptr<Cluster::Collection> Cluster::ask(const std::vector<Node>& nodes
     if (is_self(nodes[i]) || !get_) continue;
     {
       const std::lock_guard lock(collection->mutex);
-      ++collection->missing;
+      ++collection->pending;
     }
     get_(nodes[i], "/node", timeout_, [collection, i](Http_Reply reply) {
       const std::lock_guard lock(collection->mutex);
       collection->replies[i] = std::move(reply);
-      --collection->missing;
+      --collection->pending;
       collection->changed.notify_all();
     });
   }
@@ -136,21 +136,21 @@ Answer Cluster::collect() const {
   const std::vector<Node> nodes = node_.get_all_nodes();
   const auto collection = ask(nodes);
   std::unique_lock lock(collection->mutex);
-  collection->changed.wait_for(lock, timeout_ + 100ms, [&] { return collection->missing == 0; });
+  collection->changed.wait_for(lock, timeout_ + 100ms, [&] { return collection->pending == 0; });
 
   Document document;
   bool self_listed = false;
   for (std::size_t i = 0; i < nodes.size(); ++i) {
     if (is_self(nodes[i])) {
       self_listed = true;
-      document.add(nodes[i], get_node(node_, process_));
+      document.add(nodes[i], make_node_document(node_, process_));
       continue;
     }
     std::string error;
-    Json told = read_node(
+    Json node_document = parse_node_document(
         nodes[i], collection->replies[i].value_or(Http_Reply{0, {}, "timed out", {}}), error);
     if (error.empty()) {
-      document.add(nodes[i], std::move(told));
+      document.add(nodes[i], std::move(node_document));
     } else {
       document.add_unreachable(nodes[i], error);
     }
@@ -158,7 +158,7 @@ Answer Cluster::collect() const {
   if (!self_listed) {
     Node self;
     self.name = node_.name();
-    document.add(self, get_node(node_, process_));
+    document.add(self, make_node_document(node_, process_));
   }
   return {nodes.empty() ? 503 : 200, document.text(node_.name())};
 }

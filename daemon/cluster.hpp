@@ -1,4 +1,4 @@
-// `/cluster`: every node as seen from here.
+// `/cluster`: the documents of all nodes in one answer.
 
 #pragma once
 
@@ -16,28 +16,32 @@
 
 namespace primgr {
 
-// `/cluster`: every node as seen from here now, asked in parallel, within peer_timeout.
+// Answers `/cluster`: asks all peers for `/node` in parallel, and waits for them for peer_timeout.
 //
-// Thread-safe; waits for the peers if it may. The mutex guards the last answer and whether one is
-// being collected: who asks meanwhile, or just after, gets the same one, so that a crowd of clients
-// costs the peers no more than a single one.
+// Thread-safe. The mutex guards the last answer and whether one is being collected; it is not held
+// while the peers are asked. A request that comes during a collection, or within 200 ms after it,
+// gets the same answer, so that many clients cost the peers no more than one does.
 class Cluster {
  public:
   Cluster(const Config& config, const Repmgr_Node& node, const Process& process, Http_Get get);
 
-  // Who may not wait gets the last answer, unless it is old; status 503 without "sites" otherwise.
+  // Blocks for peer_timeout + 1 s at most, and only if `may_wait`. Without `may_wait`, returns the
+  // last answer if it is younger than peer_timeout + 5 s, else a 503 without "sites".
   Answer get(bool may_wait);
 
-  // How long until who could not wait is to ask again, in seconds.
-  long long patience() const { return std::chrono::ceil<std::chrono::seconds>(timeout_).count(); }
+  // For the Retry-After header of such a 503, in seconds.
+  long long retry_after() const {
+    return std::chrono::ceil<std::chrono::seconds>(timeout_).count();
+  }
 
  private:
-  // What the peers tell; theirs as long as they may, this collection's as long as it waits.
+  // The replies to one collection. Shared with the callbacks of the questions, as a reply that is
+  // late may come when nobody waits any more. The mutex guards all of it.
   struct Collection {
     std::mutex mutex;
     std::condition_variable changed;
-    std::vector<std::optional<Http_Reply>> replies;
-    std::size_t missing = 0;
+    std::vector<std::optional<Http_Reply>> replies;  // by position in the list of nodes
+    std::size_t pending = 0;                         // questions without a reply yet
   };
 
   class Document;
@@ -52,7 +56,7 @@ class Cluster {
   std::mutex mutex_;
   std::condition_variable changed_;
   bool collecting_ = false;
-  std::uint64_t collected_ = 0;
+  std::uint64_t collected_ = 0;  // how many collections have ended
   Deadline collected_at_{};
   Answer answer_{503, R"({"error":"nothing is known yet"})"};
 };

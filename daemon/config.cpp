@@ -16,7 +16,8 @@ namespace primgr {
 
 namespace {
 
-// The value that starts a line's rest: in single quotes ('' is a quote), or up to a comment.
+// The value in what follows `key =`: in single quotes, where '' is one quote, or up to a comment. A
+// # begins a comment only after a blank.
 std::string parse_value(std::string_view rest) {
   rest = trimmed(rest);
   if (rest.empty() || rest.front() != '\'') {
@@ -42,7 +43,7 @@ std::string parse_value(std::string_view rest) {
   throw Config_Error("the closing quote is missing");
 }
 
-// A line `key = value`; an empty key for a blank line or a comment.
+// Parses `key = value`; the key is empty for a blank line or a comment.
 std::pair<std::string, std::string> parse_line(std::string_view line) {
   line = trimmed(line);
   if (line.empty() || line.front() == '#') return {};
@@ -52,34 +53,34 @@ std::pair<std::string, std::string> parse_line(std::string_view line) {
   return {std::string(line.substr(0, key_end)), parse_value(rest.substr(1))};
 }
 
-// A key, quoted, for a complaint. A line that begins with a connection string has one that may hold
-// a password.
+// The key, quoted, for an error message. Empty if the line might be a connection URL in the place
+// of a key: that could hold a password.
 std::string quoted_key(const std::string& key) {
   const bool plain = key.find_first_of(":@") == key.npos;
   return plain ? " \"" + key + "\"" : "";
 }
 
-// Calls `take` with each line and its "file:line: " prefix.
-template <typename Take>
-void for_each_line(const std::string& text, const std::string& file, Take take) {
+// Calls `visit` with each line and its "file:line: " prefix.
+template <typename Visit>
+void for_each_line(const std::string& text, const std::string& file, Visit visit) {
   std::istringstream lines(text);
   std::string line;
   for (int number = 1; std::getline(lines, line); ++number) {
-    take(line, file + ":" + std::to_string(number) + ": ");
+    visit(line, file + ":" + std::to_string(number) + ": ");
   }
 }
 
-// Where each key was set: "file:line: ".
+// Where each key was set, as "file:line: ", by canonical_key().
 using Places = std::map<std::string, std::string>;
 
-// How a key is told apart from others: names of peers as names_equal() has it.
+// Two keys are the same if this is: the names of peers are compared as names_equal() does.
 std::string canonical_key(std::string key) {
   if (!key.starts_with("peer.")) return key;
   for (char& c : key) c = c == '_' ? '-' : static_cast<char>(std::tolower(c));
   return key;
 }
 
-// Takes in one line.
+// Parses one line into `config`. Throws Config_Error without the "file:line: ".
 void parse_setting(std::string_view line, const std::string& where, Config& config,
                    Places& places) {
   const auto [key, value] = parse_line(line);
@@ -107,9 +108,9 @@ void parse_setting(std::string_view line, const std::string& where, Config& conf
   }
 }
 
-// Whether what was set, each well in itself, goes together. Throws Config_Error, which names the
-// place of one of them.
-void check_together(const Config& config, Places& places) {
+// Throws Config_Error if values that are valid one by one contradict each other. The message begins
+// with the place of one of them.
+void check_combinations(const Config& config, Places& places) {
   constexpr const char* lease_keys[] = {"vote_lease", "refresh_interval", "peer_timeout"};
   const Node_Settings& node = config.node;
   const Time renewal = node.refresh_interval + node.peer_timeout;
@@ -149,7 +150,7 @@ Config parse_config(const std::string& text, const std::string& file) {
       throw Config_Error(where + error.what());
     }
   });
-  check_together(config, places);
+  check_combinations(config, places);
   return config;
 }
 
@@ -187,7 +188,7 @@ Config read_config(const std::string& file) {
 
 Config load_config(const std::string& file) {
   Config config = read_config(file);
-  // systemd names the RuntimeDirectory= of a unit so.
+  // Set by systemd from a unit's RuntimeDirectory=: systemd.exec(5).
   const char* runtime = getenv("RUNTIME_DIRECTORY");
   if (config.state_file.empty() && runtime && *runtime == '/') {
     config.state_file = std::string(runtime) + "/grants";

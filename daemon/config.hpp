@@ -17,42 +17,46 @@ struct Config {
   Address listen{"0.0.0.0", 5999};
   std::string repmgr_conf;
   int peer_port = 5999;
-  std::map<std::string, Address> peers;  // by node name as configured; port 0: peer_port
+  std::map<std::string, Address> peers;  // peer.<name>, by <name>; port 0: peer_port
   std::string state_file;
   int http_threads = 8;
-  std::string tls_cert, tls_key, tls_ca;  // names of PEM files
+  std::string tls_cert, tls_key, tls_ca;  // PEM files; empty: not set
   Log_Level log_level = Log_Level::info;
 };
 
-// Every key but peer.<name>: how its value is read (throws Config_Error) and shown.
+// A key other than peer.<name>. `parse` sets it from its value, and throws Config_Error if that is
+// bad; `print` returns a value that `parse` accepts, or empty if the key is not set.
 struct Config_Key {
   const char* name;
   void (*parse)(Config&, const std::string&);
   std::string (*print)(const Config&);
 };
 
-// All of them, in the order in which they are printed.
+// All keys, in the order in which --check-config prints them.
 std::span<const Config_Key> config_keys();
 
+// Throws Config_Error.
 Log_Level parse_log_level(const std::string& text);
 
-// Reads the text of a configuration file; `file` is for messages. Throws Config_Error, with
-// "file:line: ", at an unknown key, a bad value or a repeated key.
+// Parses the text of a configuration file. `file` is its name in messages. Throws Config_Error,
+// which begins with "file:line: ", for an unknown key, a bad value, a repeated key, or values that
+// contradict each other.
 Config parse_config(const std::string& text, const std::string& file);
 
-// node_name of a repmgr.conf, where the = may be left out. Other lines are repmgr's business.
-// Throws Config_Error.
+// node_name of a repmgr.conf, in which repmgr allows `key value` without the =. Other lines are not
+// checked. Throws Config_Error if there is no node_name.
 std::string read_repmgr_conf(const std::string& path);
 
-// The configuration file's, and the defaults. No file name: the default file, if there is one.
-// Throws Config_Error.
+// Reads a configuration file; what it does not set has its default. Without a file name, reads
+// /etc/primgr.conf if that exists. Throws Config_Error.
 Config read_config(const std::string& file);
 
-// The configuration in force: that, and who this node is (node_name, else that of repmgr_conf, else
-// the host name). Throws Config_Error.
+// read_config(), completed from the environment: node.node_name, if not set, is the node_name of
+// repmgr_conf, else the host name; state_file, if not set, is in systemd's RuntimeDirectory= if
+// there is one. Throws Config_Error.
 Config load_config(const std::string& file);
 
-// What --check-config prints: it can be read back as a configuration file.
+// What --check-config prints. parse_config() reads it back as the same configuration.
 std::string print_config(const Config& config);
 
 }  // namespace primgr

@@ -21,7 +21,7 @@ Log_Level parse_log_level(const std::string& text) {
 
 namespace {
 
-std::string parse_name(const std::string& text) {
+std::string parse_nonempty(const std::string& text) {
   if (text.empty()) throw Config_Error("the value is empty");
   return text;
 }
@@ -39,9 +39,9 @@ constexpr Config_Key keys[] = {
     {"db_timeout",
      [](Config& c, const std::string& v) { c.node.db_timeout = parse_duration(v, 10ms, 1h); },
      [](const Config& c) { return print_duration(c.node.db_timeout); }},
-    {"node_name", [](Config& c, const std::string& v) { c.node.node_name = parse_name(v); },
+    {"node_name", [](Config& c, const std::string& v) { c.node.node_name = parse_nonempty(v); },
      [](const Config& c) { return c.node.node_name; }},
-    {"repmgr_conf", [](Config& c, const std::string& v) { c.repmgr_conf = parse_name(v); },
+    {"repmgr_conf", [](Config& c, const std::string& v) { c.repmgr_conf = parse_nonempty(v); },
      [](const Config& c) { return c.repmgr_conf; }},
     {"peer_port", [](Config& c, const std::string& v) { c.peer_port = parse_integer(v, 1, 65535); },
      [](const Config& c) { return std::to_string(c.peer_port); }},
@@ -66,16 +66,16 @@ constexpr Config_Key keys[] = {
        c.node.consensus_cluster = v == "cluster";
      },
      [](const Config& c) { return std::string(c.node.consensus_cluster ? "cluster" : "site"); }},
-    {"state_file", [](Config& c, const std::string& v) { c.state_file = parse_name(v); },
+    {"state_file", [](Config& c, const std::string& v) { c.state_file = parse_nonempty(v); },
      [](const Config& c) { return c.state_file; }},
     {"http_threads",
      [](Config& c, const std::string& v) { c.http_threads = parse_integer(v, 1, 256); },
      [](const Config& c) { return std::to_string(c.http_threads); }},
-    {"tls_cert", [](Config& c, const std::string& v) { c.tls_cert = parse_name(v); },
+    {"tls_cert", [](Config& c, const std::string& v) { c.tls_cert = parse_nonempty(v); },
      [](const Config& c) { return c.tls_cert; }},
-    {"tls_key", [](Config& c, const std::string& v) { c.tls_key = parse_name(v); },
+    {"tls_key", [](Config& c, const std::string& v) { c.tls_key = parse_nonempty(v); },
      [](const Config& c) { return c.tls_key; }},
-    {"tls_ca", [](Config& c, const std::string& v) { c.tls_ca = parse_name(v); },
+    {"tls_ca", [](Config& c, const std::string& v) { c.tls_ca = parse_nonempty(v); },
      [](const Config& c) { return c.tls_ca; }},
     {"log_level", [](Config& c, const std::string& v) { c.log_level = parse_log_level(v); },
      [](const Config& c) { return std::string(log_level_names[static_cast<int>(c.log_level)]); }},

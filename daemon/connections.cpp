@@ -19,7 +19,6 @@ using namespace std::chrono_literals;
 
 namespace {
 
-// How many this process may have open.
 std::size_t max_descriptors() {
   rlimit limit{};
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return 256;
@@ -44,8 +43,9 @@ Connections::Connections(const Connection_Limits& limits, const Stderr_Log& log,
       log_(log),
       serve_(std::move(serve)),
       capacity_(limits.max),
-      threads_(std::make_unique<Threads>(Threads::Limits{
-          Connection_Limits::min, limits.max + limits.max_evicted_open, stack, spare_memory})) {}
+      threads_(std::make_unique<Thread_Pool>(
+          Thread_Pool::Limits{Connection_Limits::min, limits.max + limits.max_evicted_open, stack,
+                              spare_address_space})) {}
 
 Connections::~Connections() {
   stop();
@@ -60,7 +60,7 @@ void Connections::run(int listening) {
   listening_ = listening;
   while (!stopping_) {
     try {
-      take_connection();
+      accept_connection();
     } catch (const std::bad_alloc&) {
       shrink("no memory for another connection");
     }
@@ -71,10 +71,10 @@ void Connections::run(int listening) {
 void Connections::stop() {
   stopping_ = true;
   const std::lock_guard lock(mutex_);
-  for (const Held& held : held_) ::shutdown(held.socket, SHUT_RD);
+  for (const Connection& connection : connections_) ::shutdown(connection.socket, SHUT_RD);
 }
 
-Connections::Source Connections::source(const sockaddr_storage& from) {
+Connections::Source Connections::source_of(const sockaddr_storage& from) {
   Source bytes{};
   if (from.ss_family == AF_INET6) {
     std::memcpy(bytes.data(), &reinterpret_cast<const sockaddr_in6&>(from).sin6_addr, 16);
@@ -92,55 +92,55 @@ std::string Connections::print(const Source& source) {
   return text;
 }
 
-void Connections::take_connection() {
-  if (starved_.exchange(false)) shrink("no memory for a connection");
+void Connections::accept_connection() {
+  if (out_of_memory_.exchange(false)) shrink("no memory for a connection");
   {
-    // Of a burst, those that were closed for others are to leave first.
+    // In a burst, wait for evicted connections to end, so that their number stays bounded.
     std::unique_lock lock(mutex_);
-    left_.wait_for(lock, 100ms,
-                   [this] { return held_.size() < capacity_ + limits_.max_evicted_open; });
+    connection_closed_.wait_for(
+        lock, 100ms, [this] { return connections_.size() < capacity_ + limits_.max_evicted_open; });
   }
   sockaddr_storage from{};
   socklen_t size = sizeof from;
   Descriptor socket(
       accept4(listening_, reinterpret_cast<sockaddr*>(&from), &size, SOCK_CLOEXEC | SOCK_NONBLOCK));
   if (socket) {
-    serve_soon(socket, source(from));
+    admit(socket, source_of(from));
   } else if (!stopping_ && errno != EINTR && errno != EAGAIN && errno != ECONNABORTED) {
     shrink("cannot take a connection", errno);
   }
 }
 
-void Connections::serve_soon(Descriptor& socket, const Source& from) {
+void Connections::admit(Descriptor& socket, const Source& from) {
   const int on = 1;
   setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-  Held* held;
+  Connection* connection;
   {
     const std::lock_guard lock(mutex_);
     std::size_t all = 0, of_address = 0;
-    for (const Held& other : held_) {
+    for (const Connection& other : connections_) {
       if (other.evicted) continue;
       ++all;
       of_address += other.from == from;
     }
     if (of_address >= std::max<std::size_t>(capacity_ / 4, 1)) {
-      evict_one_of(&from);
+      evict_longest_waiting(&from);
     } else if (all >= capacity_) {
-      evict_one_of(nullptr);
+      evict_longest_waiting(nullptr);
     }
-    held = &held_.emplace_back(socket.get(), from);
+    connection = &connections_.emplace_back(socket.get(), from);
   }
   std::optional<std::size_t> threads;
   try {
-    threads = threads_->run([this, held] { serve(*held); });
-    socket.release();  // serve()'s now
+    threads = threads_->run([this, connection] { serve(*connection); });
+    socket.release();  // serve() closes it
   } catch (const std::bad_alloc&) {
     const std::lock_guard lock(mutex_);
-    held_.pop_back();
+    connections_.pop_back();
     throw;
   }
-  // Those that were told to go give their threads up in a moment.
-  if (threads && count_staying() > *threads) {
+  // Evicted connections do not count: they release their threads in a moment.
+  if (threads && count_not_evicted() > *threads) {
     shrink("no thread for another connection");
   } else if (const auto now = std::chrono::steady_clock::now(); now >= grow_at_) {
     capacity_ = std::min(limits_.max, capacity_ + capacity_ / 8 + 1);
@@ -148,10 +148,11 @@ void Connections::serve_soon(Descriptor& socket, const Source& from) {
   }
 }
 
-std::size_t Connections::count_staying() {
+std::size_t Connections::count_not_evicted() {
   const std::lock_guard lock(mutex_);
   return static_cast<std::size_t>(
-      std::count_if(held_.begin(), held_.end(), [](const Held& held) { return !held.evicted; }));
+      std::count_if(connections_.begin(), connections_.end(),
+                    [](const Connection& connection) { return !connection.evicted; }));
 }
 
 void Connections::shrink(const char* what, int error) noexcept {
@@ -159,41 +160,45 @@ void Connections::shrink(const char* what, int error) noexcept {
     log_exhausted(what + (error ? std::string(": ") + std::strerror(error) : ""));
   } catch (const std::bad_alloc&) {
   }
-  std::size_t stay = count_staying();
-  capacity_ = std::clamp<std::size_t>(stay, Connection_Limits::min + 1, limits_.max) - 1;
+  std::size_t remaining = count_not_evicted();
+  capacity_ = std::clamp<std::size_t>(remaining, Connection_Limits::min + 1, limits_.max) - 1;
   grow_at_ = std::chrono::steady_clock::now() + 1s;
   std::unique_lock lock(mutex_);
-  const std::size_t before = held_.size();
-  for (bool none_goes = stay >= before; none_goes || stay > capacity_; none_goes = false) {
-    const Source* most = heaviest();
-    if (!most || !evict_one_of(most)) break;
-    --stay;
+  const std::size_t before = connections_.size();
+  // At least one, unless one that was evicted before is still to end.
+  for (bool must_evict = remaining >= before; must_evict || remaining > capacity_;
+       must_evict = false) {
+    const Source* most = busiest_source();
+    if (!most || !evict_longest_waiting(most)) break;
+    --remaining;
   }
-  left_.wait_for(lock, before ? 100ms : 5ms, [&] { return held_.size() < before; });
+  connection_closed_.wait_for(lock, before ? 100ms : 5ms,
+                              [&] { return connections_.size() < before; });
 }
 
-const Connections::Source* Connections::heaviest() const {
-  const Held* heaviest = nullptr;
+const Connections::Source* Connections::busiest_source() const {
+  const Connection* busiest = nullptr;
   std::ptrdiff_t most = 0;
-  for (const Held& held : held_) {
-    if (held.evicted) continue;
-    const auto count = std::count_if(held_.begin(), held_.end(), [&](const Held& other) {
-      return !other.evicted && other.from == held.from;
-    });
-    const bool longer = heaviest && held.waiting_since.load() < heaviest->waiting_since.load();
+  for (const Connection& connection : connections_) {
+    if (connection.evicted) continue;
+    const auto count = std::count_if(
+        connections_.begin(), connections_.end(),
+        [&](const Connection& other) { return !other.evicted && other.from == connection.from; });
+    const bool longer = busiest && connection.waiting_since.load() < busiest->waiting_since.load();
     if (count > most || (count == most && longer)) {
       most = count;
-      heaviest = &held;
+      busiest = &connection;
     }
   }
-  return heaviest ? &heaviest->from : nullptr;
+  return busiest ? &busiest->from : nullptr;
 }
 
-bool Connections::evict_one_of(const Source* from) {
-  Held* longest = nullptr;
-  for (Held& held : held_) {
-    if (held.evicted || (from && held.from != *from)) continue;
-    if (!longest || held.waiting_since.load() < longest->waiting_since.load()) longest = &held;
+bool Connections::evict_longest_waiting(const Source* from) {
+  Connection* longest = nullptr;
+  for (Connection& connection : connections_) {
+    if (connection.evicted || (from && connection.from != *from)) continue;
+    if (!longest || connection.waiting_since.load() < longest->waiting_since.load())
+      longest = &connection;
   }
   if (!longest) return false;
   longest->evicted = true;
@@ -203,24 +208,24 @@ bool Connections::evict_one_of(const Source* from) {
 
 void Connections::log_exhausted(const std::string& what) {
   const auto now = std::chrono::steady_clock::now();
-  if (now < quiet_until_) return;
-  quiet_until_ = now + 1min;
+  if (now < next_exhausted_log_) return;
+  next_exhausted_log_ = now + 1min;
   log_(Log_Level::error, what +
                              ": connections that wait longest are closed (more LimitNOFILE, "
                              "LimitNPROC or memory helps)");
 }
 
-void Connections::serve(Held& held) {
+void Connections::serve(Connection& connection) {
   try {
-    serve_(held.socket, print(held.from), held.waiting_since);
+    serve_(connection.socket, print(connection.from), connection.waiting_since);
   } catch (const std::exception&) {
-    // There was no memory for it; the accepting thread sees to it that there will be.
-    starved_ = true;
+    // Out of memory. The accepting thread will evict connections, which frees some.
+    out_of_memory_ = true;
   }
   const std::lock_guard lock(mutex_);
-  ::close(held.socket);
-  held_.remove_if([&](const Held& other) { return &other == &held; });
-  left_.notify_one();
+  ::close(connection.socket);
+  connections_.remove_if([&](const Connection& other) { return &other == &connection; });
+  connection_closed_.notify_one();
 }
 
 }  // namespace primgr

@@ -1,4 +1,4 @@
-// A file descriptor that is closed with its owner.
+// A file descriptor with an owner.
 
 #pragma once
 
@@ -8,11 +8,11 @@
 
 namespace primgr {
 
-// Not thread-safe.
+// Closes its file descriptor when it is destroyed. Not thread-safe.
 class Descriptor {
  public:
   Descriptor() = default;
-  // Takes over `fd`; negative: none.
+  // Takes ownership of `fd`; negative: none.
   explicit Descriptor(int fd) : fd_(fd) {}
   ~Descriptor() { reset(); }
   Descriptor(Descriptor&& other) noexcept : fd_(other.release()) {}
@@ -23,9 +23,10 @@ class Descriptor {
 
   int get() const { return fd_; }
   explicit operator bool() const { return fd_ >= 0; }
-  // Gives it away.
+  // Gives up ownership, and returns the descriptor.
   int release() { return std::exchange(fd_, -1); }
-  // Closes it, and takes over another. Leaves errno as it was.
+  // Closes it, and takes ownership of `fd`. Keeps errno, so that it may be called before the error
+  // of a system call is read.
   void reset(int fd = -1);
 
  private:

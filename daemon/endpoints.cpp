@@ -19,10 +19,9 @@ using namespace std::chrono_literals;
 
 using std::chrono::milliseconds;
 
-// One endpoint.
 struct Endpoints::Endpoint {
   std::string_view path;
-  unsigned methods;  // those that are answered; others: 405
+  unsigned methods;  // bits of Method; others get 405
   Answer (Endpoints::*get)(const Request&);
 };
 
@@ -33,7 +32,7 @@ constexpr unsigned all_methods = get | head | options;
 constexpr std::pair<std::string_view, Method> method_names[] = {
     {"GET", get}, {"HEAD", head}, {"OPTIONS", options}};
 
-// The statuses that are counted apart; 0: any other.
+// The statuses that have a counter each; 0: all others.
 constexpr int statuses[] = {200, 202, 400, 404, 405, 503, 509, 0};
 
 std::size_t status_index(int status) {
@@ -41,25 +40,27 @@ std::size_t status_index(int status) {
                                   std::begin(statuses));
 }
 
-// An answer that carries a state and nothing else.
-Answer with_state(int status, State state) {
+// An answer whose body is a state and nothing else.
+Answer state_answer(int status, State state) {
   return {status, dump({{"state", to_string(state)}})};
 }
 
-// What a standby may be read from is bounded by: /replica?lag=16MB&delay=10s. Throws Config_Error.
-struct Bounds {
-  std::optional<Lsn> lag;     // bytes to replay
-  std::optional<Time> delay;  // time that they have been waiting
+// How far a standby may be behind: /replica?lag=16MB&delay=10s.
+struct Lag_Limits {
+  std::optional<Lsn> lag;     // bytes of WAL not replayed
+  std::optional<Time> delay;  // age of the oldest of them
 };
-Bounds parse_bounds(const Params& params) {
-  Bounds bounds;
+
+// Throws Config_Error for an unknown parameter, a repeated one, or a bad value.
+Lag_Limits parse_lag_limits(const Params& params) {
+  Lag_Limits limits;
   for (const auto& [key, value] : params) {
     if (params.count(key) > 1) throw Config_Error(key + " is given twice");
     try {
       if (key == "lag") {
-        bounds.lag = parse_size(value);
+        limits.lag = parse_size(value);
       } else if (key == "delay") {
-        bounds.delay = parse_duration(value, 0s, 24h * 365);
+        limits.delay = parse_duration(value, 0s, 24h * 365);
       } else {
         throw Config_Error("there is no such parameter; lag=16MB and delay=10s are");
       }
@@ -67,15 +68,16 @@ Bounds parse_bounds(const Params& params) {
       throw Config_Error(key + ": " + error.what());
     }
   }
-  return bounds;
+  return limits;
 }
 
-// `/replica`: 200 on a standby that streams and is within the bounds, else 503 with the reason.
-// `or_primary`: 200 on the Primary too, as `/read-only` and `/readiness`.
-Answer get_readable(const Repmgr_Node& node, const Params& params, bool or_primary) {
-  Bounds bounds;
+// `/replica`: 200 on a standby that streams and is within the limits, 400 if these are not valid,
+// else 503 with the reason. `or_primary`: 200 on the Primary too, for `/read-only` and
+// `/readiness`.
+Answer replica_answer(const Repmgr_Node& node, const Params& params, bool or_primary) {
+  Lag_Limits limits;
   try {
-    bounds = parse_bounds(params);
+    limits = parse_lag_limits(params);
   } catch (const Config_Error& error) {
     return {400, dump({{"error", std::string(error.what()).substr(0, max_reply_size / 2)}})};
   }
@@ -87,7 +89,7 @@ Answer get_readable(const Repmgr_Node& node, const Params& params, bool or_prima
     body["reason"] = "it is no standby";
     return {503, dump(body)};
   }
-  const std::string reason = lag_problem(*lag, bounds.lag, bounds.delay);
+  const std::string reason = lag_problem(*lag, limits.lag, limits.delay);
   body["replayLagBytes"] = or_null(lag->replay);
   body["replayLagSeconds"] = or_null(lag->delay);
   if (!reason.empty()) body["reason"] = reason;
@@ -128,13 +130,13 @@ Answer get_reported_state(const Repmgr_Node& node) {
 
 Answer get_reported_primary(Repmgr_Node& node, const std::string& candidate,
                             const std::string& lease, const std::string& voter) {
-  // No lease told: that of this node, as it is to be the same on all.
-  long long milliseconds_told = 0;
-  std::from_chars(lease.data(), lease.data() + lease.size(), milliseconds_told);
-  const auto told = milliseconds(std::clamp(milliseconds_told, 0LL, 3'600'000LL));
+  // 0, for want of a lease: this node's own vote_lease, as it should be the same on all nodes.
+  long long lease_ms = 0;
+  std::from_chars(lease.data(), lease.data() + lease.size(), lease_ms);
+  const auto candidate_lease = milliseconds(std::clamp(lease_ms, 0LL, 3'600'000LL));
   std::optional<std::string> name;
   if (voter.empty() || names_equal(voter, node.name())) {
-    name = candidate.empty() ? node.get_primary() : node.grant_vote(candidate, told);
+    name = candidate.empty() ? node.get_primary() : node.grant_vote(candidate, candidate_lease);
   }
   if (name) {
     if (Answer answer{200, dump({{"Primary", *name}})}; answer.body.size() <= max_reply_size) {
@@ -157,7 +159,7 @@ Answer get_reported_real_primary(const Repmgr_Node& node) {
   if (real.claimants.size() < 2) {
     return {503, dump({{"realPrimary", nullptr}, {"state", "Unknown"}})};
   }
-  for (;;) {  // as many as an answer may hold
+  for (;;) {  // as many as max_reply_size allows
     Answer answer{509, dump({{"realPrimary", nullptr}, {"claimants", real.claimants}})};
     if (answer.body.size() <= max_reply_size) return answer;
     real.claimants.pop_back();
@@ -174,7 +176,7 @@ Endpoints::Endpoints(const Config& config, Repmgr_Node& node, const Tls& tls, Ht
       tls_(tls),
       process_{boottime(), config.node.max_connections_in_pool},
       cluster_(config, node, process_, std::move(peers)),
-      // Of one address at most three quarters.
+      // At most three quarters of the places for one address, so that others find one.
       waiting_for_nodes_(max_waiting, std::max<std::size_t>(max_waiting * 3 / 4, 1)),
       waiting_for_votes_(max_waiting, std::max<std::size_t>(max_waiting * 3 / 4, 1)),
       counts_(new std::atomic<std::uint64_t>[(std::size(table) + 1) * std::size(statuses)] {}) {}
@@ -222,8 +224,8 @@ Answer Endpoints::state(const Request&) {
   return get_reported_state(node_);
 }
 
-// The page for a browser, else the body of /state; the status is that of /state for both, since a
-// bare `option httpchk` asks for it.
+// The page for a browser, else the body of /state. The status is that of /state for both: HAProxy's
+// `option httpchk` asks for / unless configured otherwise.
 Answer Endpoints::root(const Request& request) {
   Answer answer = get_reported_state(node_);
   answer.headers.emplace_back("Vary", "Accept");
@@ -237,12 +239,13 @@ Answer Endpoints::root(const Request& request) {
   return answer;
 }
 
-// A vote waits for its promise to be written, and for others' votes.
+// A vote blocks until its promise is written, and until the votes before it are. If too many wait,
+// there is no vote.
 Answer Endpoints::primary(const Request& request) {
   const std::string candidate = param(request.params, "candidate");
   std::optional<Wait_Limiter::Slot> slot;
-  if (!candidate.empty() && !slot.emplace(waiting_for_votes_, request.from)) {
-    return with_state(503, State::unknown);
+  if (!candidate.empty() && !slot.emplace(waiting_for_votes_, request.client_address)) {
+    return state_answer(503, State::unknown);
   }
   return get_reported_primary(node_, candidate, param(request.params, "lease"),
                               param(request.params, "voter"));
@@ -253,16 +256,16 @@ Answer Endpoints::real_primary(const Request&) {
 }
 
 Answer Endpoints::replica(const Request& request) {
-  return get_readable(node_, request.params, false);
+  return replica_answer(node_, request.params, false);
 }
 
 Answer Endpoints::read_only(const Request& request) {
-  return get_readable(node_, request.params, true);
+  return replica_answer(node_, request.params, true);
 }
 
 Answer Endpoints::health(const Request&) {
   const State state = node_.get_state();
-  return with_state(state == State::down ? 503 : 200, state);
+  return state_answer(state == State::down ? 503 : 200, state);
 }
 
 Answer Endpoints::liveness(const Request&) {
@@ -271,14 +274,14 @@ Answer Endpoints::liveness(const Request&) {
 }
 
 Answer Endpoints::node(const Request&) {
-  return {200, dump(get_node(node_, process_))};
+  return {200, dump(make_node_document(node_, process_))};
 }
 
 Answer Endpoints::cluster(const Request& request) {
-  const Wait_Limiter::Slot slot(waiting_for_nodes_, request.from);
+  const Wait_Limiter::Slot slot(waiting_for_nodes_, request.client_address);
   Answer answer = cluster_.get(bool(slot));
   if (!slot && answer.status == 503) {
-    answer.headers.emplace_back("Retry-After", std::to_string(cluster_.patience()));
+    answer.headers.emplace_back("Retry-After", std::to_string(cluster_.retry_after()));
   }
   return answer;
 }

@@ -1,4 +1,4 @@
-// What each endpoint answers, and the one table of them.
+// The endpoints of the HTTP contract: what each answers.
 
 #pragma once
 
@@ -21,13 +21,14 @@
 
 namespace primgr {
 
-// `/state`: what this node is. Thread-safe; reads the cache only.
+// `/state`: the state of this node. Thread-safe; reads the cache only.
 Answer get_reported_state(const Repmgr_Node& node);
 
-// `/primary`: the node that this node's own database names; to a `candidate`, this node's vote,
-// granted unless the candidate counts it for longer (`lease`, in ms). A question to another `voter`
-// came here by mistake, and gets no name. Thread-safe; reads the cache, and waits for state_file
-// where a vote is granted.
+// `/primary`: the node that this node's own database names as primary. With a `candidate` it is a
+// request for a vote: `lease` is how long the candidate counts it, in ms; if that is longer than
+// this node's vote_lease, no vote is granted. `voter` is whom the candidate meant to ask; if that
+// is another node, the answer has no name. Thread-safe; reads the cache, and blocks for 100 ms at
+// most while a vote is written to state_file.
 Answer get_reported_primary(Repmgr_Node& node, const std::string& candidate,
                             const std::string& lease, const std::string& voter = {});
 
@@ -38,22 +39,22 @@ Answer get_reported_real_primary(const Repmgr_Node& node);
 // The body of an answer that carries no state: {"error":"…"}.
 std::string error_body(const std::string& error);
 
-// The endpoints of the HTTP contract.
+// The table of endpoints, and the counters of their answers.
 //
-// Thread-safe. All answer from the cache, but for those few that a Wait_Limiter lets wait: votes
-// and /cluster.
+// Thread-safe. Only votes and /cluster block (see get_reported_primary() and Cluster), each within
+// a Wait_Limiter; all others read the cache.
 class Endpoints {
  public:
-  // `peers` asks the other nodes, for /cluster; null: nobody is asked. `max_waiting`: requests of a
-  // kind that may wait at a time.
+  // `peers` sends the questions for /cluster; null: none are sent. `max_waiting`: how many votes,
+  // and how many requests for /cluster, may wait at a time.
   Endpoints(const Config& config, Repmgr_Node& node, const Tls& tls, Http_Get peers,
             std::size_t max_waiting);
 
-  // Never throws but std::bad_alloc.
+  // Throws std::bad_alloc only.
   Answer answer(const Request& request);
-  // Counts an answer that was given.
+  // Counts an answer for /metrics.
   void count(std::string_view path, int status);
-  // Every path there is, in the order of the table.
+  // All paths, in the order of the table. For tests, which compare them with doc/http.md.
   static std::vector<std::string_view> paths();
 
  private:
@@ -78,7 +79,7 @@ class Endpoints {
   const Process process_;
   Cluster cluster_;
   Wait_Limiter waiting_for_nodes_, waiting_for_votes_;
-  // Requests by endpoint (the last: any other path) and status; see status_index().
+  // Answers: a row for each endpoint and one for all other paths, a column for each status_index().
   std::unique_ptr<std::atomic<std::uint64_t>[]> counts_;
 };
 

@@ -18,7 +18,8 @@ std::string read_file(const std::string& path) {
   const auto failed = [&] {
     return Config_Error(path + ": cannot read it: " + std::strerror(errno));
   };
-  // Some devices do something when they are opened, hence stat() first.
+  // stat() first, since opening some devices has an effect. fstat() again after it, since the file
+  // may have been replaced in between.
   struct stat status {};
   if (stat(path.c_str(), &status) != 0) throw failed();
   const auto check = [&] {

@@ -1,4 +1,4 @@
-// Files that an operator names.
+// Reading files that an operator names.
 
 #pragma once
 
@@ -6,9 +6,9 @@
 
 namespace primgr {
 
-// The whole of a regular file, without a byte order mark. Throws Config_Error if it is none (it is
-// not waited for whoever has the other end of a pipe), cannot be read, or is no text of at most
-// 1 MB.
+// The contents of a text file, without a byte order mark. Throws Config_Error if it cannot be read,
+// is larger than 1 MB, has a NUL byte, or is not a regular file: a pipe could block the reader for
+// ever.
 std::string read_file(const std::string& path);
 
 }  // namespace primgr

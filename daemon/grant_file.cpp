@@ -35,13 +35,13 @@ void Grant_File::check(const std::string& path) {
 
 std::optional<Grant> Grant_File::load(std::string& why) {
   check(path_);
-  why = hold();
-  // One that is just ending may need a moment for it.
-  for (int i = 0; held_by_another_ && i < 50; ++i) {
+  why = open_and_lock();
+  // A predecessor that is just ending may need a moment to unlock it.
+  for (int i = 0; locked_by_another_ && i < 50; ++i) {
     std::this_thread::sleep_for(20ms);
-    why = hold();
+    why = open_and_lock();
   }
-  if (held_by_another_) throw In_Use("state_file: " + why);
+  if (locked_by_another_) throw State_File_In_Use("state_file: " + why);
   if (why == path_ + foreign) throw Config_Error("state_file: " + why);
   if (!why.empty()) return std::nullopt;
   std::string text(record_size + 1, '\0');
@@ -55,12 +55,12 @@ std::optional<Grant> Grant_File::load(std::string& why) {
 }
 
 std::string Grant_File::save(const Grant& grant) {
-  if (const std::string why = hold(); !why.empty()) return why;
+  if (const std::string why = open_and_lock(); !why.empty()) return why;
   const std::string record = print(grant, boot_id_, node_);
   if (record.size() != record_size) return path_ + ": the names of the nodes are too long for it";
   struct stat status {};
   if (fstat(fd_.get(), &status) != 0) return failed("read");
-  // Something else, or longer: nothing of it may stay behind the record.
+  // A file of another size is emptied first, so that nothing of it remains after the record.
   if (status.st_size != record_size && ftruncate(fd_.get(), 0) != 0) return failed("write");
   errno = 0;
   if (pwrite(fd_.get(), record.data(), record.size(), 0) == record_size) return {};
@@ -122,14 +122,14 @@ std::string Grant_File::failed(const char* what) const {
   return "cannot " + std::string(what) + " " + path_ + ": " + std::strerror(errno);
 }
 
-std::string Grant_File::hold() {
-  held_by_another_ = false;
-  struct stat there {
-  }, here{};
-  const bool exists = lstat(path_.c_str(), &there) == 0;
-  if (exists && !S_ISREG(there.st_mode)) return path_ + " is no longer a regular file";
-  if (exists && fd_ && fstat(fd_.get(), &here) == 0 && here.st_ino == there.st_ino &&
-      here.st_dev == there.st_dev) {
+std::string Grant_File::open_and_lock() {
+  locked_by_another_ = false;
+  struct stat at_path {
+  }, opened{};
+  const bool exists = lstat(path_.c_str(), &at_path) == 0;
+  if (exists && !S_ISREG(at_path.st_mode)) return path_ + " is no longer a regular file";
+  if (exists && fd_ && fstat(fd_.get(), &opened) == 0 && opened.st_ino == at_path.st_ino &&
+      opened.st_dev == at_path.st_dev) {
     return {};
   }
   fd_.reset();
@@ -137,14 +137,14 @@ std::string Grant_File::hold() {
       open(path_.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0600));
   if (!fd_) return failed("open");
   std::string why;
-  if (fstat(fd_.get(), &here) != 0) {
+  if (fstat(fd_.get(), &opened) != 0) {
     why = failed("open");
-  } else if (!S_ISREG(here.st_mode)) {
+  } else if (!S_ISREG(opened.st_mode)) {
     why = path_ + " is no longer a regular file";
   } else if (flock(fd_.get(), LOCK_EX | LOCK_NB) != 0) {
-    held_by_another_ = errno == EWOULDBLOCK;
-    why =
-        held_by_another_ ? path_ + " is in use by another process" + holder(here) : failed("lock");
+    locked_by_another_ = errno == EWOULDBLOCK;
+    why = locked_by_another_ ? path_ + " is in use by another process" + lock_owner(opened)
+                             : failed("lock");
   } else if (is_foreign()) {
     why = path_ + foreign;
   }
@@ -159,7 +159,7 @@ bool Grant_File::is_foreign() const {
   return size > 0 && std::string_view(begin, std::size_t(size)) != known;
 }
 
-std::string Grant_File::holder(const struct stat& file) {
+std::string Grant_File::lock_owner(const struct stat& file) {
   char place[64];
   std::snprintf(place, sizeof place, "%02x:%02x:%ju", major(file.st_dev), minor(file.st_dev),
                 static_cast<std::uintmax_t>(file.st_ino));

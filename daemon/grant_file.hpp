@@ -1,4 +1,4 @@
-// The voter's promise on disk, so that it outlives the process.
+// The voter's promise in a file (state_file), so that it outlives the process.
 
 #pragma once
 
@@ -14,75 +14,76 @@
 
 namespace primgr {
 
-// The state_file is another process's.
-struct In_Use : std::runtime_error {
+// Another process has locked the state_file.
+struct State_File_In_Use : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// Keeps a voter's grant in a file: one record of a fixed size that names the boot, the voter, whom
-// it promised its vote, and until when. Times are those of CLOCK_BOOTTIME, so the kernel's boot id
-// tells whether they still mean anything. What is of an earlier boot, of another voter or not whole
-// is not believed, and the start-up silence covers it.
+// Stores a voter's grant as one record of fixed size: boot id, voter, the node that it promised its
+// vote to, and until when. Times are on CLOCK_BOOTTIME, so they mean nothing after a reboot, and
+// the kernel's boot id tells. A record of an earlier boot or of another voter, or one that is
+// damaged, is ignored: the voter is then silent for one vote_lease (see Grant).
 //
-// The record is overwritten in place, by one pwrite(2). That is enough, since it has to outlive the
-// process only, never the kernel: what is written is in the page cache, whether or not it is on a
-// disk. A process that is killed meanwhile leaves the old record or the new one, since the kernel
-// copies a page before it looks for signals. What is torn in some other way (a full disk) does not
-// end in the number that it began with, and is not believed. So there is no second file, and no
-// rename(), that could lead elsewhere.
+// The record is overwritten in place by one pwrite(2), without fsync(2): it has to outlive the
+// process, not the kernel, and the page cache does. A process killed meanwhile leaves the old
+// record or the new one, since the kernel copies a page before it handles signals. A record torn in
+// another way (a full disk) is recognized: `until` stands at its begin and at its end, and differs.
+// So no temporary file and no rename(2) is needed, which could follow a link.
 //
-// The file is held (flock) for as long as this lives; the kernel lets go of it when the process
-// ends, whichever way. Nothing but a regular file is opened, and no link followed.
+// The file is locked with flock(2) while this object lives; the kernel unlocks it however the
+// process ends. Only a regular file is opened, and links are not followed.
 //
-// Not thread-safe: one thread at a time. Any of it may block for as long as the file system
-// pleases.
+// Not thread-safe. Every function may block for as long as the file system does.
 class Grant_File {
  public:
   Grant_File(std::string path, std::string node);
   Grant_File(const Grant_File&) = delete;
   Grant_File& operator=(const Grant_File&) = delete;
 
-  // Throws Config_Error if there is something else than a regular file. It touches nothing.
+  // Throws Config_Error if `path` exists and is not a regular file. Creates and changes nothing.
   static void check(const std::string& path);
 
-  // What is promised. None if that is not known: then `why` says why, or is empty where there was
-  // nothing yet. Throws Config_Error as check() does, and if the file holds something that no
-  // primgr wrote; In_Use if another process has it.
+  // The stored grant. None if there is none that is valid: then `why` is the reason, empty if the
+  // file is new. Throws Config_Error as check() does, and if the file was not written by a primgr;
+  // State_File_In_Use if another process has it locked for longer than 1 s.
   std::optional<Grant> load(std::string& why);
 
-  // Empty: it is kept. Otherwise why it is not; then what the file holds is of no later promise.
+  // Stores a grant. Empty on success, else the reason: then the file holds an earlier grant or
+  // none.
   std::string save(const Grant& grant);
 
-  static constexpr ssize_t record_size = 4096;
+  static constexpr ssize_t record_size = 4096;  // a page, which the kernel copies as a whole
 
-  // Longer than record_size if the names are.
+  // The record of a grant. Longer than record_size if the names do not fit.
   static std::string print(const Grant& grant, std::string_view boot_id, std::string_view node);
 
-  // None, and why, if the text is not what print() makes, is of another boot or another node, or
-  // promises longer than any vote_lease can: then nothing is known.
+  // Reads a record. None, with the reason in `why`, if it is not a result of print(), is of another
+  // boot or node, or ends later after `now` than the longest vote_lease allows. Public for tests.
   static std::optional<Grant> parse(std::string_view text, std::string_view boot_id,
                                     std::string_view node, Time now, std::string& why);
 
  private:
+  // "cannot <what> <path>: " and the text of errno.
   std::string failed(const char* what) const;
 
-  // Opens the file that the path names now, and locks it, unless that is so. Empty, or why not.
-  std::string hold();
+  // Opens and locks the file that the path names now, unless that is the one already open. Returns
+  // empty on success, else the reason.
+  std::string open_and_lock();
 
   static constexpr const char* foreign =
       " holds something else than a promise: name a file that is this primgr's alone";
 
-  // Whether there is something in the file that no primgr wrote: it is not to be overwritten.
+  // Whether the file has contents that were not written by a primgr, and so must be kept.
   bool is_foreign() const;
 
-  // Which one has it, if the kernel tells: "12: FLOCK ADVISORY WRITE <pid> <major>:<minor>:<inode>
-  // …".
-  static std::string holder(const struct stat& file);
+  // " (pid <pid>)" of the process that has locked the file, or empty. From /proc/locks, whose lines
+  // are "12: FLOCK ADVISORY WRITE <pid> <major>:<minor>:<inode> …": proc(5).
+  static std::string lock_owner(const struct stat& file);
 
   const std::string path_, node_;
   std::string boot_id_;
   Descriptor fd_;
-  bool held_by_another_ = false;
+  bool locked_by_another_ = false;
 };
 
 }  // namespace primgr

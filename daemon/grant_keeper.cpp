@@ -12,7 +12,7 @@ using namespace std::chrono_literals;
 
 Grant_Keeper::Grant_Keeper(Store store, Logger log) : log_(std::move(log)) {
   shared_->store = std::move(store);
-  std::thread(serve, shared_).detach();
+  std::thread(run_jobs, shared_).detach();
 }
 
 Grant_Keeper::~Grant_Keeper() {
@@ -24,7 +24,7 @@ Grant_Keeper::~Grant_Keeper() {
 
 std::optional<Grant> Grant_Keeper::load(std::chrono::milliseconds timeout) {
   std::unique_lock lock(shared_->mutex);
-  begin([](Shared& shared) {
+  start_job([](Shared& shared) {
     shared.thrown = nullptr;
     std::optional<Grant> loaded;
     std::string why;
@@ -40,7 +40,7 @@ std::optional<Grant> Grant_Keeper::load(std::chrono::milliseconds timeout) {
     shared.thrown = thrown;
   });
   if (!shared_->changed.wait_for(lock, timeout, [this] { return !shared_->job; })) {
-    tell(no_answer);
+    log_change(no_answer);
     return std::nullopt;
   }
   if (shared_->thrown) std::rethrow_exception(shared_->thrown);
@@ -54,44 +54,46 @@ std::optional<Grant> Grant_Keeper::load(std::chrono::milliseconds timeout) {
 Grant Grant_Keeper::save(const Grant& grant, Deadline until) {
   std::unique_lock lock(shared_->mutex);
   const auto ready = [this] { return !shared_->job; };
-  // Who hangs is not waited for again.
-  if (!ready() && (!trouble_.empty() || !shared_->changed.wait_until(lock, until, ready))) {
-    tell(no_answer);
-    return certain();
+  // While a problem lasts, the job before is not waited for: a store that hangs must not delay
+  // every vote.
+  if (!ready() && (!logged_problem_.empty() || !shared_->changed.wait_until(lock, until, ready))) {
+    log_change(no_answer);
+    return guaranteed();
   }
   shared_->writing = grant;
-  begin([grant](Shared& shared) {
+  start_job([grant](Shared& shared) {
     const std::string why = shared.store.save(grant);
     const std::lock_guard held(shared.mutex);
-    shared.kept = why.empty() ? grant : Grant{};
+    shared.stored = why.empty() ? grant : Grant{};
     shared.why = why;
   });
   if (!shared_->changed.wait_until(lock, until, ready)) {
-    tell(no_answer);
+    log_change(no_answer);
   } else if (!shared_->why.empty()) {
-    tell("state_file: " + shared_->why + ": this node votes for nobody until it can be kept");
-  } else if (!std::exchange(trouble_, {}).empty()) {
+    log_change("state_file: " + shared_->why + ": this node votes for nobody until it can be kept");
+  } else if (!std::exchange(logged_problem_, {}).empty()) {
     log_(Log_Level::info, "state_file is written again");
   }
-  return certain();
+  return guaranteed();
 }
 
-void Grant_Keeper::begin(std::function<void(Shared&)> job) {
+void Grant_Keeper::start_job(std::function<void(Shared&)> job) {
   shared_->job = std::move(job);
   shared_->changed.notify_all();
 }
 
-Grant Grant_Keeper::certain() const {
-  const Grant &kept = shared_->kept, &writing = shared_->writing;
-  if (!shared_->job) return kept;
-  return kept.to == writing.to ? Grant{kept.to, std::min(kept.until, writing.until)} : Grant{};
+Grant Grant_Keeper::guaranteed() const {
+  const Grant &stored = shared_->stored, &writing = shared_->writing;
+  if (!shared_->job) return stored;
+  return stored.to == writing.to ? Grant{stored.to, std::min(stored.until, writing.until)}
+                                 : Grant{};
 }
 
-void Grant_Keeper::tell(const std::string& trouble) {
-  if (std::exchange(trouble_, trouble) != trouble) log_(Log_Level::error, trouble);
+void Grant_Keeper::log_change(const std::string& problem) {
+  if (std::exchange(logged_problem_, problem) != problem) log_(Log_Level::error, problem);
 }
 
-void Grant_Keeper::serve(std::shared_ptr<Shared> shared) {
+void Grant_Keeper::run_jobs(std::shared_ptr<Shared> shared) {
   std::unique_lock lock(shared->mutex);
   for (;;) {
     shared->changed.wait(lock, [&] { return shared->job || shared->ending; });
@@ -104,7 +106,8 @@ void Grant_Keeper::serve(std::shared_ptr<Shared> shared) {
     shared->changed.notify_all();
   }
   {
-    const Store let_go = std::exchange(shared->store, {});
+    // Destroyed after the unlock, since this closes the file, which may block.
+    const Store released = std::exchange(shared->store, {});
     lock.unlock();
   }
   lock.lock();
@@ -112,7 +115,7 @@ void Grant_Keeper::serve(std::shared_ptr<Shared> shared) {
   shared->changed.notify_all();
 }
 
-Grant_Keeper::Store file_store(const Config& config) {
+Grant_Keeper::Store state_file_store(const Config& config) {
   const auto file = std::make_shared<Grant_File>(config.state_file, config.node.node_name);
   return {[file](std::string& why) { return file->load(why); },
           [file](const Grant& grant) { return file->save(grant); }};

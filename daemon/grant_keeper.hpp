@@ -1,4 +1,4 @@
-// Keeps the voter's promise in a file without ever waiting long for the file.
+// Stores the voter's promise without ever waiting long for the file.
 
 #pragma once
 
@@ -16,68 +16,71 @@
 
 namespace primgr {
 
-// Lets a store whose functions may block be one that does not: they run in a thread of their own,
-// and whoever wants something of it waits for so long only.
+// Gives a time limit to a store whose functions may block: they run in a thread of their own, and
+// callers wait until their deadline.
 //
-// Thread-safe. The mutex guards what is in Shared, and is not held while the store works. The
-// thread has its share in that, so that one which hangs for ever outlives this harmlessly: it logs
-// nothing, and touches nothing else. One thing is done at a time, in the order in which it was
-// wanted.
+// Thread-safe. The mutex guards the members of Shared but `store`, and logged_problem_. It is not
+// held while the store works; the log is written under it. The thread shares ownership of Shared
+// and uses nothing else, not even the log, so it may outlive this object if the file system hangs.
+// One job runs at a time.
 class Grant_Keeper {
  public:
   struct Store {
-    // As Grant_File's load() and save().
+    // As load() and save() of Grant_File. May block.
     std::function<std::optional<Grant>(std::string& why)> load;
     std::function<std::string(const Grant&)> save;
   };
 
-  // Throws std::system_error if there is no thread to be had.
+  // Throws std::system_error if no thread can be started.
   Grant_Keeper(Store store, Logger log);
-  // Waits for the thread, but not for one that hangs.
+  // Waits for the thread, 100 ms at most: it may hang.
   ~Grant_Keeper();
   Grant_Keeper(const Grant_Keeper&) = delete;
   Grant_Keeper& operator=(const Grant_Keeper&) = delete;
 
-  // What was promised, none if it is not known or not told within `timeout`. Throws what the store
-  // throws. Call it first.
+  // The stored grant; none if there is none that is valid or the store does not answer within
+  // `timeout`. Throws what the store throws. Call it before save().
   std::optional<Grant> load(std::chrono::milliseconds timeout);
 
-  // As Grant_Store::save. A grant that is written late was not given, so what it does is to bind
-  // this voter after a restart to a promise that nobody has: that costs time and no safety.
+  // As Grant_Store::save. If it is late, the caller gives no vote, but the grant may still be
+  // written afterwards. After a restart this voter then keeps a promise that nobody was given: that
+  // costs time and no safety.
   Grant save(const Grant& grant, Deadline until);
 
  private:
   struct Shared {
     std::mutex mutex;
     std::condition_variable changed;
-    std::function<void(Shared&)> job;  // what the thread is to do, or does
+    std::function<void(Shared&)> job;  // that the thread runs or is to run; empty: it is idle
     bool ending = false, ended = false;
-    Store store;
+    Store store;  // used by the thread only, once that has started
+    // The results of the last job.
     std::optional<Grant> loaded;
     std::exception_ptr thrown;
     std::string why;
-    Grant writing;  // last
-    Grant kept;     // what was written last; an empty one: not known
+    Grant writing;  // the grant that the last save() job writes or wrote
+    Grant stored;   // what the file holds after it; an empty one: not known
   };
 
   static constexpr const char* no_answer =
       "state_file does not answer: this node votes for nobody until it does";
 
-  // These REQUIRE that the mutex is held.
-  void begin(std::function<void(Shared&)> job);
-  // What a restart would believe at least: while something is being written, that or what was there
-  // before.
-  Grant certain() const;
-  void tell(const std::string& trouble);
+  // These REQUIRE the mutex.
+  void start_job(std::function<void(Shared&)> job);
+  // The promise that a restart would find at the least. While a job is running, the file may hold
+  // the new record or the old one, so this is the earlier of both, if they are to the same node.
+  Grant guaranteed() const;
+  // Logs an error if it is another one than the last.
+  void log_change(const std::string& problem);
 
-  static void serve(std::shared_ptr<Shared> shared);
+  static void run_jobs(std::shared_ptr<Shared> shared);
 
   const Logger log_;
-  std::string trouble_;  // that was told and is not over; guarded by the mutex too
+  std::string logged_problem_;  // that is not over; empty: none
   const std::shared_ptr<Shared> shared_ = std::make_shared<Shared>();
 };
 
-// The state_file of a configuration. REQUIRES: there is one.
-Grant_Keeper::Store file_store(const Config& config);
+// A Grant_File for config.state_file. REQUIRES: that is not empty.
+Grant_Keeper::Store state_file_store(const Config& config);
 
 }  // namespace primgr

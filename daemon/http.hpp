@@ -1,5 +1,5 @@
-// The HTTP server and client. They are in primgr.cpp, the one unit that includes cpp-httplib;
-// everybody else reaches them through this.
+// The HTTP server and client. They are defined in primgr.cpp, the one unit that includes
+// cpp-httplib; this header does not include it.
 
 #pragma once
 
@@ -18,7 +18,7 @@
 #include "daemon/descriptor.hpp"
 #include "daemon/log.hpp"
 #include "daemon/resolver.hpp"
-#include "daemon/threads.hpp"
+#include "daemon/thread_pool.hpp"
 #include "daemon/tls.hpp"
 #include "repmgr_node.hpp"
 
@@ -32,29 +32,30 @@ namespace primgr {
 // that is silent, not for one that sends a byte now and then without an end.
 class Http_Client {
  public:
-  // Throws std::system_error if there is no thread to be had.
+  // Throws std::system_error if no thread can be started. All arguments must outlive this.
   Http_Client(const Config& config, Resolver& resolver, const Tls& tls);
-  // Waits for the calls under way.
+  // Blocks until the calls under way are over: their timeout at most.
   ~Http_Client();
   Http_Client(const Http_Client&) = delete;
   Http_Client& operator=(const Http_Client&) = delete;
 
-  // An Http_Get. `done` is called once, also when there is no memory to ask.
+  // An Http_Get: returns at once. `done` is called once, in a client thread; in this one if there
+  // is no memory for the call.
   void get(const Node& peer, const std::string& target, Time timeout,
            std::function<void(Http_Reply)> done);
-  // An Http_Drop: gives a question under way up.
+  // An Http_Drop: shuts the socket of a question under way down. Does not block.
   void drop(const Node& peer, const std::string& target);
 
  private:
-  // A question under way.
+  // A question under way. Functions REQUIRE mutex_.
   struct Call {
     const Node peer;
     const std::string target;
     const Deadline deadline;
     std::function<void(Http_Reply)> done{};
-    // These are guarded by mutex_.
-    Descriptor socket{};  // one of its own: cpp-httplib closes its one when it likes
-    bool over = false;
+    // Guarded by mutex_.
+    Descriptor socket{};  // a duplicate, as cpp-httplib may close its own at any time
+    bool over = false;    // was cut: too late, or dropped
 
     void hold(int socket_in_use);
     void cut();
@@ -74,35 +75,35 @@ class Http_Client {
   std::condition_variable changed_;
   bool ending_ = false;
   std::list<std::shared_ptr<Call>> under_way_;
-  std::unique_ptr<Threads> threads_;
+  std::unique_ptr<Thread_Pool> threads_;
   std::thread watchdog_;
 };
 
-// Asks a daemon, and waits for its answer, 15 s at most. `own`: that of this host, whose
-// certificate is for the host's name and not for the address that it is asked at. Where no tls_ca
-// says whom to believe of others, the system's authorities do. Throws Config_Error if TLS cannot be
-// set up.
+// Sends a GET to a daemon. Blocks for 15 s at most. `own`: it is the daemon of this host, asked at
+// an address that its certificate is not for, so the host in the certificate is not checked.
+// Without tls_ca, the certificate of any other daemon must be signed by one of the system's
+// authorities. Throws Config_Error if TLS cannot be set up.
 Http_Reply ask_daemon(const Tls& tls, const Url& url, bool own, const std::string& path);
 
-// The endpoints on a cpp-httplib server.
+// Serves the endpoints over HTTP, with cpp-httplib.
 //
-// A check must get its answer whoever else is connected: see Connections. Each request has 5 s
-// with its answer, counted from the end of the answer before.
+// Connections decides which clients are served. Each request and its answer together have 5 s, from
+// the end of the answer before.
 class Http_Server {
  public:
-  // `peers` asks the other nodes, for /cluster. Throws std::system_error if there is no thread to
-  // be had.
+  // `peers` sends the questions for /cluster. Throws std::system_error if no thread can be started.
+  // All references must outlive this.
   Http_Server(const Config& config, Repmgr_Node& node, const Tls& tls, const Stderr_Log& log,
               Http_Get peers = nullptr);
-  // Waits for the connections.
+  // Calls stop(), and blocks until the connections have ended.
   ~Http_Server();
 
-  // From here on connections queue; run() answers them. False, with errno, if the address cannot be
-  // had.
+  // Listens: clients can connect from here on, and wait for run(). False, with errno, if it cannot
+  // listen on the address; errno 0: there is no such address.
   bool bind(const Address& address);
-  // Any free port of a host; the port, or -1. The tests' way.
+  // For tests: listens on any free port, and returns that; -1 if there is none.
   int bind_to_any_port(const std::string& host);
-  // Takes connections until stop(). Blocks.
+  // Accepts connections until stop(). Blocks. Call it once.
   void run();
   // Ends run(), and each connection after the answer that is under way. From any thread.
   void stop();
@@ -112,7 +113,7 @@ class Http_Server {
   const std::unique_ptr<Server> server_;
 };
 
-// A node, and what it reaches the world through.
+// A Repmgr_Node connected to the real network and the real clocks.
 struct Wired_Node {
   Wired_Node(const Config& config, const Tls& tls, const Stderr_Log& log, Grant_Store grants = {});
 

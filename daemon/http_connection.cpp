@@ -16,8 +16,8 @@ using namespace std::chrono_literals;
 
 namespace {
 
-// A request as it was understood, for cpp-httplib to read.
-std::string understood(const Request_Head& head) {
+// The request to hand to cpp-httplib, written anew from what was parsed: see Http_Connection.
+std::string normalized(const Request_Head& head) {
   std::string request(head.method);
   request += head.target.starts_with('/') || head.target == "*" ? " " : " /";
   request += head.target;
@@ -25,7 +25,7 @@ std::string understood(const Request_Head& head) {
   if (wants_page(head.accept)) request += "Accept: text/html\r\n";
   if (!head.keep_alive) {
     request += "Connection: close\r\n";
-  } else if (head.minor_0) {
+  } else if (head.is_http_1_0) {
     request += "Connection: keep-alive\r\n";
   }
   return request + "\r\n";
@@ -34,7 +34,7 @@ std::string understood(const Request_Head& head) {
 }  // namespace
 
 template <typename Step>
-ssize_t Http_Connection::repeat(Step step) {
+ssize_t Http_Connection::retry(Step step) {
   for (;;) {
     ERR_clear_error();
     const ssize_t n = step();
@@ -61,7 +61,7 @@ Http_Connection::Http_Connection(int socket, std::shared_ptr<SSL_CTX> context)
 bool Http_Connection::handshake() {
   if (!context_) return true;
   if (!ssl_) return false;
-  return repeat([&] { return SSL_accept(ssl_.get()); }) == 1;
+  return retry([&] { return SSL_accept(ssl_.get()); }) == 1;
 }
 
 bool Http_Connection::flush() {
@@ -70,8 +70,8 @@ bool Http_Connection::flush() {
     const char* data = out_.data() + sent;
     const std::size_t size = out_.size() - sent;
     const ssize_t n =
-        ssl_ ? repeat([&] { return SSL_write(ssl_.get(), data, static_cast<int>(size)); })
-             : repeat([&] { return ::send(socket_, data, size, MSG_NOSIGNAL); });
+        ssl_ ? retry([&] { return SSL_write(ssl_.get(), data, static_cast<int>(size)); })
+             : retry([&] { return ::send(socket_, data, size, MSG_NOSIGNAL); });
     if (n <= 0) return false;
     sent += static_cast<std::size_t>(n);
   }
@@ -79,11 +79,11 @@ bool Http_Connection::flush() {
   return true;
 }
 
-void Http_Connection::finish(std::chrono::milliseconds patience) {
+void Http_Connection::finish(std::chrono::milliseconds linger_time) {
   if (ssl_) SSL_shutdown(ssl_.get());
   ::shutdown(socket_, SHUT_WR);
   out_.clear();
-  deadline_ = std::chrono::steady_clock::now() + patience;
+  deadline_ = std::chrono::steady_clock::now() + linger_time;
   char rest[4096];
   for (int i = 0; i < 16 || std::chrono::steady_clock::now() < deadline_; ++i) {
     const ssize_t n = ::recv(socket_, rest, sizeof rest, MSG_DONTWAIT);
@@ -104,13 +104,13 @@ Http_Connection::Received Http_Connection::receive() {
     received.is_head = head.method == "HEAD";
     if (head.status) return refuse(head.status);
     if (head.size) break;
-    const ssize_t n = fill();
+    const ssize_t n = read_more();
     if (n < 0) return received;
     if (n == 0) return in_.find_first_not_of("\r\n") == in_.npos ? received : refuse(400);
   }
   const bool answered = received.is_head || head.method == "GET" || head.method == "OPTIONS";
-  request_ = understood(head);
-  in_.erase(0, head.size);  // with what method and target are views of
+  request_ = normalized(head);
+  in_.erase(0, head.size);  // head.method and head.target were views of it
   const int status = receive_body(head.chunked, head.length, head.expects_continue);
   if (status < 0) return received;
   if (status > 0) return refuse(status);
@@ -120,12 +120,12 @@ Http_Connection::Received Http_Connection::receive() {
   return received;
 }
 
-ssize_t Http_Connection::fill() {
-  // An answer, or a "100 Continue", may be what the client waits for.
+ssize_t Http_Connection::read_more() {
+  // The client may send nothing before it has got the last answer, or a "100 Continue".
   if (!out_.empty() && !flush()) return -1;
   char more[2048];
-  const ssize_t n = ssl_ ? repeat([&] { return SSL_read(ssl_.get(), more, sizeof more); })
-                         : repeat([&] { return ::recv(socket_, more, sizeof more, 0); });
+  const ssize_t n = ssl_ ? retry([&] { return SSL_read(ssl_.get(), more, sizeof more); })
+                         : retry([&] { return ::recv(socket_, more, sizeof more, 0); });
   if (n > 0) in_.append(more, static_cast<std::size_t>(n));
   return n;
 }
@@ -143,7 +143,7 @@ int Http_Connection::receive_body(bool chunked, std::size_t length, bool expects
     if (std::exchange(expects_continue, false) && in_.empty()) {
       out_ += "HTTP/1.1 100 Continue\r\n\r\n";
     }
-    const ssize_t n = fill();
+    const ssize_t n = read_more();
     if (n <= 0) return n < 0 ? -1 : 400;
   }
 }

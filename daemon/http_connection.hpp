@@ -15,59 +15,65 @@
 
 namespace primgr {
 
-// A connection, plain or TLS, with one deadline for all that is done with it, not one for each
-// read. An answer is collected and sent at once.
+// A connection, plain or TLS. One deadline holds for all reads and writes together, so that a
+// client that sends a byte now and then gains nothing. An answer is buffered and sent by flush().
 //
-// receive() takes a request in, body and all. cpp-httplib's parser is lenient, so what it is given
-// is not what came, but the request as it was understood: one line, and the few fields that matter.
+// receive() reads a whole request, with its body. cpp-httplib's parser is lenient, so it does not
+// get what the client sent, but a request written anew from what was parsed strictly (request()).
 //
-// One thread's. Another may shut the socket down, which ends every wait.
+// Not thread-safe: one thread uses it. Other threads may shut the socket down, which ends every
+// wait. Blocks until the deadline at most.
 class Http_Connection {
  public:
-  // Takes a non-blocking socket, and leaves it open.
+  // `socket` is non-blocking, and not closed by this. `context`: for TLS; null: plain.
   Http_Connection(int socket, std::shared_ptr<SSL_CTX> context);
 
   void set_deadline(Deadline deadline) { deadline_ = deadline; }
 
-  // False: the handshake failed.
+  // Performs the TLS handshake; true without TLS. False: it failed.
   bool handshake();
 
-  // Sends what was written.
+  // Sends what write() collected. False: the client is gone, or the deadline has passed.
   bool flush();
 
-  // Says that nothing more comes. What the client still sends is thrown away, until it ends too or
-  // for `patience`, so that it is not reset before it has read the answer.
-  void finish(std::chrono::milliseconds patience);
+  // Ends the sending direction, then discards what the client still sends, until it ends too or
+  // `linger_time` has passed; if that is 0, only what has come already. Closing a socket with
+  // unread data would send a RST, which can destroy an answer that the client has not read yet (RFC
+  // 9112 9.6).
+  void finish(std::chrono::milliseconds linger_time);
 
-  // What came when a request was waited for.
+  // The result of receive().
   struct Received {
-    bool any = false;      // false: the client has ended the connection, or its time is up
-    int status = 0;        // what to refuse it with; 0: it is understood: see request()
+    bool any = false;      // false: the client closed the connection, or the deadline has passed
+    int status = 0;        // the HTTP status to refuse it with; 0: answer request()
     bool is_head = false;  // its answer has no body
-    bool last = true;      // nothing is to be read after it
+    bool last = true;      // close the connection after the answer
   };
   Received receive();
 
-  // What receive() understood: the request line, and the few fields that matter.
+  // The request that receive() has read, for cpp-httplib: the request line, and the fields Accept
+  // and Connection if they matter.
   const std::string& request() const { return request_; }
-  // Adds to the answer.
+  // Adds to the answer that flush() will send.
   void write(std::string_view data) { out_ += data; }
   int socket() const { return socket_; }
 
  private:
-  // Adds to in_ what comes next, of which there is some; 0 at the end of all, -1 if the time is up.
-  ssize_t fill();
+  // Waits for data and appends it to in_. Positive: how many bytes; 0: end of stream; negative: an
+  // error, or the deadline has passed. Calls flush() first.
+  ssize_t read_more();
 
-  // Takes a body from in_, and throws it away: no request needs one. The status to refuse it with,
-  // 0, or -1 if the time is up.
+  // Reads a body and discards it, since no endpoint uses one. Returns 0, the HTTP status to refuse
+  // it with, or -1 as read_more().
   int receive_body(bool chunked, std::size_t length, bool expects_continue);
 
-  // Whether the socket is ready before the deadline.
+  // Waits for poll(2) events on the socket. False: the deadline has passed.
   bool wait(short events) const;
 
-  // Does `step` until it is done, fails or is out of time; its result.
+  // Calls `step`, a read or write, again whenever it would block and the socket becomes ready.
+  // Returns its result, or -1 if the deadline has passed.
   template <typename Step>
-  ssize_t repeat(Step step);
+  ssize_t retry(Step step);
 
   struct Ssl_Deleter {
     void operator()(SSL* ssl) const { SSL_free(ssl); }
@@ -77,9 +83,9 @@ class Http_Connection {
   const std::shared_ptr<SSL_CTX> context_;
   std::unique_ptr<SSL, Ssl_Deleter> ssl_;
   Deadline deadline_{};
-  std::string in_;  // received, and not understood yet
+  std::string in_;  // received and not parsed yet
   std::string request_;
-  std::string out_;
+  std::string out_;  // not sent yet
 };
 
 }  // namespace primgr

@@ -43,13 +43,13 @@ void Stderr_Log::operator()(Log_Level level, const std::string& message) const {
 }
 
 void Stderr_Log::put_line(const std::string& line) const {
-  // A line that was taken in part is ended before the next.
+  // The rest of a line that was written in part comes before the next line.
   const auto put = [&](const std::string& text) {
-    if (!rest_.empty()) rest_.erase(0, write_some(rest_));
-    if (!rest_.empty()) return false;
-    const std::size_t taken = write_some(text);
-    if (taken > 0) rest_ = text.substr(taken);
-    return taken > 0;
+    if (!unsent_.empty()) unsent_.erase(0, write_some(unsent_));
+    if (!unsent_.empty()) return false;
+    const std::size_t written = write_some(text);
+    if (written > 0) unsent_ = text.substr(written);
+    return written > 0;
   };
   if (lost_ > 0 &&
       put(print(Log_Level::warning, std::to_string(lost_) + " lines of this log were lost: nobody "
@@ -63,7 +63,7 @@ std::string Stderr_Log::print(Log_Level level, const std::string& message) const
   static constexpr const char* priority[] = {"<3>", "<4>", "<6>", "<7>"};
   const char* name = log_level_names[static_cast<int>(level)];
   const std::string time = print_time(wall_clock());
-  const auto form = [&](const std::string& text) {
+  const auto format_line = [&](const std::string& text) {
     std::string line = journal_ ? priority[static_cast<int>(level)] : "";
     if (format_ == Log_Format::json) {
       line += dump({{"time", time}, {"level", name}, {"message", text}});
@@ -73,22 +73,22 @@ std::string Stderr_Log::print(Log_Level level, const std::string& message) const
     }
     return line + '\n';
   };
-  std::string line = form(message);
+  std::string line = format_line(message);
   for (std::size_t kept = message.size(); line.size() > max_line_ && kept > 0;) {
     kept = kept * max_line_ / line.size();
-    line = form(message.substr(0, kept) + "...");
+    line = format_line(message.substr(0, kept) + "...");
   }
   return line;
 }
 
 std::size_t Stderr_Log::write_some(const std::string& text) const {
-  ssize_t taken = -1;
+  ssize_t written = -1;
   if (is_socket_) {
-    taken = send(fd_, text.data(), text.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    written = send(fd_, text.data(), text.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
   } else if (pollfd ready{fd_, POLLOUT, 0}; fd_ != STDERR_FILENO || poll(&ready, 1, 0) > 0) {
-    taken = write(fd_, text.data(), text.size());
+    written = write(fd_, text.data(), text.size());
   }
-  return static_cast<std::size_t>(std::max<ssize_t>(taken, 0));
+  return static_cast<std::size_t>(std::max<ssize_t>(written, 0));
 }
 
 }  // namespace primgr

@@ -1,4 +1,4 @@
-// The log: one line an event, to standard error.
+// The log, on standard error, one line for each event.
 
 #pragma once
 
@@ -17,20 +17,20 @@ constexpr const char* log_level_names[] = {"error", "warning", "info", "debug"};
 
 enum class Log_Format { text, json };
 
-// Writes one line an event to standard error, with the time, or for journald (which knows the time)
-// with the priority that it understands.
+// Writes a line with the time; for journald, which adds the time, a line with the priority prefix
+// of sd-daemon(3).
 //
-// Thread-safe, and never waits for whoever reads the log: checks are answered also while nobody
-// does. A line that is not taken at once is dropped, and counted; as soon as lines are taken again,
-// one of them says how many were lost. The mutex keeps lines whole and guards what is below it.
-// Nothing blocks while it is held:
-// - to a socket (journald's) everything is sent with MSG_DONTWAIT;
-// - a pipe or a terminal is opened anew with O_NONBLOCK. Set on the inherited descriptor, the flag
-//   would be in force for every process that shares it. Where it cannot be opened anew (no /proc,
-//   or another user's), poll(2) tells first whether it takes PIPE_BUF bytes, and a line to a pipe
-//   is no longer than that. Another process that fills the pipe in between can still make this one
-//   wait;
-// - a file is written to as ever.
+// Thread-safe, and does not wait for the reader of the log: health checks must be answered also
+// when nobody reads it. A line that cannot be written at once is dropped and counted; the next line
+// that can be written is preceded by one that says how many were lost. The mutex keeps lines whole
+// and guards what is below it. Writing under it does not block:
+// - A socket (journald's) is written with MSG_DONTWAIT.
+// - A pipe or terminal is opened again with O_NONBLOCK. The flag must not be set on the inherited
+//   descriptor, as it would apply to all processes that share it. If it cannot be opened again (no
+//   /proc, or another user's), poll(2) is asked first. A pipe that is ready takes PIPE_BUF bytes
+//   (pipe(7)), so a line to a pipe is no longer. Only another process that fills the pipe in
+//   between can make this one wait.
+// - A regular file is written normally; only the disk can delay that.
 class Stderr_Log {
  public:
   explicit Stderr_Log(Log_Level level, Log_Format format = Log_Format::text);
@@ -38,17 +38,19 @@ class Stderr_Log {
   Stderr_Log(const Stderr_Log&) = delete;
   Stderr_Log& operator=(const Stderr_Log&) = delete;
 
+  // Whether messages of `level` are logged, so that a caller need not format one in vain.
   bool wants(Log_Level level) const { return level <= level_; }
 
+  // Logs one message. Does not throw: without memory the line is lost.
   void operator()(Log_Level level, const std::string& message) const;
 
  private:
-  // REQUIRES mutex_.
+  // Writes a line, or counts it as lost. REQUIRES mutex_.
   void put_line(const std::string& line) const;
 
   std::string print(Log_Level level, const std::string& message) const;
 
-  // How much of it is taken now.
+  // Writes what can be written without waiting; how many bytes that was. REQUIRES mutex_.
   std::size_t write_some(const std::string& text) const;
 
   const Log_Level level_;
@@ -56,10 +58,10 @@ class Stderr_Log {
   const bool journal_;
   int fd_ = STDERR_FILENO;
   bool is_socket_ = false;
-  std::size_t max_line_ = SIZE_MAX;  // bytes a line
+  std::size_t max_line_ = SIZE_MAX;  // bytes
   mutable std::mutex mutex_;
-  mutable std::string rest_;  // of a line that was taken in part
-  mutable std::uint64_t lost_ = 0;
+  mutable std::string unsent_;      // the rest of a line that was written in part
+  mutable std::uint64_t lost_ = 0;  // lines, since one was written
 };
 
 }  // namespace primgr

@@ -9,7 +9,7 @@ namespace primgr {
 Look_Socket::Look_Socket(int port) {
   address_.sun_family = AF_UNIX;
   const std::string name = "primgr:" + std::to_string(port);
-  name.copy(address_.sun_path + 1, name.size());  // after a NUL
+  name.copy(address_.sun_path + 1, name.size());  // a NUL first: the abstract namespace
   size_ = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
 }
 
@@ -30,11 +30,11 @@ void Look_Socket::drain() const {
   for (int i = 0; i < 1000 && recv(fd_.get(), &ignored, 1, MSG_DONTWAIT) >= 0;) ++i;
 }
 
-bool Look_Socket::tell() {
+bool Look_Socket::notify() {
   if (!open()) return false;
   const auto sent = sendto(fd_.get(), "", 0, MSG_DONTWAIT | MSG_NOSIGNAL,
                            reinterpret_cast<const sockaddr*>(&address_), size_);
-  return sent == 0 || errno == EAGAIN;  // full of such messages: it has been told
+  return sent == 0 || errno == EAGAIN;  // the queue is full of such messages
 }
 
 }  // namespace primgr

@@ -1,4 +1,4 @@
-// `primgr --look`: how a daemon is told to look at its database now.
+// The socket of `primgr --look`, which tells a daemon to look at its database now.
 
 #pragma once
 
@@ -9,26 +9,30 @@
 
 namespace primgr {
 
-// Where the daemon that listens on a port is told to look at its database now (`primgr --look`): a
-// datagram socket in the abstract namespace, which has no file and so no folder, owner or mode: who
-// tells is repmgrd, whose user is not the daemon's. Each network namespace has its own.
+// A datagram socket in the abstract namespace (unix(7)); its name contains the daemon's port. Such
+// a socket has no file, and so no owner or mode that could keep the sender out: repmgrd runs as
+// another user than the daemon. Each network namespace has its own names.
 //
-// Anybody on the host may send to it. A message says "look now", whatever is in it, and causes what
-// a question for a vote from anywhere can cause too: one look, at most every 100 ms. Who takes the
-// name first keeps notifications from the daemon, and nothing else.
+// Security: any process on the host may send to it. A message means "look now", whatever it
+// contains, and causes one look every 100 ms at most, as a question for a vote from anywhere can
+// too. A process that binds the name before the daemon keeps these messages from the daemon, and
+// can do nothing else.
+//
+// Not thread-safe.
 class Look_Socket {
  public:
+  // `port`: where the daemon serves HTTP.
   explicit Look_Socket(int port);
 
-  // Takes the name. False, with errno: not to be had now.
+  // The daemon's side. False, with errno: another process has the name.
   bool bind();
-  // To poll(2) for; -1: without the name.
+  // For poll(2); -1 before bind().
   int fd() const { return fd_.get(); }
-  // Forgets what has come; so much at a time, lest who sends without end keeps the caller.
+  // Discards waiting messages, 1,000 at most, so that an endless sender cannot block the caller.
   void drain() const;
 
-  // Tells who has the name to look. False, with errno: nobody was told.
-  bool tell();
+  // The sender's side. False, with errno: no daemon was notified.
+  bool notify();
 
  private:
   bool open();

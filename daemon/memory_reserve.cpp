@@ -8,7 +8,8 @@ namespace primgr {
 
 namespace {
 
-// Below malloc's threshold for mmap(), so that what is freed can be had by anybody.
+// Below malloc's threshold for mmap() (mallopt(3), M_MMAP_THRESHOLD), so that free() makes it
+// available to the next malloc() and does not return it to the system.
 constexpr std::size_t reserve_size = 100 * 1024;
 std::atomic<void*> reserve{nullptr};
 

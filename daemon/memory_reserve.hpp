@@ -1,20 +1,21 @@
-// Memory for those who cannot do without.
+// Memory held back for destructors.
 
 #pragma once
 
 namespace primgr {
 
-// The destructor of a JSON document allocates and must not throw. So some memory is held back: the
-// first allocation that fails gets it; from then on, until refill() has it again, no request is
-// begun.
+// The destructor of a JSON document allocates, and must not throw. So some memory is held back, and
+// freed when an allocation fails for the first time. The HTTP server begins no request from then on
+// until refill() has succeeded.
 //
-// Thread-safe. One for the process.
+// Thread-safe: one atomic pointer, for the whole process.
 class Memory_Reserve {
  public:
-  // As the process's std::new_handler.
+  // Fills the reserve, and makes it the process's std::new_handler. Call it once.
   static void install();
+  // Allocates the reserve again if it was freed and there is memory; does not throw.
   static void refill();
-  // False also where it was not installed.
+  // Whether it was freed and not refilled yet. False without install() (fuzzers, some tests).
   static bool is_spent();
 };
 

@@ -1,4 +1,4 @@
-// `/metrics`, as far as it is of the node.
+// The metrics of the node. Endpoints adds those of the server.
 
 #pragma once
 
@@ -8,7 +8,7 @@
 
 namespace primgr {
 
-// Writes what a node tells about itself. doc/http.md describes each metric.
+// doc/http.md describes each metric.
 void write_node_metrics(Metrics& metrics, const Report& report, const Process& process);
 
 }  // namespace primgr

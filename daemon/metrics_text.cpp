@@ -17,8 +17,8 @@ Metrics& Metrics::family(const char* name, const char* type, const char* help) {
 Metrics& Metrics::sample(double value, const Labels& labels, const char* suffix) {
   text_ += std::string("primgr_") + name_ + suffix;
   const char* separator = "{";
-  for (const auto& [label, of] : labels) {
-    text_ += separator + std::string(label) + "=\"" + escaped(of) + "\"";
+  for (const auto& [label, label_value] : labels) {
+    text_ += separator + std::string(label) + "=\"" + escaped(label_value) + "\"";
     separator = ",";
   }
   if (!labels.empty()) text_ += "}";
@@ -38,6 +38,7 @@ void Metrics::counter(const char* name, const char* help, double value) {
 
 std::string Metrics::escaped(const std::string& text) {
   std::string safe;
+  // Through JSON, since dump() replaces what is not UTF-8.
   for (const char c : Json::parse(dump(text)).get<std::string>()) {
     if (c == '\\' || c == '"') safe += '\\';
     safe += c == '\n' ? std::string("\\n") : std::string(1, c);

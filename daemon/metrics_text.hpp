@@ -1,4 +1,4 @@
-// The text format of Prometheus.
+// Prometheus' text format, version 0.0.4.
 
 #pragma once
 
@@ -13,7 +13,8 @@
 
 namespace primgr {
 
-// A family's help and type once, then its samples. The prefix "primgr_" is added to each name.
+// Call family() once for each metric, then sample() for each of its values; gauge() and counter()
+// do both. The prefix "primgr_" is added to each name. Not thread-safe.
 class Metrics {
  public:
   using Labels = std::vector<std::pair<const char*, std::string>>;
@@ -21,6 +22,7 @@ class Metrics {
   Metrics& family(const char* name, const char* type, const char* help);
   Metrics& sample(double value, const Labels& labels = {}, const char* suffix = "");
   void gauge(const char* name, const char* help, double value);
+  // Nothing without a value; a Time in seconds.
   template <typename T>
   void gauge(const char* name, const char* help, const std::optional<T>& value) {
     if (!value) return;
@@ -34,7 +36,7 @@ class Metrics {
   std::string text() && { return std::move(text_); }
 
  private:
-  // Prometheus wants UTF-8, and knows no other escapes than these.
+  // A label's value. The format demands UTF-8, and has no escapes but \\, \" and \n.
   static std::string escaped(const std::string& text);
 
   const char* name_ = "";

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "daemon/json.hpp"
 #include "node/report.hpp"
 #include "node/voting.hpp"
 
@@ -63,51 +64,49 @@ Json describe_standbys(const Replication& replication) {
 
 }  // namespace
 
-Json get_node(const Repmgr_Node& node, const Process& process) {
+Json make_node_document(const Repmgr_Node& node, const Process& process) {
   const Report report = node.get_report();
   const auto& self = report.self;
-  Json told = {{"name", self ? self->name : report.name},
-               {"id", self ? Json(self->id) : Json(nullptr)},
-               {"site", self ? Json(self->site) : Json(nullptr)},
-               {"role", self ? Json(self->type) : Json(nullptr)}};
-  told["state"] = to_string(report.decision.state);
-  told["since"] = print_time(wall_clock(report.state_for));
-  told["stateSeconds"] = in_seconds(report.state_for);
-  told["reason"] = describe_decision(report);
-  told["problems"] = find_problems(report);
-  told["primary"] = or_null(report.primary);
-  told["votes"] = describe_voting(report);
-  told["timeline"] = or_null(report.replication.timeline);
+  Json document = {{"name", self ? self->name : report.name},
+                   {"id", self ? Json(self->id) : Json(nullptr)},
+                   {"site", self ? Json(self->site) : Json(nullptr)},
+                   {"role", self ? Json(self->type) : Json(nullptr)}};
+  document["state"] = to_string(report.decision.state);
+  document["since"] = print_time(wall_clock(report.state_for));
+  document["stateSeconds"] = in_seconds(report.state_for);
+  document["reason"] = describe_decision(report);
+  document["problems"] = find_problems(report);
+  document["primary"] = or_null(report.primary);
+  document["votes"] = describe_voting(report);
+  document["timeline"] = or_null(report.replication.timeline);
   const auto& position = report.replication.position;
-  told["position"] = position ? Json(print_lsn(*position)) : Json(nullptr);
-  told["replication"] = describe_replication(report);
-  told["standbys"] = describe_standbys(report.replication);
-  told["cacheAgeSeconds"] = in_seconds(report.cache_age);
-  told["nodesAgeSeconds"] = or_null(report.nodes_age);
-  told["nodesProblem"] = or_null(report.nodes_problem);
-  told["connections"] = {{"open", report.connections}, {"most", process.max_connections}};
-  told["version"] = PRIMGR_VERSION;
-  told["uptimeSeconds"] = in_seconds(boottime() - process.started);
-  return told;
+  document["position"] = position ? Json(print_lsn(*position)) : Json(nullptr);
+  document["replication"] = describe_replication(report);
+  document["standbys"] = describe_standbys(report.replication);
+  document["cacheAgeSeconds"] = in_seconds(report.cache_age);
+  document["nodesAgeSeconds"] = or_null(report.nodes_age);
+  document["nodesProblem"] = or_null(report.nodes_problem);
+  document["connections"] = {{"open", report.connections}, {"most", process.max_connections}};
+  document["version"] = PRIMGR_VERSION;
+  document["uptimeSeconds"] = in_seconds(boottime() - process.started);
+  return document;
 }
 
-Json read_node(const Node& node, const Http_Reply& reply, std::string& why) {
+Json parse_node_document(const Node& node, const Http_Reply& reply, std::string& why) {
   constexpr int max_depth = 5;
   if (reply.status == 0) {
     why = reply.error;
   } else if (reply.status != 200) {
     why = "HTTP status " + std::to_string(reply.status) + " to /node: another version?";
   } else {
-    Json told = Json::parse(
-        reply.body, [](int depth, Json::parse_event_t, Json&) { return depth <= max_depth; },
-        false);
-    const auto name = told.is_object() ? told.find("name") : told.end();
-    if (!told.is_object() || name == told.end() || !name->is_string()) {
+    Json document = parse_json(reply.body, max_depth);
+    const Json& name = at(document, "name");
+    if (!name.is_string()) {
       why = "its answer to /node is none";
-    } else if (!names_equal(name->get<std::string>(), node.name)) {
-      why = "another node answers at its address: " + name->get<std::string>();
+    } else if (!names_equal(name.get<std::string>(), node.name)) {
+      why = "another node answers at its address: " + name.get<std::string>();
     } else {
-      return told;
+      return document;
     }
   }
   return nullptr;

@@ -1,4 +1,4 @@
-// The JSON document of a node: what /node answers, and /cluster passes on.
+// The JSON document of a node, which /node answers and /cluster passes on.
 
 #pragma once
 
@@ -14,19 +14,20 @@
 
 namespace primgr {
 
-// This process, as far as its node does not know it.
+// What the document says of this process that Repmgr_Node does not know.
 struct Process {
   Time started = boottime();
-  std::size_t max_connections = 0;  // of the pool
+  std::size_t max_connections = 0;  // max_connections_in_pool
 };
 
-// A longer answer to /node is none. It lists max_listed voters and standbys at most.
+// A longer answer to /node is rejected, in bytes. Room enough: it lists max_listed voters and
+// standbys at most.
 constexpr std::size_t max_node_size = 64 * 1024;
 
-// A stretch of time in seconds, to the millisecond.
+// In seconds, rounded to a millisecond.
 double in_seconds(Time time);
 
-// A value, and null for none.
+// The value, null if there is none; a Time in seconds.
 template <typename T>
 Json or_null(const std::optional<T>& value) {
   if (!value) return nullptr;
@@ -36,16 +37,17 @@ Json or_null(const std::optional<T>& value) {
     return *value;
   }
 }
-// A text, and null for an empty one.
+// The text, null if it is empty.
 inline Json or_null(const std::string& text) {
   return text.empty() ? Json(nullptr) : Json(text);
 }
 
-// The node whole. Thread-safe; reads the cache only.
-Json get_node(const Repmgr_Node& node, const Process& process);
+// doc/http.md describes each field. Thread-safe; reads the cache only.
+Json make_node_document(const Repmgr_Node& node, const Process& process);
 
-// What a peer answered to /node, with `why` set if that is not to be passed on. Untrusted: nesting
-// deeper than 5 is rejected.
-Json read_node(const Node& node, const Http_Reply& reply, std::string& why);
+// Parses what `node` answered to /node. Returns null, with the reason in `why`, if that is not the
+// document of this node. Untrusted: what is nested deeper than 5 is left out, and nothing but
+// `name` is checked.
+Json parse_node_document(const Node& node, const Http_Reply& reply, std::string& why);
 
 }  // namespace primgr

@@ -45,84 +45,84 @@ Without --once it serves that over HTTP: /state, /primary, /realPrimary, /cluste
 
 namespace {
 
-using What = Options::What;
+using Mode = Options::Mode;
 
 struct Option {
   char letter;
   const char* name;
   bool has_value;
-  What what;                                                 // the mode that it sets; daemon: none
-  void (*take)(Options& options, const std::string& value);  // throws Config_Error; null: nothing
+  Mode mode;  // the mode that it selects; daemon: none
+  void (*apply)(Options& options, const std::string& value);  // throws Config_Error; null: nothing
 };
 
 constexpr Option option_table[] = {
-    {'c', "config", true, What::daemon,
+    {'c', "config", true, Mode::daemon,
      [](Options& o, const std::string& value) {
        if (value.empty()) throw Config_Error("needs the name of a file");
        o.config_file = value;
      }},
-    {'l', "listen", true, What::daemon,
+    {'l', "listen", true, Mode::daemon,
      [](Options& o, const std::string& value) {
        parse_address(value, true);
        o.listen = value;
      }},
-    {'L', "log-level", true, What::daemon,
+    {'L', "log-level", true, Mode::daemon,
      [](Options& o, const std::string& value) {
        parse_log_level(value);
        o.log_level = value;
      }},
-    {'F', "log-format", true, What::daemon,
+    {'F', "log-format", true, Mode::daemon,
      [](Options& o, const std::string& value) {
        if (value != "text" && value != "json") throw Config_Error(value + ": text or json");
        o.log_format = value == "json" ? Log_Format::json : Log_Format::text;
      }},
-    {'1', "once", false, What::once, nullptr},
-    {'s', "status", false, What::status, nullptr},
-    {'u', "url", true, What::daemon,
+    {'1', "once", false, Mode::once, nullptr},
+    {'s', "status", false, Mode::status, nullptr},
+    {'u', "url", true, Mode::daemon,
      [](Options& o, const std::string& value) {
        parse_url(value);
        o.url = value;
      }},
-    {'w', "watch", false, What::daemon, [](Options& o, const std::string&) { o.watch = true; }},
-    {'n', "look", false, What::look, nullptr},
-    {'j', "json", false, What::daemon, [](Options& o, const std::string&) { o.json = true; }},
-    {'C', "check-config", false, What::check_config, nullptr},
-    {'V', "version", false, What::version, nullptr},
-    {'h', "help", false, What::help, nullptr}};
+    {'w', "watch", false, Mode::daemon, [](Options& o, const std::string&) { o.watch = true; }},
+    {'n', "look", false, Mode::look, nullptr},
+    {'j', "json", false, Mode::daemon, [](Options& o, const std::string&) { o.json = true; }},
+    {'C', "check-config", false, Mode::check_config, nullptr},
+    {'V', "version", false, Mode::version, nullptr},
+    {'h', "help", false, Mode::help, nullptr}};
 
-std::string mode_name(What what) {
+std::string mode_name(Mode mode) {
   const auto* option = std::find_if(std::begin(option_table), std::end(option_table),
-                                    [&](const Option& o) { return o.what == what; });
+                                    [&](const Option& o) { return o.mode == mode; });
   return std::string("--") + option->name;
 }
 
-void set_mode(Options& options, What what) {
-  if (options.what != What::daemon && options.what != what) {
-    throw Config_Error(mode_name(std::min(options.what, what)) + " and " +
-                       mode_name(std::max(options.what, what)) + " do not go together");
+void set_mode(Options& options, Mode mode) {
+  if (options.mode != Mode::daemon && options.mode != mode) {
+    throw Config_Error(mode_name(std::min(options.mode, mode)) + " and " +
+                       mode_name(std::max(options.mode, mode)) + " do not go together");
   }
-  options.what = what;
+  options.mode = mode;
 }
 
-// Takes in what getopt_long() has found.
-void take(Options& options, int letter, char** argv) {
+// Applies the option that getopt_long() returned as `letter`.
+void apply(Options& options, int letter, char** argv) {
   const std::string found = argv[optind - 1];
   if (letter == ':') throw Config_Error(found + " needs a value");
   const auto* option = std::find_if(std::begin(option_table), std::end(option_table),
                                     [&](const Option& o) { return o.letter == letter; });
   if (option == std::end(option_table)) throw Config_Error("unknown option " + found);
-  if (option->what != What::daemon) set_mode(options, option->what);
-  if (!option->take) return;
+  if (option->mode != Mode::daemon) set_mode(options, option->mode);
+  if (!option->apply) return;
   try {
-    option->take(options, option->has_value ? optarg : "");
+    option->apply(options, option->has_value ? optarg : "");
   } catch (const Config_Error& error) {
     throw Config_Error(std::string("--") + option->name + ": " + error.what());
   }
 }
 
-// Whether what was given, each well in itself, goes together.
-void check_together(const Options& options) {
-  const bool once = options.what == What::once, status = options.what == What::status;
+// Throws Config_Error if options that are valid one by one contradict each other.
+void check_combinations(const Options& options) {
+  const bool once = options.mode == Mode::once, status = options.mode == Mode::status;
   if (options.json && !once && !status) throw Config_Error("--json goes with --once or --status");
   if (options.watch && !status) throw Config_Error("--watch goes with --status");
   if (!options.url.empty() && !status) throw Config_Error("--url goes with --status");
@@ -131,7 +131,8 @@ void check_together(const Options& options) {
 }  // namespace
 
 Options parse_options(int argc, char** argv) {
-  std::string letters = ":";  // a missing value is told apart
+  // With this colon, getopt(3) returns : for a missing value, and ? for an unknown option.
+  std::string letters = ":";
   std::vector<option> long_options;
   for (const Option& o : option_table) {
     letters += o.letter;
@@ -145,9 +146,9 @@ Options parse_options(int argc, char** argv) {
   optind = 0;
   opterr = 0;
   for (int c; (c = getopt_long(argc, argv, letters.c_str(), long_options.data(), nullptr)) != -1;) {
-    take(options, c, argv);
+    apply(options, c, argv);
   }
-  if (options.what == What::once && optind < argc) {
+  if (options.mode == Mode::once && optind < argc) {
     options.subject = argv[optind++];
     if (options.subject != "state" && options.subject != "primary" &&
         options.subject != "real-primary") {
@@ -155,7 +156,7 @@ Options parse_options(int argc, char** argv) {
     }
   }
   if (optind < argc) throw Config_Error(std::string("unexpected argument ") + argv[optind]);
-  check_together(options);
+  check_combinations(options);
   return options;
 }
 

@@ -15,7 +15,7 @@ constexpr int exit_config = 78;
 
 // What the command line asks for.
 struct Options {
-  enum class What { daemon, once, status, look, check_config, version, help } what = What::daemon;
+  enum class Mode { daemon, once, status, look, check_config, version, help } mode = Mode::daemon;
   std::string config_file;
   std::string listen;
   std::string log_level;
@@ -26,7 +26,7 @@ struct Options {
   bool json = false;
 };
 
-// Reads the command line. Throws Config_Error on wrong usage. Not thread-safe: getopt(3).
+// Parses the command line. Throws Config_Error on wrong usage. Not thread-safe: getopt(3).
 Options parse_options(int argc, char** argv);
 
 // What --help prints.

@@ -7,14 +7,12 @@ namespace primgr {
 
 namespace {
 
-// A character that begins at `at`: its length, and whether it is shown as it is. Control characters
-// (those of C1 too, which terminals obey) and those that turn the direction of writing or break the
-// line are not; nor are bytes that are no UTF-8, of which one is taken at a time.
+// The character that begins at `at`. If it is not valid UTF-8, it is one byte long.
 struct Character {
   std::size_t length = 1;
-  char32_t code = 0;  // of a character that is UTF-8
+  char32_t code = 0;  // if is_utf8
   bool is_utf8 = false;
-  bool shown = false;
+  bool shown = false;  // it needs no escape: see printable()
 };
 Character character_at(std::string_view text, std::size_t at) {
   const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
@@ -27,15 +25,15 @@ Character character_at(std::string_view text, std::size_t at) {
     if ((byte(at + i) & 0xc0) != 0x80) return {};
     c.code = c.code << 6 | (byte(at + i) & 0x3fU);
   }
-  // Written longer than need be, a surrogate, or beyond Unicode.
+  // Overlong, a surrogate, or beyond Unicode: RFC 3629 3.
   if ((c.length == 3 && c.code < 0x800) || (c.length == 4 && c.code < 0x10000) ||
       (c.code >= 0xd800 && c.code < 0xe000) || c.code > 0x10ffff) {
     return {};
   }
-  const auto among = [&](char32_t low, char32_t high) { return c.code >= low && c.code <= high; };
+  const auto between = [&](char32_t low, char32_t high) { return c.code >= low && c.code <= high; };
   c.is_utf8 = true;
-  c.shown = !(c.code < 0x20 || among(0x7f, 0x9f) || c.code == 0x61c || among(0x200e, 0x200f) ||
-              among(0x2028, 0x202e) || among(0x2066, 0x2069));
+  c.shown = !(c.code < 0x20 || between(0x7f, 0x9f) || c.code == 0x61c || between(0x200e, 0x200f) ||
+              between(0x2028, 0x202e) || between(0x2066, 0x2069));
   return c;
 }
 

@@ -1,7 +1,7 @@
-// How what is told is written: text for terminals, JSON, times.
+// Writing text for terminals, JSON and times. All functions are thread-safe.
 //
-// Names and messages come from the network and the database, so nothing of them may reach a
-// terminal that it obeys.
+// Names and messages come from the network and from databases, so none may contain a character that
+// controls a terminal.
 
 #pragma once
 
@@ -18,23 +18,23 @@ namespace primgr {
 // Keeps the order in which keys are added.
 using Json = nlohmann::ordered_json;
 
-// The text with an escape in place of each control character (those of C1 too, which terminals
-// obey), each character that turns the direction of writing or breaks the line, and each byte that
-// is no UTF-8.
+// The text, with escapes (\x1b, \u202e) in place of control characters (C0, DEL, and C1, which
+// terminals obey too), of characters that change the writing direction or break the line, and of
+// bytes that are not UTF-8.
 std::string printable(std::string_view text);
 
-// The same for a JSON text, of which it makes one that says the same: such characters stand in
-// strings only.
+// The same for a JSON text. The result is JSON with the same meaning, since such characters occur
+// in its strings only. Bytes that are not UTF-8 are left as they are.
 std::string printable_json(std::string json);
 
-// The document as one line, printable. Bytes that are no UTF-8 (a database in SQL_ASCII can name a
-// node so) are replaced, not refused.
+// Serializes as one line of printable_json(). Bytes that are not UTF-8, as a database in SQL_ASCII
+// may have in the name of a node, are replaced by U+FFFD; no exception is thrown.
 std::string dump(const Json& json);
 
-// A moment in UTC, as RFC 3339 has it.
+// In UTC, as in RFC 3339: "2026-01-31T12:00:00.000Z".
 std::string print_time(const timespec& time);
 
-// What the wall clock showed `ago`.
+// The time of the wall clock, `ago` before now.
 timespec wall_clock(Time ago = {});
 
 }  // namespace primgr

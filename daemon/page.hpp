@@ -1,4 +1,4 @@
-// The page that a browser is shown.
+// The HTML page that browsers get.
 
 #pragma once
 
@@ -7,11 +7,11 @@
 
 namespace primgr {
 
-// web/page.html.
+// The contents of web/page.html.
 extern const std::string_view page;
 
-// The policy that lets the page's own style and script run, known by their hashes, and reach the
-// node that it came from; nothing else.
+// The page's Content-Security-Policy: its own style and script, by their hashes, and requests to
+// the node that it came from; nothing else.
 std::string page_policy();
 
 }  // namespace primgr

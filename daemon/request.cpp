@@ -10,7 +10,7 @@ namespace primgr {
 
 namespace {
 
-// RFC 9110 5.6.2.
+// The characters of a token: RFC 9110 5.6.2.
 constexpr auto token_characters = [] {
   std::array<bool, 256> is{};
   for (const char c : std::string_view("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"
@@ -30,28 +30,28 @@ constexpr char lower(char c) {
   return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
 }
 
-// `lower_case` is.
+// REQUIRES: `lower_case` is in lower case.
 bool equal_without_case(std::string_view text, std::string_view lower_case) {
   return text.size() == lower_case.size() &&
          std::equal(text.begin(), text.end(), lower_case.begin(),
                     [](char a, char b) { return lower(a) == b; });
 }
 
-// Calls `take` for each element of a list. Empty ones are allowed (RFC 9110 5.6.1).
-template <typename Take>
-void for_each_element(std::string_view list, char separator, Take take) {
+// Calls `visit` for each element of a list. Empty elements are ignored (RFC 9110 5.6.1).
+template <typename Visit>
+void for_each_element(std::string_view list, char separator, Visit visit) {
   while (!list.empty()) {
     const auto end = std::min(list.find(separator), list.size());
-    if (const auto element = trimmed(list.substr(0, end)); !element.empty()) take(element);
+    if (const auto element = trimmed(list.substr(0, end)); !element.empty()) visit(element);
     list.remove_prefix(std::min(end + 1, list.size()));
   }
 }
 
-// A line of a head. CRLF alone ends one, and no other control character but HTAB may be in it: what
-// others would read as the end of a line, or of the text, makes it bad.
+// A line of a head. Only CRLF ends it. A line with a control character other than HTAB is bad:
+// other implementations could take a lone CR, a lone LF or a NUL for its end.
 struct Head_Line {
-  enum { whole, unfinished, bad } is;
-  std::string_view text;  // without CRLF; what there is of it if it is not whole
+  enum { whole, unfinished, bad } kind;
+  std::string_view text;  // without CRLF; if unfinished or bad, up to there
 };
 Head_Line read_line(std::string_view bytes) {
   std::size_t end = 0;
@@ -65,7 +65,8 @@ Head_Line read_line(std::string_view bytes) {
   return {rest.empty() || rest == "\r" ? Head_Line::unfinished : Head_Line::bad, text};
 }
 
-// RFC 9112 3. The status to refuse it with, or 0.
+// RFC 9112 3. Returns the status to refuse it with, or 0. Does not check the target of a method
+// that is not served: that gets 405.
 int parse_request_line(std::string_view line, Request_Head& head) {
   head.method = line.substr(0, std::min(line.find(' '), max_request_line));
   if (!is_token(head.method)) return 400;
@@ -84,7 +85,8 @@ int parse_request_line(std::string_view line, Request_Head& head) {
     return 400;
   }
   if (version[5] != '1') return 505;
-  head.minor_0 = version[7] == '0';  // a later minor version than 1 is as 1: RFC 9110 2.5
+  head.is_http_1_0 =
+      version[7] == '0';  // later minor versions than 1 are read as 1.1: RFC 9110 2.5
   if (head.method != "GET" && head.method != "HEAD" && head.method != "OPTIONS") return 0;
   const auto served = served_target(head.target);
   if (!served) return 400;
@@ -92,13 +94,15 @@ int parse_request_line(std::string_view line, Request_Head& head) {
   return 0;
 }
 
-// What the fields of a head say about its body and its end, beyond what is kept in Request_Head.
+// What is known from the fields so far and is not in Request_Head: how often a field came, and the
+// options of Connection.
 struct Fields {
   int hosts = 0, lengths = 0, codings = 0, unknown_codings = 0;
   bool close = false, keep_alive = false;
 };
 
-// RFC 9112 6.1, 7. The status to refuse it with, or 0.
+// RFC 9112 6.1, 7. Returns the status to refuse it with, or 0. An unknown coding is counted only,
+// as parse_head() refuses it with 501 unless something else is wrong.
 int parse_transfer_encoding(std::string_view value, Fields& fields) {
   ++fields.codings;
   if (equal_without_case(value, "chunked")) return 0;
@@ -111,7 +115,8 @@ int parse_transfer_encoding(std::string_view value, Fields& fields) {
   return 0;
 }
 
-// RFC 9112 6.2. The status to refuse it with, or 0.
+// RFC 9112 6.2. Returns the status to refuse it with, or 0. A number above max_body becomes
+// max_body + 1, so that none overflows.
 int parse_content_length(std::string_view value, Fields& fields, Request_Head& head) {
   if (++fields.lengths > 1 || value.empty()) return 400;
   for (const char c : value) {
@@ -122,9 +127,9 @@ int parse_content_length(std::string_view value, Fields& fields, Request_Head& h
   return 0;
 }
 
-// One field. The status to refuse it with, or 0.
+// One field line. Returns the status to refuse it with, or 0.
 int parse_field(std::string_view line, Fields& fields, Request_Head& head) {
-  // A continuation of the line before (obs-fold) begins with whitespace, and so is no field.
+  // A continuation line (obs-fold) begins with whitespace, which is not a token: RFC 9112 5.2.
   const std::string_view name = line.substr(0, line.find(':'));
   if (name.size() == line.size() || !is_token(name)) return 400;
   const std::string_view value = trimmed(line.substr(name.size() + 1));
@@ -169,17 +174,17 @@ Request_Head parse_head(std::string_view bytes) {
     return head;
   };
   std::size_t at = 0;
-  // A few empty lines before it are skipped: RFC 9112 2.2.
+  // Up to four empty lines before it are skipped: RFC 9112 2.2.
   for (; bytes.substr(at).starts_with("\r\n"); at += 2) {
     if (at == 8) return refuse(400);
   }
   Head_Line line = read_line(bytes.substr(at));
-  if (line.is != Head_Line::whole) {
-    // A TLS handshake, say, is refused at once.
+  if (line.kind != Head_Line::whole) {
+    // What cannot become a request line (a TLS handshake, say) is refused before the line ends.
     head.method = line.text.substr(0, std::min(line.text.find(' '), max_request_line));
     if (!line.text.empty() && !is_token(head.method)) return refuse(400);
     if (line.text.size() > max_request_line) return refuse(414);
-    return line.is == Head_Line::bad ? refuse(400) : head;
+    return line.kind == Head_Line::bad ? refuse(400) : head;
   }
   if (const int status = parse_request_line(line.text, head)) return refuse(status);
   at += line.text.size() + 2;
@@ -188,17 +193,17 @@ Request_Head parse_head(std::string_view bytes) {
   for (;; at += line.text.size() + 2) {
     line = read_line(bytes.substr(at));
     if (at + line.text.size() + 2 > max_head) return refuse(431);
-    if (line.is == Head_Line::bad) return refuse(400);
-    if (line.is == Head_Line::unfinished) return head;
+    if (line.kind == Head_Line::bad) return refuse(400);
+    if (line.kind == Head_Line::unfinished) return head;
     if (line.text.empty()) break;
     if (const int status = parse_field(line.text, fields, head)) return refuse(status);
   }
-  if (fields.codings > 0 && (fields.lengths > 0 || head.minor_0)) return refuse(400);
+  if (fields.codings > 0 && (fields.lengths > 0 || head.is_http_1_0)) return refuse(400);
   if (fields.unknown_codings > 0) return refuse(501);
   if (fields.codings > 1) return refuse(400);
   head.chunked = fields.codings == 1;
-  head.keep_alive = !fields.close && (fields.keep_alive || !head.minor_0);
-  if (head.minor_0) head.expects_continue = false;  // RFC 9110 10.1.1
+  head.keep_alive = !fields.close && (fields.keep_alive || !head.is_http_1_0);
+  if (head.is_http_1_0) head.expects_continue = false;  // RFC 9110 10.1.1
   head.size = at + 2;
   return head;
 }
@@ -208,13 +213,13 @@ Chunked_Body parse_chunked(std::string_view bytes) {
   const auto more = [&] { return Chunked_Body{0, bytes.size() > max_chunked ? 413 : 0}; };
   for (;;) {
     const Head_Line line = read_line(bytes.substr(at));
-    if (line.is == Head_Line::bad) return {0, 400};
+    if (line.kind == Head_Line::bad) return {0, 400};
     if (at + line.text.size() > max_chunked) return {0, 413};
     const std::string_view digits =
         line.text.substr(0, line.text.find_first_not_of("0123456789abcdefABCDEF"));
     const std::string_view extension = trimmed(line.text.substr(digits.size()));
     if (!extension.empty() && extension[0] != ';') return {0, 400};
-    if (line.is == Head_Line::unfinished) return more();
+    if (line.kind == Head_Line::unfinished) return more();
     std::size_t size = 0;
     const auto [end, error] =
         std::from_chars(digits.data(), digits.data() + digits.size(), size, 16);
@@ -228,11 +233,11 @@ Chunked_Body parse_chunked(std::string_view bytes) {
     if (!after.starts_with("\r\n")) return {0, 400};
     at += size + 2;
   }
-  for (;;) {  // trailers, which nobody reads
+  for (;;) {  // trailer fields, which are ignored
     const Head_Line line = read_line(bytes.substr(at));
-    if (line.is == Head_Line::bad) return {0, 400};
+    if (line.kind == Head_Line::bad) return {0, 400};
     if (at + line.text.size() > max_chunked) return {0, 413};
-    if (line.is == Head_Line::unfinished) return more();
+    if (line.kind == Head_Line::unfinished) return more();
     at += line.text.size() + 2;
     if (line.text.empty()) return {at, 0};
     const std::string_view name = line.text.substr(0, line.text.find(':'));

@@ -1,4 +1,4 @@
-// HTTP requests: read strictly, by pure functions.
+// Strict parsing of HTTP/1 requests, by pure functions.
 
 #pragma once
 
@@ -9,47 +9,49 @@
 
 namespace primgr {
 
-// A longer line of a request or a reply is refused. Also for safety: cpp-httplib's client matches
-// the status line with std::regex, which recurses for each character (a line of 4,096 needs 1 MB of
-// stack). Its server reads the request line again, so that it must fit there, with its CRLF.
+// Limits in bytes. A longer line, of a request or of a reply, is refused. cpp-httplib's client
+// matches a status line with std::regex, which recurses for each character: 4,096 of them need 1 MB
+// of stack. Its server reads the request line again, which must fit there together with its CRLF.
 constexpr std::size_t max_line = 4096;
 constexpr std::size_t max_request_line = max_line - 2;
-constexpr std::size_t max_head = 16 * 1024;
-constexpr std::size_t max_body = 1024;
+constexpr std::size_t max_head = 16 * 1024;    // request line and fields
+constexpr std::size_t max_body = 1024;         // content
 constexpr std::size_t max_chunked = 8 * 1024;  // with sizes, extensions and trailers
 
-// A request's head: request line and header fields, up to and with the empty line.
+// A request's head: the request line and the header fields, including the empty line after them.
+// The views point into the bytes that were parsed.
 struct Request_Head {
-  std::size_t size = 0;  // how many bytes it takes; 0: more are to come, unless it is refused
-  int status = 0;        // what to refuse it with; 0: it is understood
+  std::size_t size = 0;  // its length in bytes; 0: it is incomplete, or refused
+  int status = 0;        // the HTTP status to refuse it with; 0: none
   std::string_view method;
-  std::string_view target;  // path and query; begins with neither "/" nor "*": the path is "/"
-  std::string accept;       // all Accept fields
-  bool minor_0 = false;     // HTTP/1.0
-  bool keep_alive = false;  // the client wants to go on after it
+  std::string_view target;  // path and query, or "*"; without a leading / the path is /
+  std::string accept;       // all Accept fields, joined by commas
+  bool is_http_1_0 = false;
+  bool keep_alive = false;  // the connection persists after it: RFC 9112 9.3
   bool expects_continue = false;
-  bool chunked = false;    // its body is
-  std::size_t length = 0;  // of a body that is not
+  bool chunked = false;    // the body has chunked transfer coding
+  std::size_t length = 0;  // of the body if not chunked; more than max_body: too long
 };
 
-// The target that an absolute-form names at this server (RFC 9112 3.2.2), the target itself if it
-// is an origin-form or "*", none if it is neither.
+// The path and query that a request target asks for: of an absolute-form (RFC 9112 3.2.2) what
+// follows the authority, an origin-form or "*" as it is; none for anything else. Public for tests.
 std::optional<std::string_view> served_target(std::string_view target);
 
-// Parses a request's head, strictly: where another could read other bytes as the end of this
-// request, it is refused (RFC 9112 11.2). It may be called with each byte that comes: what it says
-// of a part, other than that more is to come, it says of the whole.
+// Parses a request's head. Refuses it wherever another HTTP implementation could see the end of the
+// request at another byte (request smuggling: RFC 9112 11.2). May be called again whenever more
+// bytes have come: once a part of the head is refused, the whole is refused with the same status.
 Request_Head parse_head(std::string_view bytes);
 
-// A chunked body (RFC 9112 7.1), as parse_head().
+// The result of parse_chunked(); members as in Request_Head.
 struct Chunked_Body {
   std::size_t size = 0;
   int status = 0;
 };
+// Parses a body with chunked transfer coding (RFC 9112 7.1), as strictly as parse_head().
 Chunked_Body parse_chunked(std::string_view bytes);
 
-// Whether who asks would rather see a page than JSON: a browser says so, a load balancer does not.
-// What is no media range is as if it were not there.
+// Whether an Accept field prefers text/html to application/json, as those of browsers do and those
+// of load balancers do not. Other media types, and what is not a media type, are ignored.
 bool wants_page(std::string_view accept);
 
 }  // namespace primgr

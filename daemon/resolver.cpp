@@ -18,16 +18,16 @@ std::vector<std::string> Resolver::operator()(const std::string& host, Time time
   const Deadline deadline = std::chrono::steady_clock::now() + timeout;
   std::unique_lock lock(shared_->mutex);
   Entry& entry = shared_->entries[host];
-  if (!entry.looking && std::chrono::steady_clock::now() >= entry.fresh_until) {
+  if (!entry.lookup_running && std::chrono::steady_clock::now() >= entry.fresh_until) {
     try {
       std::thread(look_up, shared_, host).detach();
-      entry.looking = true;
+      entry.lookup_running = true;
     } catch (const std::exception&) {
-      // No thread or no memory is to be had now: the last good addresses must do.
+      // No thread or no memory: the last good addresses are used.
     }
   }
   if (entry.addresses.empty()) {
-    shared_->looked.wait_until(lock, deadline, [&] { return !entry.looking; });
+    shared_->lookup_done.wait_until(lock, deadline, [&] { return !entry.lookup_running; });
   }
   return entry.addresses;
 }
@@ -47,18 +47,18 @@ void Resolver::look_up(std::shared_ptr<Shared> shared, std::string host) {
         }
       }
     } catch (const std::bad_alloc&) {
-      // Those that there was memory for must do.
+      // Out of memory: the addresses found so far are used.
     }
     freeaddrinfo(found);
   }
   const std::lock_guard lock(shared->mutex);
   Entry& entry = shared->entries[host];
-  entry.looking = false;
+  entry.lookup_running = false;
   if (!addresses.empty()) {
     entry.addresses = std::move(addresses);
     entry.fresh_until = std::chrono::steady_clock::now() + 10s;
   }
-  shared->looked.notify_all();
+  shared->lookup_done.notify_all();
 }
 
 }  // namespace primgr

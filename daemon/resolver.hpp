@@ -1,4 +1,4 @@
-// Host names.
+// Resolving host names.
 
 #pragma once
 
@@ -14,25 +14,28 @@
 
 namespace primgr {
 
-// Looks host names up beside those who need them. getaddrinfo() blocks for as long as name service
-// pleases, so each look-up has a thread of its own, one a name at most, and whoever asks gets the
-// last good addresses at once: when name service dies with the network, nothing changes.
+// Resolves host names in the background. getaddrinfo() may block without a limit, so each look-up
+// has a thread of its own, one a name at most. A caller gets the last good addresses at once, so
+// that nothing changes when name service fails together with the network.
 //
-// Thread-safe. A look-up that never ends holds on to what it writes to, not to the Resolver.
+// Thread-safe. The detached look-up threads share ownership of Shared, so one that never ends may
+// outlive the Resolver. Nothing blocks while the mutex is held.
 class Resolver {
  public:
-  // Addresses of `host`, best first; waits for them, `timeout` at most, only while none is known.
+  // Addresses of `host` in the order of getaddrinfo(3); empty: unknown. Blocks, for `timeout` at
+  // most, only while no address was ever found. Addresses older than 10 s are returned too, and
+  // looked up again for the next caller.
   std::vector<std::string> operator()(const std::string& host, Time timeout);
 
  private:
   struct Entry {
     std::vector<std::string> addresses;
-    bool looking = false;
+    bool lookup_running = false;
     Deadline fresh_until{};
   };
   struct Shared {
     std::mutex mutex;  // guards entries
-    std::condition_variable looked;
+    std::condition_variable lookup_done;
     std::map<std::string, Entry> entries;
   };
 

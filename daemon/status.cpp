@@ -13,8 +13,8 @@ namespace primgr {
 
 namespace {
 
-// Colours, as SGR parameters of a terminal.
-constexpr const char *good = "32", *fair = "33", *bad = "31", *bold = "1;32";
+// Parameters of the escape sequence SGR: ECMA-48 8.3.117.
+constexpr const char *green = "32", *yellow = "33", *red = "31", *bold_green = "1;32";
 
 std::string coloured(const std::string& text, const char* colour) {
   return std::string("\x1b[") + colour + "m" + text + "\x1b[0m";
@@ -23,7 +23,7 @@ std::string coloured(const std::string& text, const char* colour) {
 struct Cell {
   std::string text;
   const char* colour = "";
-  // As many columns as a terminal gives it: bytes that begin a character.
+  // In columns of a terminal: bytes that begin a UTF-8 character. Wide characters count as one.
   std::size_t width() const {
     return static_cast<std::size_t>(
         std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xc0) != 0x80; }));
@@ -31,18 +31,18 @@ struct Cell {
 };
 using Row = std::vector<Cell>;
 
-// A time from another host: any number.
+// `seconds` comes from another host, and may be any number.
 std::string print_seconds(double seconds) {
   return describe_duration(std::chrono::duration_cast<Time>(
       std::chrono::duration<double>(std::clamp(seconds, 0.0, 1e9))));
 }
 
 Cell state_cell(const Json& node) {
-  if (at(node, "reachable") != true) return {"unreachable", bad};
+  if (at(node, "reachable") != true) return {"unreachable", red};
   const std::string state = text_at(node, "state");
-  if (state == "Primary") return {state, bold};
-  if (state == "Standby") return {state, good};
-  return {state, state == "Unknown" ? fair : bad};
+  if (state == "Primary") return {state, bold_green};
+  if (state == "Standby") return {state, green};
+  return {state, state == "Unknown" ? yellow : red};
 }
 
 std::string print_votes(const Json& votes) {
@@ -54,7 +54,7 @@ std::string print_votes(const Json& votes) {
 Cell lag_cell(const Json& replication) {
   const auto bytes = number_at(replication, "replayLagBytes");
   const auto seconds = number_at(replication, "replayLagSeconds");
-  if (!bytes) return {"unbounded", bad};
+  if (!bytes) return {"unbounded", red};
   return {describe_size(*bytes) + (seconds ? ", " + print_seconds(*seconds) : "")};
 }
 
@@ -72,7 +72,7 @@ Row node_row(const Json& site, const Json& node) {
           state.text == "Standby" ? lag_cell(at(node, "replication")) : Cell{}};
 }
 
-// One a line, with the node's name.
+// One line each, with the node's name.
 std::string print_problems(const Json& node) {
   std::string text;
   const Json& problems = at(node, "problems");
@@ -116,7 +116,7 @@ std::string print_verdict(const Json& cluster, bool colour) {
       if (name.is_string()) verdict += " " + printable(name.get<std::string>());
     }
   }
-  return colour ? coloured(verdict, primary.empty() ? bad : bold) : verdict;
+  return colour ? coloured(verdict, primary.empty() ? red : bold_green) : verdict;
 }
 
 }  // namespace

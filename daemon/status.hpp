@@ -1,4 +1,4 @@
-// What `primgr --status` prints.
+// The output of `primgr --status`.
 
 #pragma once
 
@@ -8,8 +8,8 @@
 
 namespace primgr {
 
-// The answer to /cluster as a table, the problems of each node, and who is Primary. `colour`: with
-// the escapes of a terminal. Any JSON may be given: it comes from other hosts.
+// The answer to /cluster as a table of nodes, their problems, and which one is Primary. `colour`:
+// with escape sequences of a terminal. `cluster` is untrusted and may be any JSON.
 std::string print_status(const Json& cluster, bool colour);
 
 }  // namespace primgr

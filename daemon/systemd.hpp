@@ -1,11 +1,11 @@
-// What systemd is told.
+// Notifications to systemd.
 
 #pragma once
 
 namespace primgr {
 
-// Tells systemd how the daemon is, if it wants to know: sd_notify(3)'s protocol, one datagram to
-// $NOTIFY_SOCKET.
+// Sends `state` ("READY=1", …) to $NOTIFY_SOCKET, by the protocol of sd_notify(3). Does nothing
+// without that variable; errors are ignored.
 void notify_systemd(const char* state);
 
 }  // namespace primgr

@@ -16,9 +16,9 @@ using namespace std::chrono_literals;
 Tls::Tls(const Config& config, const Stderr_Log& log)
     : cert_(config.tls_cert), key_(config.tls_key), ca_(config.tls_ca), log_(log) {
   if (!enabled()) return;
-  seen_ = stamp();
+  loaded_stamp_ = files_stamp();
   context_ = load();
-  if (const std::string why = unusable(context_.get()); !why.empty()) {
+  if (const std::string why = why_rejected(context_.get()); !why.empty()) {
     log_(Log_Level::error, why + ": other nodes will not take it");
   }
 }
@@ -28,7 +28,7 @@ std::shared_ptr<SSL_CTX> Tls::context() const {
   return context_;
 }
 
-void Tls::equip(SSL_CTX* client, const std::string& host) const {
+void Tls::configure_client(SSL_CTX* client, const std::string& host) const {
   const auto in_use = context();
   SSL_CTX* from = in_use.get();
   verify_error = X509_V_OK;
@@ -38,7 +38,7 @@ void Tls::equip(SSL_CTX* client, const std::string& host) const {
       !SSL_CTX_use_certificate(client, SSL_CTX_get0_certificate(from)) ||
       !SSL_CTX_set1_chain(client, chain) ||
       !SSL_CTX_use_PrivateKey(client, SSL_CTX_get0_privatekey(from))) {
-    fail("tls");
+    throw_tls_error("tls");
   }
   if (!verifies()) return;
   SSL_CTX_set1_cert_store(client, SSL_CTX_get_cert_store(from));
@@ -49,29 +49,29 @@ void Tls::equip(SSL_CTX* client, const std::string& host) const {
   X509_VERIFY_PARAM* expected = SSL_CTX_get0_param(client);
   if (!host.empty() && !X509_VERIFY_PARAM_set1_ip_asc(expected, host.c_str()) &&
       !X509_VERIFY_PARAM_set1_host(expected, host.data(), host.size())) {
-    fail("tls");
+    throw_tls_error("tls");
   }
 }
 
-void Tls::renew(bool now) {
+void Tls::reload(bool force) {
   if (!enabled()) return;
-  const std::string stamped = stamp();
-  if (now || stamped != seen_) {
-    seen_ = stamped;
+  const std::string stamped = files_stamp();
+  if (force || stamped != loaded_stamp_) {
+    loaded_stamp_ = stamped;
     try {
       const auto loaded = load();
-      // One that nobody will take is no better than the one in use, unless that is as bad.
-      const std::string why = unusable(loaded.get());
-      if (!why.empty() && unusable(context().get()).empty()) throw Config_Error(why);
+      // A certificate that peers would reject does not replace one that they accept.
+      const std::string why = why_rejected(loaded.get());
+      if (!why.empty() && why_rejected(context().get()).empty()) throw Config_Error(why);
       log_(Log_Level::info, "tls: read " + cert_ + " again");
-      expiry_told_ = {};
+      expiry_logged_at_ = {};
       const std::lock_guard lock(mutex_);
       context_ = loaded;
     } catch (const Config_Error& error) {
       log_(Log_Level::error, std::string(error.what()) + ": the certificate read before stays");
     }
   }
-  tell_expiry();
+  warn_of_expiry();
 }
 
 std::optional<double> Tls::expiry() const {
@@ -82,10 +82,10 @@ std::optional<double> Tls::expiry() const {
   return static_cast<double>(timegm(&utc));
 }
 
-void Tls::tell_expiry() {
+void Tls::warn_of_expiry() {
   const auto now = std::chrono::steady_clock::now();
-  if (!enabled() || (expiry_told_ && now < *expiry_told_ + 24h)) return;
-  expiry_told_ = now;
+  if (!enabled() || (expiry_logged_at_ && now < *expiry_logged_at_ + 24h)) return;
+  expiry_logged_at_ = now;
   int days = 0, seconds = 0;
   const X509* cert = SSL_CTX_get0_certificate(context().get());
   if (!cert || !ASN1_TIME_diff(&days, &seconds, nullptr, X509_get0_notAfter(cert))) return;
@@ -97,7 +97,7 @@ void Tls::tell_expiry() {
   }
 }
 
-std::string Tls::stamp() const {
+std::string Tls::files_stamp() const {
   std::string text;
   for (const std::string& path : {cert_, key_, ca_}) {
     struct stat file {};
@@ -112,7 +112,7 @@ std::string Tls::stamp() const {
   return text;
 }
 
-void Tls::fail(const std::string& what) {
+void Tls::throw_tls_error(const std::string& what) {
   char reason[256];
   ERR_error_string_n(ERR_peek_last_error(), reason, sizeof reason);
   ERR_clear_error();
@@ -127,8 +127,8 @@ std::string Tls::read(const char* key, const std::string& path) {
   }
 }
 
-std::unique_ptr<BIO, Tls::Free> Tls::bio_of(const std::string& text) {
-  return std::unique_ptr<BIO, Free>(BIO_new_mem_buf(text.data(), static_cast<int>(text.size())));
+std::unique_ptr<BIO, Tls::Deleter> Tls::bio_of(const std::string& text) {
+  return std::unique_ptr<BIO, Deleter>(BIO_new_mem_buf(text.data(), static_cast<int>(text.size())));
 }
 
 Tls::Certificates Tls::read_certificates(const char* key, const std::string& path) {
@@ -139,14 +139,14 @@ Tls::Certificates Tls::read_certificates(const char* key, const std::string& pat
     found.emplace_back(cert);
   }
   if (found.empty() || ERR_GET_REASON(ERR_peek_last_error()) != PEM_R_NO_START_LINE) {
-    fail(std::string(key) + ": cannot read " + (found.empty() ? "a certificate" : "all of them") +
-         " from " + path);
+    throw_tls_error(std::string(key) + ": cannot read " +
+                    (found.empty() ? "a certificate" : "all of them") + " from " + path);
   }
   ERR_clear_error();
   return found;
 }
 
-std::string Tls::unusable(SSL_CTX* of) const {
+std::string Tls::why_rejected(SSL_CTX* of) const {
   X509* cert = SSL_CTX_get0_certificate(of);
   if (!verifies()) {
     const bool expired = X509_cmp_current_time(X509_get0_notAfter(cert)) < 0;
@@ -168,27 +168,29 @@ std::shared_ptr<SSL_CTX> Tls::load() const {
   ERR_clear_error();
   const std::shared_ptr<SSL_CTX> context(SSL_CTX_new(TLS_server_method()), SSL_CTX_free);
   SSL_CTX* c = context.get();
-  if (!c || !SSL_CTX_set_min_proto_version(c, TLS1_2_VERSION)) fail("tls");
+  if (!c || !SSL_CTX_set_min_proto_version(c, TLS1_2_VERSION)) throw_tls_error("tls");
   SSL_CTX_set_mode(c, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE);
   SSL_CTX_set_options(c, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_TICKET);
   SSL_CTX_set_session_cache_mode(c, SSL_SESS_CACHE_OFF);
   const Certificates certs = read_certificates("tls_cert", cert_);
-  if (SSL_CTX_use_certificate(c, certs[0].get()) != 1) fail("tls_cert: cannot use " + cert_);
+  if (SSL_CTX_use_certificate(c, certs[0].get()) != 1)
+    throw_tls_error("tls_cert: cannot use " + cert_);
   for (std::size_t i = 1; i < certs.size(); ++i) {
-    if (!SSL_CTX_add1_chain_cert(c, certs[i].get())) fail("tls_cert: cannot use " + cert_);
+    if (!SSL_CTX_add1_chain_cert(c, certs[i].get()))
+      throw_tls_error("tls_cert: cannot use " + cert_);
   }
   const std::string text = read("tls_key", key_);
-  const std::unique_ptr<EVP_PKEY, Free> key(
+  const std::unique_ptr<EVP_PKEY, Deleter> key(
       PEM_read_bio_PrivateKey(bio_of(text).get(), nullptr, no_passphrase, nullptr));
-  if (!key) fail("tls_key: cannot read a key without passphrase from " + key_);
+  if (!key) throw_tls_error("tls_key: cannot read a key without passphrase from " + key_);
   if (SSL_CTX_use_PrivateKey(c, key.get()) != 1 || SSL_CTX_check_private_key(c) != 1) {
-    fail("tls_key: " + key_ + " is not the key of the certificate in " + cert_);
+    throw_tls_error("tls_key: " + key_ + " is not the key of the certificate in " + cert_);
   }
   if (!verifies()) return context;
   for (const auto& ca : read_certificates("tls_ca", ca_)) {
     if (!X509_STORE_add_cert(SSL_CTX_get_cert_store(c), ca.get()) ||
         !SSL_CTX_add_client_CA(c, ca.get())) {
-      fail("tls_ca: cannot use " + ca_);
+      throw_tls_error("tls_ca: cannot use " + ca_);
     }
   }
   SSL_CTX_set_verify(c, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nullptr);

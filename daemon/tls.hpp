@@ -1,4 +1,4 @@
-// TLS: one certificate, key and CA for both directions.
+// TLS with one certificate, key and CA for both the server and the clients of this node.
 
 #pragma once
 
@@ -17,76 +17,80 @@
 
 namespace primgr {
 
-// Certificate (with its chain), key and CA as configured: loaded together, found to fit together,
-// and in use together, for those who connect to this node and for the questions to its peers. A
-// question reads no file.
+// Certificate (with its chain), key and CA as configured. They are loaded, checked and replaced
+// together, and used for connections to this node and for questions to its peers. Only the
+// constructor and reload() read files.
 //
-// Thread-safe: the mutex guards the context in use; a connection keeps the one that it began with.
-// A context is not changed once it is in use, so what it holds may be shared by clients.
+// Thread-safe, but for reload() and warn_of_expiry(), which are for one thread (main). The mutex
+// guards the pointer to the context in use; a connection keeps the context that it began with. A
+// context is not changed once it is in use, so clients may share what it holds.
 class Tls {
  public:
-  // Throws Config_Error if the files are no pair of certificate and key, or no CA.
+  // Throws Config_Error if a file cannot be read, or the key is not that of the certificate.
   Tls(const Config& config, const Stderr_Log& log);
 
   bool enabled() const { return !cert_.empty(); }
   bool verifies() const { return !ca_.empty(); }
 
-  // What a connection is to speak; null: plain HTTP.
+  // The context for new server connections; null: plain HTTP.
   std::shared_ptr<SSL_CTX> context() const;
 
-  // Lets a client show the certificate in use, and take a server only if tls_ca signed its
-  // certificate (if there is one), and if that is for `host` (empty: for any). REQUIRES: enabled().
+  // Sets a client up with the certificate in use. If there is a tls_ca, the client accepts a server
+  // only with a certificate that it signed, for `host` (empty: any). Throws Config_Error. REQUIRES:
+  // enabled().
   //
-  // cpp-httplib's own verification is not used: it would add the system's authorities to ours.
-  void equip(SSL_CTX* client, const std::string& host) const;
+  // cpp-httplib's own verification is not used: it would trust the system's authorities too.
+  void configure_client(SSL_CTX* client, const std::string& host) const;
 
-  // Why the certificate of the server that this thread asked last was not taken: X509_V_OK if it
-  // was, or if it did not come to that. A handshake takes place in the thread that asks.
+  // Why this thread's last client rejected the certificate of its server; X509_V_OK if it did not.
+  // A handshake takes place in the thread of the client, hence thread_local.
   static inline thread_local int verify_error = X509_V_OK;
 
-  // Reads the files again if they changed, or if told so. Files that do not fit together leave what
-  // is in use as it is: they may be half replaced.
-  void renew(bool now);
+  // Reads the files again if they have changed, or if `force`, and calls warn_of_expiry(). If they
+  // do not fit together, logs an error and keeps what is in use: they may be half replaced. Does
+  // not throw Config_Error.
+  void reload(bool force);
 
-  // When the certificate in use ends, in seconds since the epoch; none without one.
+  // When the certificate in use expires, in seconds since the epoch; none without a certificate.
   std::optional<double> expiry() const;
 
-  // Once a day, from 30 days before the certificate ends. Call it often.
-  void tell_expiry();
+  // Logs once a day from 30 days before the certificate expires. Call it often.
+  void warn_of_expiry();
 
  private:
-  struct Free {
+  struct Deleter {
     void operator()(X509* cert) const { X509_free(cert); }
     void operator()(EVP_PKEY* key) const { EVP_PKEY_free(key); }
     void operator()(BIO* bio) const { BIO_free(bio); }
   };
-  using Certificates = std::vector<std::unique_ptr<X509, Free>>;
+  using Certificates = std::vector<std::unique_ptr<X509, Deleter>>;
 
-  // Changes when a file does.
-  std::string stamp() const;
+  // Modification times, inodes and sizes of the files: another text if one was replaced.
+  std::string files_stamp() const;
 
-  [[noreturn]] static void fail(const std::string& what);
+  // Throws Config_Error with OpenSSL's reason.
+  [[noreturn]] static void throw_tls_error(const std::string& what);
 
   static std::string read(const char* key, const std::string& path);
 
-  static std::unique_ptr<BIO, Free> bio_of(const std::string& text);
+  static std::unique_ptr<BIO, Deleter> bio_of(const std::string& text);
 
-  // Every certificate of a file, one at least, and none that is cut short.
+  // All certificates of a PEM file. Throws Config_Error if there is none or one is damaged.
   static Certificates read_certificates(const char* key, const std::string& path);
 
-  // A key with a passphrase must not make a daemon ask for it on a terminal.
+  // Without this callback, OpenSSL would ask for a key's passphrase on the terminal.
   static int no_passphrase(char*, int, int, void*) { return -1; }
 
-  // Why others will not take the certificate: it has expired, or tls_ca, which is theirs too, has
-  // not signed it. Empty: they will.
-  std::string unusable(SSL_CTX* of) const;
+  // Why peers will reject the certificate: it has expired, or tls_ca, which they have too, did not
+  // sign it. Empty: they will not.
+  std::string why_rejected(SSL_CTX* of) const;
 
   std::shared_ptr<SSL_CTX> load() const;
 
   const std::string cert_, key_, ca_;
   const Stderr_Log& log_;
-  std::string seen_;                                                  // renew()'s alone
-  std::optional<std::chrono::steady_clock::time_point> expiry_told_;  // likewise
+  std::string loaded_stamp_;  // what files_stamp() was when they were loaded
+  std::optional<std::chrono::steady_clock::time_point> expiry_logged_at_;
   mutable std::mutex mutex_;
   std::shared_ptr<SSL_CTX> context_;
 };

@@ -1,4 +1,4 @@
-// Bounds how many requests wait.
+// Limits how many requests wait at a time.
 
 #pragma once
 
@@ -11,37 +11,39 @@
 
 namespace primgr {
 
-// Bounds how many requests wait for something else than the cache, in all and of one address, so
-// that those who ask for it cannot hold what a check needs. Thread-safe; the mutex guards the list.
+// Limits how many requests wait for something other than the cache, in all and from one address. A
+// waiting request holds a connection and a thread, which health checks need. Thread-safe; the mutex
+// guards the list of addresses.
 class Wait_Limiter {
  public:
   Wait_Limiter(std::size_t max, std::size_t max_of_address)
       : max_(max), max_of_address_(max_of_address) {}
 
-  // One that waits while this lives; false: it may not.
+  // A place for one request, held until it is destroyed; false: there was none, do not wait.
   class Slot {
    public:
-    Slot(Wait_Limiter& of, const std::string& address) : of_(of) {
-      const std::lock_guard lock(of_.mutex_);
-      const auto waiting = std::count(of_.addresses_.begin(), of_.addresses_.end(), address);
-      if (of_.addresses_.size() >= of_.max_ ||
-          static_cast<std::size_t>(waiting) >= of_.max_of_address_) {
+    Slot(Wait_Limiter& limiter, const std::string& address) : limiter_(limiter) {
+      const std::lock_guard lock(limiter_.mutex_);
+      const auto waiting =
+          std::count(limiter_.addresses_.begin(), limiter_.addresses_.end(), address);
+      if (limiter_.addresses_.size() >= limiter_.max_ ||
+          static_cast<std::size_t>(waiting) >= limiter_.max_of_address_) {
         return;
       }
-      of_.addresses_.push_front(address);
-      at_ = of_.addresses_.begin();
+      limiter_.addresses_.push_front(address);
+      entry_ = limiter_.addresses_.begin();
     }
     ~Slot() {
-      const std::lock_guard lock(of_.mutex_);
-      if (at_) of_.addresses_.erase(*at_);
+      const std::lock_guard lock(limiter_.mutex_);
+      if (entry_) limiter_.addresses_.erase(*entry_);
     }
     Slot(const Slot&) = delete;
     Slot& operator=(const Slot&) = delete;
-    explicit operator bool() const { return at_.has_value(); }
+    explicit operator bool() const { return entry_.has_value(); }
 
    private:
-    Wait_Limiter& of_;
-    std::optional<std::list<std::string>::iterator> at_;
+    Wait_Limiter& limiter_;
+    std::optional<std::list<std::string>::iterator> entry_;
   };
 
  private:

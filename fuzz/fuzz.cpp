@@ -90,7 +90,7 @@ void node(const std::string& bytes) {
   Node peer;
   peer.name = "n1";
   std::string why;
-  Json told = read_node(peer, {200, bytes, "", {}}, why);
+  Json told = parse_node_document(peer, {200, bytes, "", {}}, why);
   require(why.empty() == told.is_object(), "a document, or a reason");
   if (why.empty())
     require(names_equal(told["name"].get<std::string>(), "n1"), "it is the one asked");

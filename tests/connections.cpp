@@ -11,7 +11,7 @@
 #include <thread>
 
 #include "daemon/output.hpp"
-#include "daemon/threads.hpp"
+#include "daemon/thread_pool.hpp"
 #include "daemon/wait_limiter.hpp"
 #include "tests/raw_server.hpp"
 #include "tests/served.hpp"
@@ -151,7 +151,7 @@ TEST_CASE("who asks for a vote that cannot be written holds nothing that a check
 TEST_CASE("a pool of threads: what a job throws is lost, and the pool is not") {
   std::atomic<int> done = 0;
   {
-    Threads threads({2, 4, 256 * 1024, 0});
+    Thread_Pool threads({2, 4, 256 * 1024, 0});
     for (int i = 0; i < 20; ++i) {
       threads.run([&] {
         ++done;
@@ -162,7 +162,7 @@ TEST_CASE("a pool of threads: what a job throws is lost, and the pool is not") {
   CHECK(done == 20);
   // There is no room for more than `least`: the jobs are done all the same, in turn.
   {
-    Threads threads({1, 4, 256 * 1024, std::size_t{1} << 62});
+    Thread_Pool threads({1, 4, 256 * 1024, std::size_t{1} << 62});
     for (int i = 0; i < 20; ++i) threads.run([&] { ++done; });
   }
   CHECK(done == 40);

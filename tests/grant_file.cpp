@@ -133,7 +133,7 @@ TEST_CASE("the state file is held by one process") {
   std::string error;
   try {
     second.load(why);
-  } catch (const In_Use& in_use) {
+  } catch (const State_File_In_Use& in_use) {
     error = in_use.what();
   }
   CHECK(error == "state_file: " + path + " is in use by another process (pid " +

@@ -17,12 +17,12 @@ TEST_CASE("the command line") {
     argv.push_back(nullptr);
     return parse_options(static_cast<int>(words.size()), argv.data());
   };
-  CHECK(parse({}).what == Options::What::daemon);
+  CHECK(parse({}).mode == Options::Mode::daemon);
   CHECK(parse({"--once"}).subject == "state");
   CHECK(parse({"--once", "primary", "--json"}).json);
   CHECK(parse({"--json", "--once", "real-primary"}).subject == "real-primary");
   CHECK(parse({"--config", "a", "--check-config"}).config_file == "a");
-  CHECK(parse({"--look", "--listen", "[::]:1"}).what == Options::What::look);
+  CHECK(parse({"--look", "--listen", "[::]:1"}).mode == Options::Mode::look);
   for (const auto& words : std::vector<std::vector<std::string>>{{"x"},
                                                                  {"--once", "x"},
                                                                  {"--json"},
@@ -46,7 +46,7 @@ TEST_CASE("the command line") {
   }
   CHECK(error_of([&] { parse({"-s", "-1"}); }) == "--once and --status do not go together");
   CHECK(error_of([&] { parse({"--listen", ""}); }).starts_with("--listen: "));
-  CHECK(parse({"--once", "--once"}).what == Options::What::once);
+  CHECK(parse({"--once", "--once"}).mode == Options::Mode::once);
 }
 
 TEST_CASE("--url") {

@@ -93,12 +93,12 @@ TEST_CASE("TLS: files that change are read again, and what is no pair leaves the
     return std::string(name);
   };
   CHECK(shown() == "node");
-  served.tls.renew(false);
+  served.tls.reload(false);
   certificates.sh("cp elsewhere.crt node.crt");
-  served.tls.renew(false);
+  served.tls.reload(false);
   CHECK(shown() == "node");
   certificates.sh("cp elsewhere.key node.key");
-  served.tls.renew(false);
+  served.tls.reload(false);
   CHECK(shown() == "elsewhere");
 }
 
@@ -183,7 +183,7 @@ TEST_CASE("TLS: what does not fit together is used in neither direction, what do
     use("node.crt", "node.key", "ca.crt");
     certificates.sh(change);
     for (const bool now : {false, true}) {
-      both.served.tls.renew(now);
+      both.served.tls.reload(now);
       const Http_Reply reply = both.ask();
       CAPTURE(reply.error);
       CHECK(reply.status == 200);
@@ -196,7 +196,7 @@ TEST_CASE("TLS: what does not fit together is used in neither direction, what do
 
   // All of it is another authority's now: in both directions, or the question would fail.
   use("stranger.crt", "stranger.key", "other-ca.crt");
-  both.served.tls.renew(false);
+  both.served.tls.reload(false);
   const Http_Reply reply = both.ask();
   CAPTURE(reply.error);
   CHECK(reply.status == 200);

@@ -1,4 +1,4 @@
-#include "daemon/threads.hpp"
+#include "daemon/thread_pool.hpp"
 
 #include <pthread.h>
 #include <sys/mman.h>
@@ -17,8 +17,8 @@ using namespace std::chrono_literals;
 
 namespace {
 
-// Starts a detached thread; false if the system has no thread or no memory to give. What `body`
-// throws ends the thread, not the process. Sanitizers need more stack.
+// Starts a detached thread; false if the system has no thread or no memory for it. An exception
+// from `body` ends the thread, not the process. `stack` is in bytes; sanitizers need more.
 bool start_thread(std::size_t stack, std::function<void()> body) noexcept try {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   stack *= 8;
@@ -48,7 +48,7 @@ bool start_thread(std::size_t stack, std::function<void()> body) noexcept try {
   return false;
 }
 
-// Whether the process could have so much more address space (RLIMIT_AS).
+// Whether the process may map so many bytes more (RLIMIT_AS).
 bool has_room(std::size_t size) {
   void* room = mmap(nullptr, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (room == MAP_FAILED) return false;
@@ -58,43 +58,43 @@ bool has_room(std::size_t size) {
 
 }  // namespace
 
-Threads::Threads(const Limits& limits) : limits_(limits) {
+Thread_Pool::Thread_Pool(const Limits& limits) : limits_(limits) {
   std::unique_lock lock(mutex_);
-  while (threads_ < limits_.least) {
-    if (start()) continue;
-    end(lock);
+  while (threads_ < limits_.min) {
+    if (add_thread()) continue;
+    shut_down(lock);
     throw std::system_error(EAGAIN, std::generic_category(), "no threads, or no memory for them");
   }
 }
 
-Threads::~Threads() {
+Thread_Pool::~Thread_Pool() {
   std::unique_lock lock(mutex_);
-  end(lock);
+  shut_down(lock);
 }
 
-std::optional<std::size_t> Threads::run(std::function<void()> job) {
+std::optional<std::size_t> Thread_Pool::run(std::function<void()> job) {
   const std::lock_guard lock(mutex_);
   jobs_.push_back(std::move(job));
-  const bool wanted = jobs_.size() > idle_ + starting_ && threads_ < limits_.most;
-  const bool lacking = wanted && !(has_room(limits_.spare) && start());
+  const bool wanted = jobs_.size() > idle_ + starting_ && threads_ < limits_.max;
+  const bool lacking = wanted && !(has_room(limits_.spare_address_space) && add_thread());
   changed_.notify_one();
   return lacking ? std::optional(threads_) : std::nullopt;
 }
 
-bool Threads::start() {
-  if (!start_thread(limits_.stack, [this] { serve(); })) return false;
+bool Thread_Pool::add_thread() {
+  if (!start_thread(limits_.stack_size, [this] { run_jobs(); })) return false;
   ++threads_;
   ++starting_;
   return true;
 }
 
-void Threads::end(std::unique_lock<std::mutex>& lock) {
+void Thread_Pool::shut_down(std::unique_lock<std::mutex>& lock) {
   ending_ = true;
   changed_.notify_all();
   ended_.wait(lock, [this] { return threads_ == 0; });
 }
 
-void Threads::serve() {
+void Thread_Pool::run_jobs() {
   std::unique_lock lock(mutex_);
   --starting_;
   for (;;) {
@@ -112,7 +112,7 @@ void Threads::serve() {
         }
       }
       lock.lock();
-    } else if (ending_ || threads_ > limits_.least) {
+    } else if (ending_ || threads_ > limits_.min) {
       break;
     }
   }

@@ -1,0 +1,59 @@
+// A pool of threads that copes with a system short of threads or memory.
+
+#pragma once
+
+#include <condition_variable>
+#include <cstddef>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <optional>
+
+namespace primgr {
+
+// A pool that grows to one thread for each job, up to `max`. `min` threads exist from the start;
+// the others end after 5 s without a job, since threads may be scarce and other pools need them.
+//
+// Not cpp-httplib's pool: that one adds a thread only when none is idle. In a burst, several new
+// connections count on the same idle thread, and all but one wait until a client leaves.
+//
+// Thread-safe. The mutex guards what is below it. No job runs while it is held.
+class Thread_Pool {
+ public:
+  struct Limits {
+    std::size_t min, max;             // threads
+    std::size_t stack_size;           // of each, in bytes
+    std::size_t spare_address_space;  // bytes that must be free before a thread beyond `min` starts
+  };
+
+  // Throws std::system_error if `min` threads cannot be started.
+  explicit Thread_Pool(const Limits& limits);
+  // Blocks until all jobs, also those not begun yet, are done.
+  ~Thread_Pool();
+
+  // Queues `job` and returns at once; an exception that it throws is ignored. If the pool should
+  // have grown for it and the system had no thread or no address space, returns how many threads
+  // there are: the job waits until one of them is idle. Throws std::bad_alloc if the job cannot be
+  // queued; it then never runs.
+  std::optional<std::size_t> run(std::function<void()> job);
+
+ private:
+  // False if the system has no thread. REQUIRES mutex_, as shut_down() does.
+  bool add_thread();
+
+  void shut_down(std::unique_lock<std::mutex>& lock);
+
+  void run_jobs();
+
+  const Limits limits_;
+  std::mutex mutex_;
+  std::condition_variable changed_;  // a job was queued, or ending_ was set
+  std::condition_variable ended_;    // the last thread is about to end
+  std::deque<std::function<void()>> jobs_;
+  std::size_t threads_ = 0;
+  std::size_t starting_ = 0;  // of threads_: have not locked the mutex yet
+  std::size_t idle_ = 0;
+  bool ending_ = false;
+};
+
+}  // namespace primgr
