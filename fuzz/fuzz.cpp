@@ -1,6 +1,6 @@
-// Coverage-guided fuzzing (libFuzzer) of what reads bytes from outside. `make fuzz SECONDS=600`
-// runs each target on its folder of fuzz/corpus; FUZZ_TARGET says which. A finding is a crash, a
-// sanitizer's report, or an answer that breaks the rules checked here.
+// Coverage-guided fuzzing (libFuzzer) of the code that reads bytes from outside. `make fuzz
+// SECONDS=600` runs each target with its folder of fuzz/corpus; FUZZ_TARGET names the target. A
+// finding is a crash, a sanitizer's report, or a call of require() that fails.
 
 #include <netinet/in.h>
 #include <signal.h>
@@ -16,6 +16,7 @@
 #include <tuple>
 
 #include "daemon/config.hpp"
+#include "daemon/descriptor.hpp"
 #include "daemon/grant_file.hpp"
 #include "daemon/http.hpp"
 #include "daemon/node_document.hpp"
@@ -35,7 +36,7 @@ void require(bool held, const char* what) {
   std::abort();
 }
 
-// What a configuration is read as can be printed, and read back as the same.
+// A configuration that can be parsed is printed and parsed again with the same result.
 void config(const std::string& text) {
   Config read;
   try {
@@ -52,20 +53,22 @@ void config(const std::string& text) {
   }
 }
 
+// A peer's reply: the first byte selects the status, the others are the body.
 void reply(const std::string& bytes) {
   static constexpr int statuses[] = {0, 200, 202, 503, 509, 302};
   if (bytes.empty()) return;
   const int status = statuses[static_cast<unsigned char>(bytes[0]) % std::size(statuses)];
-  const Http_Reply told{status, bytes.substr(1), "", {}};
+  const Http_Reply answer{status, bytes.substr(1), "", {}};
   std::string why;
-  const auto named = http_node_reports_primary(told, why);
+  const auto named = http_node_reports_primary(answer, why);
   require(!named || (status == 200 && !named->empty()), "only 200 names a primary");
   require(named.has_value() == why.empty() || status == 0, "no name has a reason");
-  require(http_node_reports_state(told) != State::primary || status == 200, "only 200 is Primary");
+  require(http_node_reports_state(answer) != State::primary || status == 200,
+          "only 200 is Primary");
 }
 
-// Nothing that a terminal obeys: no control character (line_end apart) and none that turns the
-// direction of writing. Told by the bytes, and not as printable() tells it.
+// Requires that the text contains no control character, but '\n' if `line_end`, and no character
+// that changes the writing direction. Compares bytes, so as to be independent of printable().
 void require_harmless(const std::string& shown, bool line_end) {
   for (const char c : shown) {
     const auto byte = static_cast<unsigned char>(c);
@@ -85,20 +88,20 @@ void require_harmless(const std::string& shown, bool line_end) {
   }
 }
 
-// What a peer tells of itself is told on in /cluster, and shown by --status.
+// A peer's document of itself, which /cluster passes on and --status prints.
 void node(const std::string& bytes) {
   Node peer;
   peer.name = "n1";
   std::string why;
-  Json told = parse_node_document(peer, {200, bytes, "", {}}, why);
-  require(why.empty() == told.is_object(), "a document, or a reason");
+  Json document = parse_node_document(peer, {200, bytes, "", {}}, why);
+  require(why.empty() == document.is_object(), "a document, or a reason");
   if (why.empty())
-    require(names_equal(told["name"].get<std::string>(), "n1"), "it is the one asked");
-  told["reachable"] = why.empty();
-  const Json cluster = {{"sites", {{{"site", "s"}, {"nodes", {told}}}}}};
-  require(!dump(cluster).empty(), "it can be told on");
+    require(names_equal(document["name"].get<std::string>(), "n1"), "it is the one asked");
+  document["reachable"] = why.empty();
+  const Json cluster = {{"sites", {{{"site", "s"}, {"nodes", {document}}}}}};
+  require(!dump(cluster).empty(), "it can be serialized");
   require_harmless(dump(cluster), false);
-  require(!Json::parse(dump(cluster), nullptr, false).is_discarded(), "what is told on is JSON");
+  require(!Json::parse(dump(cluster), nullptr, false).is_discarded(), "what is passed on is JSON");
   require_harmless(print_status(cluster, false), true);
   if (!Json::parse(bytes, nullptr, false).is_discarded()) {
     const std::string passed_on = printable_json(bytes);
@@ -106,7 +109,8 @@ void node(const std::string& bytes) {
   }
 }
 
-// A record, or what is to be one: libFuzzer's inputs are shorter, so the padding is made here.
+// A record of the state_file, as it is and padded: libFuzzer prefers short inputs, so a | in one is
+// replaced by as many spaces as make it a record of full size.
 void grants(const std::string& text) {
   std::string padded = text;
   if (const auto pad = padded.find("|"); pad != padded.npos) {
@@ -119,7 +123,7 @@ void grants(const std::string& text) {
     if (!grant) continue;
     require(grant->until <= 1h + 2min, "no promise is longer than any lease");
     require(record.size() == Grant_File::record_size, "a record is whole");
-    // Cut short at any place, or with another end, it is none.
+    // A record that is cut short is rejected.
     require(!Grant_File::parse(record.substr(0, record.size() - 1), "boot", "n1", 1h, why), "cut");
     const auto again =
         Grant_File::parse(Grant_File::print(*grant, "boot", "n1"), "boot", "n1", 1h, why);
@@ -127,21 +131,21 @@ void grants(const std::string& text) {
   }
 }
 
-// A server that answers anything to one of the messages, and as it should to the others, over two
-// looks in virtual time.
+// Two looks at a database server, in virtual time. The first byte selects the statement that gets
+// the other bytes as its answer; all other statements get correct answers.
 void database(const std::string& bytes) {
   if (bytes.empty()) return;
-  const std::map<std::string, std::string> sound = {
+  const std::map<std::string, std::string> correct = {
       {"SET ", pg_complete("SET") + pg_ready()},
       {"EXECUTE ", pg_table(1, {{"f"}})},
       {"SELECT CASE ", pg_table(10, {Pg_Row(10, "1")})},
       {"SELECT application_name", pg_table(6, {Pg_Row(6, "1")})},
       {"SELECT node_id", pg_table(6, {{"1", "n1", "s", "primary", "t", "host=h"}})}};
-  auto hostile = sound.begin();
-  std::advance(hostile, static_cast<unsigned char>(bytes[0]) % sound.size());
+  auto hostile = correct.begin();
+  std::advance(hostile, static_cast<unsigned char>(bytes[0]) % correct.size());
   Fake_Postgres server([&](const std::string& sql) -> std::optional<std::string> {
     if (sql.starts_with(hostile->first)) return bytes.substr(1);
-    for (const auto& [begin, answer] : sound) {
+    for (const auto& [begin, answer] : correct) {
       if (sql.starts_with(begin)) return answer;
     }
     return std::nullopt;
@@ -165,56 +169,60 @@ void database(const std::string& bytes) {
   }
 }
 
-// An answer, taken from the front of what came. `is_head`: it is to HEAD, and has no body.
-struct Told {
+// An answer of the HTTP server.
+struct Http_Answer {
   int status = 0;
   bool closes = false;
   std::string body;
 };
-Told take_answer(std::string_view& all, bool is_head) {
-  Told told;
+
+// Removes an answer from the front of `all`, and requires that it is valid. `is_head`: it is the
+// answer to HEAD, which has no body.
+Http_Answer take_answer(std::string_view& all, bool is_head) {
+  Http_Answer taken;
   const auto end = all.find("\r\n\r\n");
   require(all.starts_with("HTTP/1.1 ") && end != all.npos, "an answer is HTTP, and whole");
   const std::string head(all.substr(0, end + 2));
   all.remove_prefix(end + 4);
-  told.status = std::stoi(head.substr(9, 3));
-  if (told.status == 100) return told;
-  told.closes = head.find("\r\nConnection: close\r\n") != head.npos;
+  taken.status = std::stoi(head.substr(9, 3));
+  if (taken.status == 100) return taken;
+  taken.closes = head.find("\r\nConnection: close\r\n") != head.npos;
   const auto length = head.find("\r\nContent-Length: ");
   require(length != head.npos, "an answer tells its length");
   const std::size_t size = is_head ? 0 : std::stoul(head.substr(length + 18));
   require(all.size() >= size, "an answer's body is as long as it says");
-  told.body = all.substr(0, size);
+  taken.body = all.substr(0, size);
   all.remove_prefix(size);
-  return told;
+  return taken;
 }
 
-// The requests that are in `bytes`, by the server's own parser: for each whether it is HEAD, then
-// what follows the last one that is understood and goes on. What the parser says is checked apart
-// from it: the framing must not depend on how much has come.
-struct Asked {
-  std::vector<bool> is_head;
-  std::string_view rest;
+// The requests that are in some bytes.
+struct Requests {
+  std::vector<bool> is_head;  // of each that is to be answered
+  std::string_view rest;      // after the last of these
 };
-Asked split(std::string_view bytes) {
-  Asked asked;
-  asked.rest = bytes;
-  while (!asked.rest.empty()) {
-    const Request_Head head = parse_head(asked.rest);
+
+// Splits `bytes` into requests with the server's own parser, up to one that is refused or ends the
+// connection. Requires that the parser finds the same end of a request however much has come.
+Requests split(std::string_view bytes) {
+  Requests requests;
+  requests.rest = bytes;
+  while (!requests.rest.empty()) {
+    const Request_Head head = parse_head(requests.rest);
     require(head.size == 0 || head.status == 0, "a head is understood or refused");
-    require(head.size <= asked.rest.size(), "a head is no longer than what came");
-    for (std::size_t n = 0; n < asked.rest.size(); n += 1 + n / 8) {
-      const Request_Head part = parse_head(asked.rest.substr(0, n));
+    require(head.size <= requests.rest.size(), "a head is no longer than what came");
+    for (std::size_t n = 0; n < requests.rest.size(); n += 1 + n / 8) {
+      const Request_Head part = parse_head(requests.rest.substr(0, n));
       if (part.size || part.status)
         require(part.size == head.size && part.status == head.status, "more changes nothing");
     }
     if (head.size == 0) break;
-    const std::string_view text = asked.rest.substr(0, head.size);
+    const std::string_view text = requests.rest.substr(0, head.size);
     for (std::size_t i = 0; i < text.size(); ++i) {
       require(text[i] != '\n' || (i > 0 && text[i - 1] == '\r'), "CRLF alone ends a line");
       require(text[i] != '\0', "no NUL is understood");
     }
-    const std::string_view after = asked.rest.substr(head.size);
+    const std::string_view after = requests.rest.substr(head.size);
     std::size_t body = head.length;
     if (head.chunked) {
       const Chunked_Body chunked = parse_chunked(after);
@@ -227,111 +235,127 @@ Asked split(std::string_view bytes) {
         !answered) {
       break;
     }
-    asked.is_head.push_back(head.method == "HEAD");
-    asked.rest = after.substr(body);
+    requests.is_head.push_back(head.method == "HEAD");
+    requests.rest = after.substr(body);
     if (!head.keep_alive) break;
   }
-  return asked;
+  return requests;
 }
 
-// The shipped server on a socket, its node a standby of three. The bytes are sent with a request
-// behind them that is known: each request gets one answer, and that one an answer only if all
-// before it was understood.
-void http(const std::string& bytes) {
-  struct Served {
-    Served() {
-      Facts facts;
-      facts.reachable = facts.in_recovery = facts.nodes_known = true;
-      facts.asked_at = boottime() + 24h;
-      for (const char* name : {"n1", "n2", "n3"}) {
-        facts.nodes.push_back({1 + static_cast<int>(facts.nodes.size()), name, "default",
-                               facts.nodes.empty() ? "primary" : "standby", true, "127.0.0.1"});
-      }
-      node.learn(std::move(facts));
-      node.refresh();
-      port = server.bind_to_any_port("127.0.0.1");
-      std::thread([this] { server.run(); }).detach();
+// The shipped HTTP server on a free port of the loopback interface. Its node is n2, a standby in a
+// cluster of three whose primary is n1.
+struct Served {
+  Served() {
+    Facts facts;
+    facts.reachable = facts.in_recovery = facts.nodes_known = true;
+    facts.asked_at = boottime() + 24h;  // so that the cache does not expire during a run
+    for (const char* name : {"n1", "n2", "n3"}) {
+      facts.nodes.push_back({1 + static_cast<int>(facts.nodes.size()), name, "default",
+                             facts.nodes.empty() ? "primary" : "standby", true, "127.0.0.1"});
     }
-    static Node_Settings settings() {
-      Node_Settings made;
-      made.node_name = "n2";
-      return made;
-    }
-    Config config;
-    Stderr_Log log{Log_Level::error};
-    Tls tls{config, log};
-    Repmgr_Node node{settings(),
-                     {.http_get = [](const Node&, const std::string&, Time,
-                                     std::function<void(Http_Reply)> done) { done({}); },
-                      .http_drop = nullptr,
-                      .resolve = nullptr,
-                      .clock = boottime,
-                      .other_clocks = {},
-                      .log = [](Log_Level, const std::string&) {},
-                      .grants = {}}};
-    Http_Server server{config, node, tls, log};
-    int port = 0;
-  };
-  static Served& served = *new Served;
+    node.learn(std::move(facts));
+    node.refresh();
+    port = server.bind_to_any_port("127.0.0.1");
+    std::thread([this] { server.run(); }).detach();
+  }
+  static Node_Settings settings() {
+    Node_Settings made;
+    made.node_name = "n2";
+    return made;
+  }
+  Config config;
+  Stderr_Log log{Log_Level::error};
+  Tls tls{config, log};
+  Repmgr_Node node{settings(),
+                   {.http_get = [](const Node&, const std::string&, Time,
+                                   std::function<void(Http_Reply)> done) { done({}); },
+                    .http_drop = nullptr,
+                    .resolve = nullptr,
+                    .clock = boottime,
+                    .other_clocks = {},
+                    .log = [](Log_Level, const std::string&) {},
+                    .grants = {}}};
+  Http_Server server{config, node, tls, log};
+  int port = 0;
+};
 
-  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+// Connects to a port of the loopback interface; none if a signal interrupted that.
+Descriptor connect_to(int port) {
+  Descriptor fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   sockaddr_in to{};
   to.sin_family = AF_INET;
-  to.sin_port = htons(static_cast<std::uint16_t>(served.port));
+  to.sin_port = htons(static_cast<std::uint16_t>(port));
   to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   // From many addresses: a run makes more connections than one has ports.
   static std::uint32_t runs = 0;
   sockaddr_in from = to;
   from.sin_port = 0;
   from.sin_addr.s_addr = htonl(INADDR_LOOPBACK + runs++ % 60'000);
-  require(bind(fd, reinterpret_cast<sockaddr*>(&from), sizeof from) == 0, "an address is free");
-  if (connect(fd, reinterpret_cast<sockaddr*>(&to), sizeof to) != 0) {
+  require(bind(fd.get(), reinterpret_cast<sockaddr*>(&from), sizeof from) == 0,
+          "an address is free");
+  if (connect(fd.get(), reinterpret_cast<sockaddr*>(&to), sizeof to) != 0) {
     require(errno == EINTR, "the server is there");  // libFuzzer's own timer
-    close(fd);
-    return;
+    fd.reset();
   }
-  static const std::string known = "GET /primary?voter=n2&fuzz HTTP/1.1\r\n\r\n";
-  static const std::string known_answer = R"({"Primary":"n1"})";
-  const std::string all = bytes + known;
+  return fd;
+}
+
+// Sends all, ends the sending direction, and reads what is answered.
+std::string exchange(int fd, std::string_view all) {
   // libFuzzer's own timer interrupts what waits.
   const auto again = [](ssize_t n) { return n > 0 || (n < 0 && errno == EINTR); };
   ssize_t n = 0;
-  for (std::string_view left = all;
-       !left.empty() && again(n = send(fd, left.data(), left.size(), MSG_NOSIGNAL));) {
-    left.remove_prefix(static_cast<std::size_t>(std::max<ssize_t>(n, 0)));
+  while (!all.empty() && again(n = send(fd, all.data(), all.size(), MSG_NOSIGNAL))) {
+    all.remove_prefix(static_cast<std::size_t>(std::max<ssize_t>(n, 0)));
   }
   shutdown(fd, SHUT_WR);
-  std::string answer;
+  std::string answers;
   char buffer[4096];
   while (again(n = recv(fd, buffer, sizeof buffer, 0))) {
-    answer.append(buffer, static_cast<std::size_t>(std::max<ssize_t>(n, 0)));
+    answers.append(buffer, static_cast<std::size_t>(std::max<ssize_t>(n, 0)));
   }
-  close(fd);
-  require(answer.find("{\"state\":\"Primary\"}") == answer.npos, "a standby is never Primary");
+  return answers;
+}
 
-  const Asked asked = split(all);
-  std::string_view left = answer;
-  for (const bool is_head : asked.is_head) {
-    Told told;
+// The bytes are sent with a valid request behind them. Each request gets one answer, and the last
+// one only if all requests before it were valid.
+void http(const std::string& bytes) {
+  static Served& served = *new Served;
+  static const std::string known = "GET /primary?voter=n2&fuzz HTTP/1.1\r\n\r\n";
+  static const std::string known_answer = R"({"Primary":"n1"})";
+  const std::string all = bytes + known;
+  std::string answers;
+  if (const Descriptor fd = connect_to(served.port)) {
+    answers = exchange(fd.get(), all);
+  } else {
+    return;
+  }
+  require(answers.find("{\"state\":\"Primary\"}") == answers.npos, "a standby is never Primary");
+
+  const Requests requests = split(all);
+  std::string_view left = answers;
+  for (const bool is_head : requests.is_head) {
+    Http_Answer answer;
     do {
       require(!left.empty(), "each request that is understood has an answer");
-      told = take_answer(left, is_head);
-    } while (told.status == 100);
-    require(told.status != 405 && told.status != 413, "what is understood is answered");
-    if (told.closes) require(left.empty(), "nothing follows the last answer");
+      answer = take_answer(left, is_head);
+    } while (answer.status == 100);
+    require(answer.status != 405 && answer.status != 413, "what is understood is answered");
+    if (answer.closes) require(left.empty(), "nothing follows the last answer");
   }
-  // What is not understood: one answer, and the end. Of a HEAD, it has no body.
+  // A request that is refused has one answer, without a body if it is HEAD, and the connection
+  // ends. A "100 Continue" may come before it.
   bool continued = false;
   for (int more = 0; !left.empty(); ++more) {
-    require(!asked.rest.empty(), "there are no more answers than requests");
-    const Told told = take_answer(left, parse_head(asked.rest).method == "HEAD");
-    if (told.status == 100 && !std::exchange(continued, true)) {
+    require(!requests.rest.empty(), "there are no more answers than requests");
+    const Http_Answer answer = take_answer(left, parse_head(requests.rest).method == "HEAD");
+    if (answer.status == 100 && !std::exchange(continued, true)) {
       --more;
       continue;
     }
     require(more == 0 && left.empty(), "what is not understood has one answer");
-    require(told.closes && told.status >= 400, "and the connection ends");
-    require(told.body != known_answer, "a request behind it is not run");
+    require(answer.closes && answer.status >= 400, "and the connection ends");
+    require(answer.body != known_answer, "a request behind it is not run");
   }
 }
 
