@@ -58,7 +58,7 @@ TEST_CASE("the named primary is the one active primary row") {
   CHECK_FALSE(named_primary(nodes));  // two: it names none
 }
 
-TEST_CASE("a name that two rows share after folding is nobody's") {
+TEST_CASE("a name that two rows share, but for case and _ or -, finds neither") {
   const std::vector<Node> nodes = {make_node(1, "db_1"), make_node(2, "DB-1"),
                                    make_node(3, "db_2")};
   CHECK_FALSE(find_node(nodes, "db_1"));

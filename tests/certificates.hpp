@@ -1,4 +1,4 @@
-// Certificates made on the spot.
+// Certificates for tests, made with openssl(1).
 
 #pragma once
 
@@ -9,7 +9,7 @@
 
 using namespace primgr;
 
-// Two authorities, and what each signed.
+// Two authorities (ca, other-ca), and certificates signed by them, in a folder that is removed.
 struct Certificates {
   Certificates();
   ~Certificates();

@@ -20,7 +20,8 @@ using namespace primgr;
 
 TEST_SUITE_BEGIN("connections");
 
-TEST_CASE("of many connections from one address, the longest waiting end; others are not touched") {
+TEST_CASE(
+    "too many connections from one address: those that waited longest are closed, others are not") {
   World world(World::named("n2"));
   world.look(make_facts(make_site(3), true));
   Config config;
@@ -32,7 +33,7 @@ TEST_CASE("of many connections from one address, the longest waiting end; others
     fds.push_back(connect_from("127.0.0.2", served.port));
     if (i % 2) CHECK(::send(fds.back(), "GET /sta", 8, MSG_NOSIGNAL) == 8);
   }
-  // Served while they are all there.
+  // Answered while they are all connected.
   CHECK(served.ask("GET", "/state").status == 202);
   CHECK(eventually(30, [&] { return std::count_if(fds.begin(), fds.end(), is_ended) == 92; }));
   CHECK(std::none_of(fds.end() - 8, fds.end(), is_ended));
@@ -45,7 +46,7 @@ TEST_CASE("of many connections from one address, the longest waiting end; others
   for (const int fd : fds) ::close(fd);
 }
 
-TEST_CASE("of those who wait for something, a few of each address may") {
+TEST_CASE("Wait_Limiter: a limit in all, and one for each address") {
   Wait_Limiter waiting(3, 2);
   std::optional<Wait_Limiter::Slot> first(std::in_place, waiting, "a");
   const Wait_Limiter::Slot second(waiting, "a");
@@ -60,7 +61,20 @@ TEST_CASE("of those who wait for something, a few of each address may") {
   CHECK(bool(Wait_Limiter::Slot(waiting, "a")));
 }
 
-TEST_CASE("who asks for /cluster holds nothing that a check needs") {
+namespace {
+
+// A load balancer at another address than the load is answered each time.
+void check_health_checks(int port) {
+  int answered = 0;
+  for (int i = 0; i < 50; ++i) {
+    answered += check_from("127.0.0.3", port).starts_with("HTTP/1.1 202");
+  }
+  CHECK(answered == 50);
+}
+
+}  // namespace
+
+TEST_CASE("clients that wait for /cluster do not delay health checks") {
   World world(World::named("n2"));
   world.look(make_facts(make_site(2), true));
   std::mutex mutex;
@@ -79,20 +93,18 @@ TEST_CASE("who asks for /cluster holds nothing that a check needs") {
         }
         done(told);
       });
-  Crowd crowd("127.0.0.2", served.port, "GET /cluster HTTP/1.1\r\nConnection: close\r\n\r\n", 60);
-  CHECK(eventually(20, [&] { return crowd.answers("\r\nRetry-After: 60\r\n") >= 100; }));
-  // The peer is silent all the while: who waits for it is still there.
-  int answered = 0;
-  for (int i = 0; i < 50; ++i)
-    answered += check_from("127.0.0.3", served.port).starts_with("HTTP/1.1 202");
-  CHECK(answered == 50);
+  Load_Generator load("127.0.0.2", served.port,
+                      "GET /cluster HTTP/1.1\r\nConnection: close\r\n\r\n", 60);
+  CHECK(eventually(20, [&] { return load.answers("\r\nRetry-After: 60\r\n") >= 100; }));
+  // The peer stays silent, so those who wait for it are still connected.
+  check_health_checks(served.port);
   // Another address may wait for the same collection.
   std::thread other([&] {
     const auto response = served.ask("GET", "/cluster");
     CHECK(response.status == 200);
     CHECK(Json::parse(response.body)["realPrimary"] == "n1");
   });
-  CHECK(crowd.answers("\"sites\"") == 0);
+  CHECK(load.answers("\"sites\"") == 0);
   {
     const std::lock_guard lock(mutex);
     silent = false;
@@ -100,8 +112,8 @@ TEST_CASE("who asks for /cluster holds nothing that a check needs") {
     for (auto& done : held) done(told);
   }
   other.join();
-  CHECK(eventually(20, [&] { return crowd.answers("\"realPrimary\":\"n1\"") > 0; }));
-  // The last answer is for those who may not wait, while it is recent.
+  CHECK(eventually(20, [&] { return load.answers("\"realPrimary\":\"n1\"") > 0; }));
+  // Those who may not wait get the last answer, while it is recent.
   {
     const std::lock_guard lock(mutex);
     silent = true;
@@ -111,17 +123,17 @@ TEST_CASE("who asks for /cluster holds nothing that a check needs") {
     const std::lock_guard lock(mutex);
     return !held.empty();
   }));
-  const std::size_t before = crowd.answers("\"realPrimary\":\"n1\"");
-  CHECK(eventually(20, [&] { return crowd.answers("\"realPrimary\":\"n1\"") > before + 100; }));
+  const std::size_t before = load.answers("\"realPrimary\":\"n1\"");
+  CHECK(eventually(20, [&] { return load.answers("\"realPrimary\":\"n1\"") > before + 100; }));
   {
     const std::lock_guard lock(mutex);
     silent = false;
     for (auto& done : held) done(told);
   }
-  crowd.end();
+  load.end();
 }
 
-TEST_CASE("who asks for a vote that cannot be written holds nothing that a check needs") {
+TEST_CASE("clients that wait for a vote do not delay health checks while state_file hangs") {
   std::promise<void> let_go;
   const auto written = let_go.get_future().share();
   std::atomic<int> saving = 0;
@@ -135,20 +147,17 @@ TEST_CASE("who asks for a vote that cannot be written holds nothing that a check
   Config config;
   config.http_threads = 1;
   const Served served(world, config);
-  Crowd crowd("127.0.0.2", served.port,
-              "GET /primary?candidate=n1 HTTP/1.1\r\nConnection: close\r\n\r\n", 60);
-  CHECK(eventually(20, [&] { return crowd.answers("HTTP/1.1 503 ") >= 100; }));
-  int answered = 0;
-  for (int i = 0; i < 50; ++i)
-    answered += check_from("127.0.0.3", served.port).starts_with("HTTP/1.1 202");
-  CHECK(answered == 50);
+  Load_Generator load("127.0.0.2", served.port,
+                      "GET /primary?candidate=n1 HTTP/1.1\r\nConnection: close\r\n\r\n", 60);
+  CHECK(eventually(20, [&] { return load.answers("HTTP/1.1 503 ") >= 100; }));
+  check_health_checks(served.port);
   CHECK(saving == 1);
-  CHECK(crowd.answers("HTTP/1.1 200 ") == 0);
+  CHECK(load.answers("HTTP/1.1 200 ") == 0);
   let_go.set_value();
-  CHECK(eventually(20, [&] { return crowd.answers("HTTP/1.1 200 ") > 0; }));
+  CHECK(eventually(20, [&] { return load.answers("HTTP/1.1 200 ") > 0; }));
 }
 
-TEST_CASE("a pool of threads: what a job throws is lost, and the pool is not") {
+TEST_CASE("a thread pool goes on when a job throws") {
   std::atomic<int> done = 0;
   {
     Thread_Pool threads({2, 4, 256 * 1024, 0});
@@ -160,7 +169,7 @@ TEST_CASE("a pool of threads: what a job throws is lost, and the pool is not") {
     }
   }
   CHECK(done == 20);
-  // There is no room for more than `least`: the jobs are done all the same, in turn.
+  // No memory for more threads than `least`: the jobs are done one after the other.
   {
     Thread_Pool threads({1, 4, 256 * 1024, std::size_t{1} << 62});
     for (int i = 0; i < 20; ++i) threads.run([&] { ++done; });
@@ -168,7 +177,7 @@ TEST_CASE("a pool of threads: what a job throws is lost, and the pool is not") {
   CHECK(done == 40);
 }
 
-TEST_CASE("of connections from many addresses too, the longest waiting ends") {
+TEST_CASE("too many connections from many addresses: those that waited longest are closed") {
   World world(World::named("n2"));
   world.look(make_facts(make_site(3), true));
   Config config;
@@ -212,7 +221,7 @@ TEST_CASE("every one of many clients that keep their connections is served") {
       Client client("127.0.0.1", served.port);
       answered += client.get("/state").status == 202;
       ++leaving;
-      while (leaving < many) std::this_thread::sleep_for(1ms);  // nobody makes room for another
+      while (leaving < many) std::this_thread::sleep_for(1ms);  // all are connected at once
     });
   }
   for (auto& client : clients) client.join();

@@ -13,7 +13,7 @@ TEST_SUITE_BEGIN("database");
 
 namespace {
 
-// A server that says what the test lays down, and looks at it in virtual time.
+// A server that answers what the test says, and a Database that looks at it in virtual time.
 struct Faked {
   explicit Faked(std::size_t connections = 3) : database(server.conninfo(), 1s, connections, {}) {}
 
@@ -27,6 +27,11 @@ struct Faked {
       {"SELECT application_name", pg_table(6, {})},
       {"SELECT node_id", pg_table(6, {{"1", "n1", "s", "primary", "t", "host=10.0.0.1"}})}};
   std::vector<std::string> asked;
+  // How many statements began with that.
+  std::ptrdiff_t count_asked(const std::string& words) const {
+    return std::count_if(asked.begin(), asked.end(),
+                         [&](const std::string& sql) { return sql.starts_with(words); });
+  }
   Fake_Postgres server{[this](const std::string& sql) {
     asked.push_back(sql);
     const auto* best = &*answers.begin();
@@ -87,7 +92,7 @@ TEST_CASE("a look reads the state, the nodes and replication, on two connections
   CHECK(std::count(faked.asked.begin(), faked.asked.end(), "EXECUTE primgr_pulse") == 2);
 }
 
-TEST_CASE("each connection is told its timeouts and a search_path before anything is asked") {
+TEST_CASE("each connection sets its timeouts and search_path first") {
   Faked faked;
   faked.look();
   const std::string& first = faked.asked.at(0);
@@ -104,7 +109,7 @@ TEST_CASE("each connection is told its timeouts and a search_path before anythin
   CHECK(std::count(refusing.asked.begin(), refusing.asked.end(), "EXECUTE primgr_pulse") == 0);
 }
 
-TEST_CASE("one connection does for both, if there may be no more") {
+TEST_CASE("with one connection allowed, pulse and survey share it") {
   Faked faked(1);
   const Facts facts = faked.look();
   CHECK(facts.nodes_known);
@@ -117,7 +122,7 @@ TEST_CASE("one connection does for both, if there may be no more") {
   CHECK(faked.database.connections() <= 1);
 }
 
-TEST_CASE("what is only blocked lets the last list stand; an error does not") {
+TEST_CASE("a blocked repmgr.nodes keeps the last list in use; an error does not") {
   Faked faked;
   CHECK(faked.look().nodes_known);
   const Time read_at = faked.now;
@@ -142,20 +147,17 @@ TEST_CASE("what is only blocked lets the last list stand; an error does not") {
     CHECK(facts.nodes.empty());
     CHECK(facts.problem == "no");
   }
-  // What was forgotten is not remembered because of a block.
+  // A list that an error made unknown does not come back when the table is blocked.
   faked.answers["SELECT node_id"] = pg_error("55P03", "later") + pg_ready();
   const Facts facts = faked.look();
   CHECK_FALSE(facts.nodes_known);
   CHECK(facts.problem == "it is blocked, and was not read before: later");
 }
 
-TEST_CASE("while repmgr.nodes is blocked it is asked for now and then, or when it is urgent") {
+TEST_CASE("a blocked repmgr.nodes is read every 5 s, or at once by an urgent look") {
   Faked faked;
   faked.answers["SELECT node_id"] = pg_error("55P03", "later") + pg_ready();
-  const auto asked = [&] {
-    return std::count_if(faked.asked.begin(), faked.asked.end(),
-                         [](const std::string& sql) { return sql.starts_with("SELECT node_id"); });
-  };
+  const auto asked = [&] { return faked.count_asked("SELECT node_id"); };
   const auto look = [&](bool urgent) {
     faked.now += 1s;
     faked.database.begin(faked.now, urgent);
@@ -173,7 +175,8 @@ TEST_CASE("while repmgr.nodes is blocked it is asked for now and then, or when i
   CHECK(asked() == 3);
 }
 
-TEST_CASE("a survey without an answer holds up no pulse, and its late answer is told") {
+TEST_CASE(
+    "a survey without an answer does not delay the pulse; in the end replication is unknown") {
   Faked faked;
   faked.look();
   faked.answers["SELECT node_id"] = "";
@@ -185,7 +188,7 @@ TEST_CASE("a survey without an answer holds up no pulse, and its late answer is 
     CHECK(faked.database.connections() <= 3);
     CHECK(faked.server.clients() <= 3);
   }
-  // The replication behind it is not told for ever.
+  // Replication comes from the same survey: an old answer is not reported for ever.
   faked.answers["SELECT CASE"] = "";
   faked.wait(3s);
   faked.look();
@@ -220,9 +223,7 @@ TEST_CASE("a survey that hangs never takes the pulse's connection") {
       CHECK(faked.database.connections() <= most);
     }
     // Once on each connection but the pulse's.
-    CHECK(std::count_if(faked.asked.begin(), faked.asked.end(), [](const std::string& sql) {
-            return sql.starts_with("SELECT node_id");
-          }) == static_cast<std::ptrdiff_t>(most) - 1);
+    CHECK(faked.count_asked("SELECT node_id") == static_cast<std::ptrdiff_t>(most) - 1);
     stuck = false;
     faked.answers["SELECT node_id"] = pg_table(6, {{"1", "n1", "s", "primary", "t", "host=h"}});
     faked.wait(100ms);
@@ -231,7 +232,7 @@ TEST_CASE("a survey that hangs never takes the pulse's connection") {
 }
 
 TEST_CASE(
-    "where the server lets in one connection only, both share it, and others are rarely tried") {
+    "a server that accepts one connection only: pulse and survey share it, more are rarely tried") {
   Faked faked;
   std::size_t refused = 0;
   faked.server.admit = [&](std::size_t clients) {
@@ -250,7 +251,7 @@ TEST_CASE(
   CHECK(refused <= 3);
 }
 
-TEST_CASE("what is blocked is asked for now and then: the list of standbys too") {
+TEST_CASE("a blocked pg_stat_replication is not read at every look either") {
   Faked faked;
   faked.answers["SELECT application_name"] = pg_error("55P03", "later") + pg_ready();
   for (int i = 0; i < 5; ++i) {
@@ -261,12 +262,10 @@ TEST_CASE("what is blocked is asked for now and then: the list of standbys too")
     CHECK(facts->replication.known);
     CHECK(facts->nodes_known);
   }
-  CHECK(std::count_if(faked.asked.begin(), faked.asked.end(), [](const std::string& sql) {
-          return sql.starts_with("SELECT application_name");
-        }) == 1);
+  CHECK(faked.count_asked("SELECT application_name") == 1);
 }
 
-TEST_CASE("no place is taken anew before the server has closed the connection before") {
+TEST_CASE("a connection is replaced only when the server has closed it") {
   Faked faked;
   faked.look();
   // It reads nothing more, and closes nothing.
@@ -298,10 +297,10 @@ TEST_CASE("no place is taken anew before the server has closed the connection be
   CHECK(faked.database.connections() == 2);
 }
 
-TEST_CASE("a connection that breaks is replaced within the look, some times at most") {
+TEST_CASE("a connection that breaks is replaced within the look, a few times at most") {
   Faked faked;
   faked.look();
-  const std::string sound = *faked.answers["EXECUTE primgr_pulse"];
+  const std::string working = *faked.answers["EXECUTE primgr_pulse"];
   faked.answers["EXECUTE primgr_pulse"].reset();  // ends the connection
   faked.asked.clear();
   faked.now += 1s;
@@ -310,7 +309,7 @@ TEST_CASE("a connection that breaks is replaced within the look, some times at m
   for (int i = 0; i < 2000 && !facts; ++i, faked.now += 1ms) {
     faked.server.step();
     if (std::count(faked.asked.begin(), faked.asked.end(), "EXECUTE primgr_pulse") == 3)
-      faked.answers["EXECUTE primgr_pulse"] = sound;
+      faked.answers["EXECUTE primgr_pulse"] = working;
     facts = faked.database.advance(faked.now);
   }
   REQUIRE(facts);
@@ -321,7 +320,7 @@ TEST_CASE("a connection that breaks is replaced within the look, some times at m
   CHECK(down.problem != "");
 }
 
-TEST_CASE("answers of any other shape are told, and no harm") {
+TEST_CASE("malformed answers of the server are reported and do no harm") {
   const Pg_Row six(6, "1");
   for (const std::string& answer :
        {pg_table(0, {{}}), pg_table(5, {Pg_Row(5, "1")}), pg_table(7, {Pg_Row(7, "1")}),

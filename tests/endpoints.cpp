@@ -50,7 +50,7 @@ TEST_CASE("/primary") {
   CHECK(served.ask("GET", "/primary?candidate=n1&lease=3001").body == R"({"state":"Unknown"})");
   CHECK(served.ask("GET", "/primary?candidate=n1&lease=3000").body == R"({"Primary":"n1"})");
   CHECK(served.ask("GET", "/primary?candidate=%00&lease=-9e99x").body == R"({"Primary":"n1"})");
-  // A question that was meant for another node is told nobody, and granted nothing.
+  // A question that was meant for another node gets no name and no grant.
   CHECK(served.ask("GET", "/primary?voter=N2").body == R"({"Primary":"n1"})");
   CHECK(served.ask("GET", "/primary?voter=n3").body == R"({"state":"Unknown"})");
   CHECK(served.ask("GET", "/primary?candidate=n1&voter=N2").body == R"({"Primary":"n1"})");
@@ -226,7 +226,7 @@ TEST_CASE("/node tells a candidate's votes, and a standby's lag") {
       R"([{"name":"n9","address":"10.0.0.9","state":"streaming","sync":"async","lagBytes":2048,"lagSeconds":0.02}])");
 }
 
-TEST_CASE("/node is bounded, and what is wrong comes first") {
+TEST_CASE("/node is limited in size, and lists voters with a problem first") {
   World world;
   const Served served(world);
   auto nodes = make_site(500);

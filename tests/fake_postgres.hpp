@@ -1,4 +1,4 @@
-// A PostgreSQL server that answers what a test says: to try what a hostile one could say.
+// A PostgreSQL server that answers what a test says: to test untrusted answers.
 
 #pragma once
 

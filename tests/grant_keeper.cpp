@@ -95,7 +95,7 @@ constexpr const char* no_answer =
 
 }  // namespace
 
-TEST_CASE("a state file that hangs costs the vote, told as such, and stalls nothing") {
+TEST_CASE("a state file that hangs: no vote, the reason is logged, and nothing stalls") {
   const auto shared = std::make_shared<Hanging_Store>();
   Hanging_Store& store = *shared;
   Kept_World kept(store, "n1");
@@ -108,7 +108,7 @@ TEST_CASE("a state file that hangs costs the vote, told as such, and stalls noth
   REQUIRE(eventually(20, is_primary));
   store.hang(true);
   const std::size_t writes = store.writes(), lines = kept.lines().size();
-  world.now += 10s;  // what was kept ahead is over
+  world.now += 10s;  // what was written ahead has expired
   // It goes on although the store hangs, however often it is asked.
   for (int i = 0; i < 20; ++i) world.look(make_facts(make_site(3)));
   CHECK_FALSE(world.node.grant_vote("n1", 3s));
@@ -124,7 +124,9 @@ TEST_CASE("a state file that hangs costs the vote, told as such, and stalls noth
   CHECK(kept.lines().back() == "state_file is written again");
 }
 
-TEST_CASE("a grant that is kept late was not given, and one that fails leaves nothing to rest on") {
+TEST_CASE(
+    "a grant that is written too late is not given, and after a failed write nothing counts as "
+    "kept") {
   const auto shared = std::make_shared<Hanging_Store>();
   Hanging_Store& store = *shared;
   Kept_World kept(store);
@@ -140,8 +142,8 @@ TEST_CASE("a grant that is kept late was not given, and one that fails leaves no
   store.hang(true);
   world.look(make_facts(nodes, true));
   CHECK_FALSE(world.node.grant_vote("n3", 3s));
-  // And n1's again, before the grant to n3 is written: what was ahead for n1 is not to be rested
-  // on.
+  // It follows n1 again, before the grant to n3 is written. What was written ahead for n1 no longer
+  // counts.
   nodes[0].active = true;
   nodes[2].type = "standby";
   world.look(make_facts(nodes, true));
@@ -161,7 +163,7 @@ TEST_CASE("a grant that is kept late was not given, and one that fails leaves no
   world.now += 3500ms;
   CHECK_FALSE(world.node.grant_vote("n1", 3s));
   CHECK(kept.tells("state_file: disk full: this node votes for nobody until it can be kept"));
-  // What was there before may be gone: it does not serve for a vote that it would cover.
+  // The failed write may have destroyed what was there, so that covers no vote any more.
   world.now -= 3500ms;
   CHECK_FALSE(world.node.grant_vote("n1", 3s));
   {
@@ -172,7 +174,7 @@ TEST_CASE("a grant that is kept late was not given, and one that fails leaves no
   CHECK(kept.lines().back() == "state_file is written again");
 }
 
-TEST_CASE("a state file that is always late is kept ahead, and votes are given") {
+TEST_CASE("a state file that is always late is written ahead, and votes are given") {
   const auto shared = std::make_shared<Hanging_Store>();
   Hanging_Store& store = *shared;
   Kept_World kept(store);
@@ -201,7 +203,7 @@ TEST_CASE("a state file that is always late is kept ahead, and votes are given")
   }
 }
 
-TEST_CASE("a state file that hangs at the start: silence, and an end in time") {
+TEST_CASE("a state file that hangs at startup: no votes, and shutdown does not wait for it") {
   const auto shared = std::make_shared<Hanging_Store>();
   Hanging_Store& store = *shared;
   store.hang(true);
@@ -225,7 +227,7 @@ TEST_CASE("a state file that hangs at the start: silence, and an end in time") {
   CHECK(eventually(20, [&] { return store.writes() > writes; }));
 }
 
-TEST_CASE("a state file that hangs, and many that want a vote") {
+TEST_CASE("a state file that hangs: many candidates at once are all refused") {
   const auto shared = std::make_shared<Hanging_Store>();
   Hanging_Store& store = *shared;
   Kept_World kept(store);

@@ -124,25 +124,13 @@ std::string read_answer(int fd) {
   return all;
 }
 
-int connect_from(const char* from, int port) {
-  const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  REQUIRE(inet_pton(AF_INET, from, &address.sin_addr) == 1);
-  REQUIRE(::bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
-  address.sin_port = htons(static_cast<std::uint16_t>(port));
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  REQUIRE(::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
-  return fd;
-}
-
 int try_connect(const char* from, int port) {
   const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   sockaddr_in address{};
   address.sin_family = AF_INET;
-  inet_pton(AF_INET, from, &address.sin_addr);
   const timeval patience{20, 0};
-  bool done = setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) == 0 &&
+  bool done = inet_pton(AF_INET, from, &address.sin_addr) == 1 &&
+              setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) == 0 &&
               ::bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
   address.sin_port = htons(static_cast<std::uint16_t>(port));
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -150,6 +138,13 @@ int try_connect(const char* from, int port) {
   if (done) return fd;
   ::close(fd);
   return -1;
+}
+
+int connect_from(const char* from, int port) {
+  const int fd = try_connect(from, port);
+  INFO("from ", from, " to port ", port);
+  REQUIRE(fd >= 0);
+  return fd;
 }
 
 std::string check_from(const char* from, int port) {
@@ -162,7 +157,8 @@ std::string check_from(const char* from, int port) {
   return all;
 }
 
-Crowd::Crowd(const char* from, int port, std::string request, int threads, std::size_t open) {
+Load_Generator::Load_Generator(const char* from, int port, std::string request, int threads,
+                               std::size_t open) {
   for (int i = 0; i < threads; ++i) {
     threads_.emplace_back([=, this] {
       std::deque<int> left;
@@ -184,20 +180,20 @@ Crowd::Crowd(const char* from, int port, std::string request, int threads, std::
   }
 }
 
-void Crowd::end() {
+void Load_Generator::end() {
   ending_ = true;
   for (auto& thread : threads_) thread.join();
   threads_.clear();
 }
 
-std::size_t Crowd::answers(const std::string& with) const {
+std::size_t Load_Generator::answers(const std::string& with) const {
   const std::lock_guard lock(mutex_);
   std::size_t n = 0;
   for (const auto& [answer, times] : answers_) n += answer.find(with) == answer.npos ? 0 : times;
   return n;
 }
 
-void Crowd::took(const std::string& answer) {
+void Load_Generator::took(const std::string& answer) {
   const std::lock_guard lock(mutex_);
   ++answers_[answer];
 }

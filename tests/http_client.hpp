@@ -1,5 +1,5 @@
-// An HTTP client of the tests' own, so that the shipped server is not tested with the library that
-// it is made of; and raw connections, for what no client does.
+// An HTTP client for the tests, so that the shipped server is not tested with the library that it
+// is made of; and raw connections, for what no client does.
 
 #pragma once
 
@@ -62,24 +62,25 @@ class Client {
 // All that comes until the other side ends the connection.
 std::string read_answer(int fd);
 
-// A connection to `port`, from an address of the loopback network.
+// A connection to `port`, from an address of the loopback network. Each read from it waits 20 s at
+// most.
 int connect_from(const char* from, int port);
 
-// Connects, and waits 20 s at most for anything; -1 if that fails. For threads, where a test cannot
-// be ended.
+// The same; -1 if it fails. For threads, which cannot end a test, and where a failure is expected.
 int try_connect(const char* from, int port);
 
 // A check as a load balancer makes it, from that address; what came, nothing for none.
 std::string check_from(const char* from, int port);
 
-// Threads that ask one thing from one address without end, while this lives. `open`: each leaves so
-// many of its connections open.
-class Crowd {
+// Threads that send one request from one address again and again, while this lives. `open`: how
+// many connections each thread leaves open; with 0 it reads each answer.
+class Load_Generator {
  public:
-  Crowd(const char* from, int port, std::string request, int threads, std::size_t open = 0);
-  ~Crowd() { end(); }
+  Load_Generator(const char* from, int port, std::string request, int threads,
+                 std::size_t open = 0);
+  ~Load_Generator() { end(); }
   void end();
-  // How many answers with that in them there were.
+  // How many answers contained that.
   std::size_t answers(const std::string& with) const;
 
  private:

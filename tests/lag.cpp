@@ -7,7 +7,7 @@ using namespace primgr;
 
 TEST_SUITE_BEGIN("lag");
 
-TEST_CASE("replay is late for as long as WAL has been waiting, by this node's clock") {
+TEST_CASE("replay delay: how long WAL has been waiting, by this node's clock") {
   Replay_History history;
   CHECK_FALSE(history.delay(0s, 0));
   history.saw(100s, 1000, 1000);

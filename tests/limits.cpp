@@ -82,7 +82,7 @@ class Daemon {
   std::filesystem::path folder_;
 };
 
-// Whether the test is to be left out, for a reason that is told.
+// Whether the test is skipped; says why.
 bool has_no_program(const char* test) {
   if (!is_shipped()) {
     skipped.push_back(std::string(test) + ": a sanitizer needs what is limited");
@@ -100,7 +100,7 @@ void limit_to(decltype(RLIMIT_AS) what, rlim_t value) {
 
 }  // namespace
 
-TEST_CASE("out of memory, primgr goes on, and ends as it should") {
+TEST_CASE("out of memory: primgr keeps answering, and SIGTERM ends it with status 0") {
   if (has_no_program("out of memory")) return;
   for (const rlim_t limit : {60'000, 80'000, 100'000, 120'000, 150'000, 200'000}) {
     CAPTURE(limit);
@@ -131,7 +131,7 @@ void check_under_flood(Daemon& daemon) {
   for (const char* request : {"GET /sta", "GET /state HTTP/1.1\r\nConnection: close\r\n\r\n"}) {
     CAPTURE(request);
     const bool whole = std::string_view(request).ends_with("\r\n\r\n");
-    Crowd crowd("127.0.0.2", daemon.port(), request, 8, whole ? 0 : 20);
+    Load_Generator load("127.0.0.2", daemon.port(), request, 8, whole ? 0 : 20);
     int answered = 0;
     for (int i = 0; i < 100; ++i) {
       answered += check_from("127.0.0.3", daemon.port()).starts_with("HTTP/1.1 503 ");

@@ -50,10 +50,11 @@ bool send_all(int fd, std::string_view bytes) {
   return true;
 }
 
-void read_request(int fd) {
+std::string read_request(int fd) {
   std::string request;
   char byte;
   while (!request.ends_with("\r\n\r\n") && ::recv(fd, &byte, 1, 0) == 1) request += byte;
+  return request;
 }
 
 void wait_for_close(int fd) {

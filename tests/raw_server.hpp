@@ -1,4 +1,4 @@
-// TCP servers that do what a test says: peers that misbehave.
+// TCP servers that do what a test says, for peers that misbehave.
 
 #pragma once
 
@@ -33,8 +33,8 @@ class Raw_Server {
 
 bool send_all(int fd, std::string_view bytes);
 
-// Reads up to the end of the request's header.
-void read_request(int fd);
+// Reads a request up to the end of its head.
+std::string read_request(int fd);
 
 // Waits, without a deadline of its own, until the other side closes.
 void wait_for_close(int fd);

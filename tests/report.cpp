@@ -5,7 +5,7 @@
 
 TEST_SUITE_BEGIN("report");
 
-TEST_CASE("what is wrong with a node is told, and nothing of one that is well") {
+TEST_CASE("each problem of a node is listed, and a healthy node has none") {
   using Problems = std::vector<std::string>;
   World world;
   const auto problems = [&] { return find_problems(world.node.get_report()); };
@@ -37,7 +37,7 @@ TEST_CASE("what is wrong with a node is told, and nothing of one that is well") 
   world.look(facts);
   CHECK(problems() == Problems{"its WAL receiver is waiting, not streaming", "replay is paused"});
 
-  // A witness is Unknown, and well.
+  // A witness is Unknown, and has no problem.
   auto nodes = make_site(3);
   nodes[0].type = "witness";
   nodes[1].type = "primary";

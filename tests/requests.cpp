@@ -33,10 +33,7 @@ TEST_CASE("requests that come at once are answered in turn") {
   const Served served(world);
   const std::string get = "GET /state HTTP/1.1\r\n\r\n";
   const auto answers = [&](const std::string& bytes) {
-    const std::string all = served.raw(bytes);
-    std::size_t n = 0;
-    for (auto at = all.find("HTTP/1.1 "); at != all.npos; at = all.find("HTTP/1.1 ", at + 1)) ++n;
-    return n;
+    return count(served.raw(bytes), "HTTP/1.1 ");
   };
   CHECK(answers(get + get + get) == 3);
   CHECK(answers("GET /state HTTP/1.1\r\nConnection: close\r\n\r\n" + get) == 1);
@@ -64,11 +61,11 @@ TEST_CASE("HAProxy's bare httpchk: OPTIONS / HTTP/1.0 without a Host header, the
   CHECK(answer.ends_with("\r\n\r\n{\"state\":\"Standby\"}"));
 }
 
-TEST_CASE("a request's head is understood to the byte, or refused, however it comes in") {
+TEST_CASE("a request head is parsed to the byte or refused, however it is split") {
   // What is returned looks into `bytes`.
   const auto check = [](const std::string& bytes, int status) {
     INFO(bytes);
-    // Of each part of it, what is known already does not change with what follows.
+    // Once the head is complete or refused, more bytes do not change that.
     Request_Head whole;
     for (std::size_t n = 0; n <= bytes.size(); n += bytes.size() < 2000 ? 1 : 61) {
       const Request_Head head = parse_head(std::string_view(bytes).substr(0, n));
@@ -119,7 +116,7 @@ TEST_CASE("a request's head is understood to the byte, or refused, however it co
   CHECK(check("GET / HTTP/1.1\r\nA: " + std::string(15'000, '\xe4') + "\r\n\r\n", 0).size > 0);
 }
 
-TEST_CASE("a chunked body is understood to the byte, or refused") {
+TEST_CASE("a chunked body is parsed to the byte or refused") {
   const auto parse = [](const std::string& bytes) {
     const Chunked_Body body = parse_chunked(bytes);
     return body.status ? -body.status : static_cast<int>(body.size);
@@ -133,7 +130,7 @@ TEST_CASE("a chunked body is understood to the byte, or refused") {
   CHECK(parse(whole) == static_cast<int>(whole.size()));
 }
 
-TEST_CASE("what is not understood gets one answer, and the connection ends") {
+TEST_CASE("an invalid request gets one answer, and the connection is closed") {
   World world(World::named("n2"));
   world.look(make_facts(make_site(3), true));
   const Served served(world);
@@ -168,7 +165,7 @@ TEST_CASE("what is not understood gets one answer, and the connection ends") {
     CHECK(answers[0].status == 202);
     CHECK(answers[1].status == refused.status);
   }
-  // A request that its client cuts short is none.
+  // A request that its client cuts short is invalid.
   for (const std::string& part :
        {std::string("G"), std::string("GET /state HTTP/1.1\r\n"), get.substr(0, get.size() - 1),
         std::string("GET / HTTP/1.1\r\nContent-Length: 3\r\n\r\nab")}) {
@@ -185,7 +182,7 @@ TEST_CASE("what is not understood gets one answer, and the connection ends") {
         std::string::npos);
 }
 
-TEST_CASE("what is understood is answered, and the connection goes on") {
+TEST_CASE("a valid request is answered, and the connection stays open") {
   World world(World::named("n2"));
   world.look(make_facts(make_site(3), true));
   const Served served(world);
@@ -235,7 +232,7 @@ TEST_CASE("what is understood is answered, and the connection goes on") {
             .size() == 1);
 }
 
-TEST_CASE("who is refused is not reset before the answer is read") {
+TEST_CASE("a refused client is not reset before it has read the answer") {
   World world;
   const Served served(world);
   // More than the buffers of both sides hold.

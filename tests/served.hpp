@@ -1,4 +1,4 @@
-// The shipped server, over a made-up world.
+// The shipped server, over a simulated node.
 
 #pragma once
 
@@ -14,7 +14,7 @@
 #include "tests/http_client.hpp"
 #include "tests/world.hpp"
 
-// The shipped server on a free port of 127.0.0.1, over a made-up world.
+// Listens on a free port of 127.0.0.1. `peers` answers the questions of /cluster.
 struct Served {
   explicit Served(World& world, Config with = {}, Http_Get peers = nullptr)
       : config(std::move(with)),

@@ -1,8 +1,12 @@
-// A folder for state files.
+// A folder for a state file.
 
 #pragma once
 
-// A folder of its own for a state file, gone afterwards.
+#include <cstdlib>
+#include <filesystem>
+#include <string>
+
+// Made for this object, and removed with it.
 struct State_Folder {
   ~State_Folder() { std::filesystem::remove_all(folder); }
   std::string path(const std::string& name = "grants") const { return folder + "/" + name; }

@@ -45,7 +45,7 @@ TEST_CASE("sizes are those of postgresql.conf") {
   }
 }
 
-TEST_CASE("a stretch of time in words") {
+TEST_CASE("a duration in words") {
   CHECK(describe_duration(-1s) == "0.0 s");
   CHECK(describe_duration(59'940ms) == "59.9 s");
   CHECK(describe_duration(60s) == "1 min 0 s");

@@ -63,12 +63,12 @@ TEST_CASE("a voter that does not know what it promised is silent for one vote_le
   CHECK(world.node.grant_vote("n1", 3s) == "n1");
   CHECK(world.node.get_state() == State::primary);
 
-  World alone(World::named("n1"), {});  // a site of one has no other voter to surprise
+  World alone(World::named("n1"), {});  // a site of one has nobody else to vote for
   alone.look(make_facts(make_site(1)));
   CHECK(alone.node.get_state() == State::primary);
 }
 
-TEST_CASE("a promise is kept before it is given, and not given if it cannot be kept") {
+TEST_CASE("a promise is written before it is given, and not given if it cannot be written") {
   std::optional<Grant> kept;
   bool works = true;
   int writes = 0;
@@ -94,7 +94,7 @@ TEST_CASE("a promise is kept before it is given, and not given if it cannot be k
   CHECK(world.node.get_primary() == "n1");
 }
 
-TEST_CASE("a promise that cannot be kept costs the vote before it nothing") {
+TEST_CASE("a promise that cannot be written leaves the vote before it valid") {
   Time saved_until{};
   bool fails = false;
   World world(World::named("n1"), {[] { return Grant{}; },
@@ -113,7 +113,7 @@ TEST_CASE("a promise that cannot be kept costs the vote before it nothing") {
     INFO(votes_of(world.node));
     CHECK(world.node.get_state() == State::primary);
   }
-  // It lasts out its time, and no longer; nothing is given on what could not be kept.
+  // That vote counts until it expires, and no longer.
   while (world.now <= saved_until) world.pass(100ms);
   CHECK(world.node.get_state() == State::unknown);
   CHECK(votes_of(world.node).find("n1 (this node): its promise cannot be kept in state_file") !=

@@ -1,5 +1,7 @@
 #include "tests/world.hpp"
 
+#include <algorithm>
+
 #include "node/voting.hpp"
 
 Node make_node(int id, const std::string& name, const std::string& type, const std::string& site) {
@@ -97,4 +99,9 @@ void World::pass(Time time) {
   now += time;
   node.refresh();
   node.refresh();
+}
+
+std::ptrdiff_t World::logged(const std::string& what) const {
+  return std::count_if(log.begin(), log.end(),
+                       [&](const std::string& line) { return line.find(what) != line.npos; });
 }

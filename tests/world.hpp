@@ -1,7 +1,8 @@
-// A node in a made-up world.
+// A node in simulated time, with peers and a database that the test makes up.
 
 #pragma once
 
+#include <cstddef>
 #include <functional>
 #include <map>
 #include <string>
@@ -21,14 +22,15 @@ std::vector<Node> make_site(int size);
 
 Facts make_facts(std::vector<Node> nodes, bool in_recovery = false, Time asked_at = 0s);
 
-// Facts of a standby that streams: `received` has arrived of what its sender has, and `replayed`.
+// Facts of a standby that streams. WAL positions: what its sender has, what of it has arrived, what
+// of that is replayed.
 Facts standby_facts(Lsn sender_at, Lsn received, Lsn replayed);
 
 // Who votes for whom, in words; empty if the node is no candidate.
 std::string votes_of(const Repmgr_Node& node);
 
-// A node in a made-up world: its clock stands until it is moved, its database says what the test
-// says, its peers answer what the test lays down, at once or when the test lets them.
+// The clock stands still until the test moves it. The database says what the test says. Peers
+// answer what the test says, at once or on release().
 struct World {
   // Unless told, it starts knowing that it promised nothing.
   explicit World(Node_Settings settings = named("n1"),
@@ -48,6 +50,8 @@ struct World {
   // Takes in facts as of now, with a list of nodes of that age; asks, and takes in the answers.
   void look(Facts facts, Time list_age = 0s);
   void pass(Time time);
+  // How many lines of the log have `what`.
+  std::ptrdiff_t logged(const std::string& what) const;
 
   Time now = 1000s;
   Time stopped{};  // how much further another clock is
