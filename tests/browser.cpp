@@ -76,7 +76,7 @@ void Browser::shows(const std::string& selector, const std::string& what) {
   CHECK(shown);
 }
 
-void Browser::shows_more() {
+void Browser::shows_new_answer() {
   for (int i = 0; i < 2; ++i) {
     const Json before = run("return live.received");
     CHECK(eventually(20, [&] { return run("return live.received") != before; }));
@@ -91,7 +91,7 @@ Json Browser::run(const std::string& script) {
   return command("POST", "/execute/sync", {{"script", script}, {"args", Json::array()}});
 }
 
-std::string Browser::complaints() {
+std::string Browser::console_messages() {
   std::string all;
   for (const Json& line : command("POST", "/se/log", {{"type", "browser"}})) {
     all += line["message"].get<std::string>() + "\n";

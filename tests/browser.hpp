@@ -30,21 +30,21 @@ class Browser {
   void open(const std::string& url) { command("POST", "/url", {{"url", url}}); }
   std::string title() { return command("GET", "/title").get<std::string>(); }
 
-  // What is to be seen of each element that a CSS selector finds.
+  // The visible text of each element that a CSS selector finds.
   std::vector<std::string> texts(const std::string& selector);
   std::string text(const std::string& selector);
-  // Waits until that is among what is to be seen there.
+  // Waits until the visible text of the first one contains `what`.
   void shows(const std::string& selector, const std::string& what);
-  // Waits until the page shows an answer that was asked for after now.
-  void shows_more();
+  // Waits until the page has received an answer to a question that it asked after this call.
+  void shows_new_answer();
   // Types into an element; a key as WebDriver has it.
   void type(const std::string& selector, const std::string& keys);
   Json run(const std::string& script);
-  // What the browser has complained of since it was last asked.
-  std::string complaints();
+  // What is new on the browser's console: errors and warnings.
+  std::string console_messages();
   bool has_dialog();
 
-  // The whole page in build/screenshots/, as a desk sees it by night and a phone by day.
+  // The whole page in build/screenshots/: of a desktop in dark mode, of a phone in light mode.
   void screenshot(const std::string& name);
 
  private:

@@ -13,20 +13,17 @@ using namespace primgr;
 
 TEST_SUITE_BEGIN("cluster");
 
-TEST_CASE("/cluster: every node, those that do not answer with the reason") {
-  World world(World::named("n2"));
-  std::map<std::string, Http_Reply> replies;
-  std::atomic<int> asked = 0;
-  const Served served(
-      world, {},
-      [&](const Node& peer, const std::string& target, Time, std::function<void(Http_Reply)> done) {
-        CHECK(target == "/node");
-        ++asked;
-        const auto found = replies.find(peer.name);
-        done(found == replies.end() ? Http_Reply{0, {}, "refused", {}} : found->second);
-      });
-  const auto cluster = [&](int status) {
-    // An answer is told on for a moment.
+namespace {
+
+// n2 of a cluster in two sites (n4 is in "east"), and what the other nodes answer to /node.
+struct Two_Sites {
+  void look() {
+    auto nodes = make_site(4);
+    nodes[3].site = "east";
+    world.look(make_facts(nodes, true));
+  }
+  // A new /cluster: an answer is kept for a moment, for those who ask meanwhile.
+  Json cluster(int status) {
     Response response;
     const int before = asked;
     CHECK(eventually(10, [&] {
@@ -35,18 +32,36 @@ TEST_CASE("/cluster: every node, those that do not answer with the reason") {
     }));
     CHECK(response.status == status);
     return Json::parse(response.body);
-  };
-  Json told = cluster(503);  // the node list was never read
+  }
+  void answers(const std::string& peer, std::string body) {
+    replies[peer] = {200, std::move(body), "", {}};
+  }
+
+  World world{World::named("n2")};
+  std::map<std::string, Http_Reply> replies;  // without one: refused
+  std::atomic<int> asked = 0;
+  const Served served{
+      world, {}, [this](const Node& peer, const std::string& target, Time, const auto& done) {
+        CHECK(target == "/node");
+        ++asked;
+        const auto found = replies.find(peer.name);
+        done(found == replies.end() ? Http_Reply{0, {}, "refused", {}} : found->second);
+      }};
+};
+
+}  // namespace
+
+TEST_CASE("/cluster: every node, those that do not answer with the reason") {
+  Two_Sites sites;
+  Json told = sites.cluster(503);  // the node list was never read
   CHECK(told["realPrimary"].is_null());
   CHECK(told["sites"][0]["nodes"][0]["name"] == "n2");
   CHECK(told["sites"][0]["nodes"][0]["state"] == "Down");
 
-  auto nodes = make_site(4);
-  nodes[3].site = "east";
-  world.look(make_facts(nodes, true));
-  replies["n1"] = {200, R"({"name":"N1","state":"Primary","id":77,"reachable":false})", "", {}};
-  replies["n3"] = {404, "", "", {}};
-  told = cluster(200);
+  sites.look();
+  sites.answers("n1", R"({"name":"N1","state":"Primary","id":77,"reachable":false})");
+  sites.replies["n3"] = {404, "", "", {}};
+  told = sites.cluster(200);
   CHECK(told["from"] == "n2");
   CHECK(told["realPrimary"] == "n1");
   CHECK_FALSE(told.contains("claimants"));
@@ -63,14 +78,25 @@ TEST_CASE("/cluster: every node, those that do not answer with the reason") {
       R"({"name":"n3","id":3,"site":"default","reachable":false,"role":"standby","error":"HTTP status 404 to /node: another version?","problems":["unreachable: HTTP status 404 to /node: another version?"]})");
   CHECK(told["sites"][1]["nodes"][0]["error"] == "refused");
 
-  // Two claimants; then what is hostile.
-  replies["n4"] = {200, R"({"name":"n4","state":"Primary"})", "", {}};
-  told = cluster(200);
+  // Two claimants.
+  sites.answers("n4", R"({"name":"n4","state":"Primary"})");
+  told = sites.cluster(200);
   CHECK(told["realPrimary"].is_null());
   CHECK(told["claimants"].dump() == R"(["n1","n4"])");
+
+  // Down: from the node list as last read.
+  Facts down;
+  down.problem = "gone";
+  sites.world.look(down);
+  CHECK(sites.cluster(200)["sites"][0]["nodes"].size() == 3);
+}
+
+TEST_CASE("/cluster: untrusted answers of a node are an error of that node") {
+  Two_Sites sites;
+  sites.look();
   const auto error_of_n4 = [&](std::string body) {
-    replies["n4"] = {200, std::move(body), "", {}};
-    const Json node = cluster(200)["sites"][1]["nodes"][0];
+    sites.answers("n4", std::move(body));
+    const Json node = sites.cluster(200)["sites"][1]["nodes"][0];
     return node.value("error", Json()).is_string() ? node["error"].get<std::string>() : "";
   };
   CHECK(error_of_n4(R"({"name":"n1","state":"Primary"})") ==
@@ -78,6 +104,7 @@ TEST_CASE("/cluster: every node, those that do not answer with the reason") {
   for (const std::string& body :
        {std::string("[]"), std::string("{}"), std::string(R"({"name":4})"),
         std::string(50'000, '['), std::string("{\"name\":\"n4\""), std::string("\xff")}) {
+    CAPTURE(body.substr(0, 100));
     CHECK(error_of_n4(body) == "its answer to /node is none");
   }
   CHECK(error_of_n4(R"({"name":"n4","state":5,"votes":[[[[[[[[1]]]]]]]]})").empty());
@@ -85,12 +112,6 @@ TEST_CASE("/cluster: every node, those that do not answer with the reason") {
   for (int i = 0; i < 10'000; ++i) deep += R"({"a":)";
   deep += "1" + std::string(10'001, '}');
   CHECK(error_of_n4(deep).empty());
-
-  // Down: from the node list as last read.
-  Facts down;
-  down.problem = "gone";
-  world.look(down);
-  CHECK(cluster(200)["sites"][0]["nodes"].size() == 3);
 }
 
 TEST_CASE("/cluster: however many ask, the peers are asked once") {
@@ -118,7 +139,7 @@ TEST_CASE("/cluster: however many ask, the peers are asked once") {
     const std::lock_guard lock(mutex);
     return !held.empty();
   }));
-  CHECK(served.ask("GET", "/state").status == 202);  // nobody waits for them
+  CHECK(served.ask("GET", "/state").status == 202);  // does not wait for the peers
   {
     const std::lock_guard lock(mutex);
     CHECK(held.size() == 1);
@@ -135,7 +156,7 @@ TEST_CASE("/cluster: however many ask, the peers are asked once") {
   for (auto& client : clients) client.join();
 }
 
-TEST_CASE("--status: a table, and in words what is not as it should be") {
+TEST_CASE("--status: a table, and each problem in words") {
   const Json cluster = Json::parse(R"json({"from":"n2","at":"now","realPrimary":"n1","sites":[
     {"site":"default","nodes":[
       {"name":"n1","role":"primary","reachable":true,"state":"Primary","stateSeconds":61,
@@ -159,7 +180,7 @@ TEST_CASE("--status: a table, and in words what is not as it should be") {
   CHECK(text.ends_with("\nPrimary: n1 (seen from n2 at now)\n"));
   CHECK(text.find('\x1b') == std::string::npos);
   CHECK(print_status(cluster, true).find("\x1b[1;32mPrimary\x1b[0m") != std::string::npos);
-  // Anything may come from elsewhere.
+  // Answers of other nodes are untrusted.
   for (
       const char* hostile :
       {"null", "[]", "{}", R"({"sites":[1,{},{"nodes":3},{"nodes":[1,null,{"name":{}}]}]})",

@@ -67,6 +67,9 @@ TEST_CASE("what is wrong is told with file and line") {
     CHECK(error(line).starts_with("f:1: conninfo: not a libpq connection string"));
     CHECK(error(line).find("hush") == std::string::npos);
   }
+}
+
+TEST_CASE("bad values are refused with their line") {
   for (const char* line : {"listen = 5999",
                            "listen = :5999",
                            "listen = a:",
@@ -96,7 +99,7 @@ TEST_CASE("what is wrong is told with file and line") {
                            "log_level = loud",
                            "peer_port = -1"}) {
     CAPTURE(line);
-    CHECK(error(line).starts_with("f:1: "));
+    CHECK(error_of([&] { parse_config(line, "f"); }).starts_with("f:1: "));
   }
 }
 
@@ -144,7 +147,7 @@ TEST_CASE("primgr.conf.example shows every key with its default") {
   CHECK(shown.peers.size() == 2);
 }
 
-TEST_CASE("what may be the rest of a password is not shown") {
+TEST_CASE("what may be part of a password is not shown") {
   CHECK(error_of([] { parse_config("conninfo = postgresql://u:my@secret@h/db\n", "f"); }) ==
         "f:1: conninfo: its host has an @: in a URL, write that of a password as %40");
   CHECK(print_conninfo("postgresql://u:12/secret@h/db").find("secret") == std::string::npos);
@@ -153,7 +156,7 @@ TEST_CASE("what may be the rest of a password is not shown") {
   CHECK(conninfo_host("postgresql://u:my@secret@h/db") == "");
 }
 
-TEST_CASE("files that are no configuration are told apart") {
+TEST_CASE("a file that is no configuration is refused with the reason") {
   CHECK(error_of([] {
           read_file("/nonexistent/x");
         }).starts_with("/nonexistent/x: cannot read it: "));
@@ -188,7 +191,7 @@ TEST_CASE("node_name from a repmgr.conf") {
   std::filesystem::remove(path);
 }
 
-TEST_CASE("under systemd the state file is in the unit's runtime directory, unless told") {
+TEST_CASE("under systemd state_file is in the runtime directory of the unit, unless configured") {
   const std::string path = "build/test.conf";
   std::ofstream(path) << "node_name = n1\n";
   CHECK(load_config(path).state_file == "");
@@ -200,7 +203,7 @@ TEST_CASE("under systemd the state file is in the unit's runtime directory, unle
   std::filesystem::remove(path);
 }
 
-TEST_CASE("a complaint about a connection string quotes nothing of a password") {
+TEST_CASE("an error about a connection string quotes nothing of a password") {
   const auto error = [](const std::string& text) {
     return error_of([&] { parse_config(text, "f"); });
   };

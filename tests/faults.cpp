@@ -37,7 +37,6 @@ class Campaign {
  public:
   Campaign(int nodes, std::uint64_t seed)
       : random_(seed), lab_("--nodes " + std::to_string(nodes) + " --state-file") {
-    std::size_t i = 0;
     for (const std::string& name : lab_.nodes()) {
       auto node = std::make_unique<Watched>();
       node->name = name;
@@ -47,7 +46,7 @@ class Campaign {
       nodes_.push_back(std::move(node));
     }
     lab_.run("write 'CREATE TABLE written (n bigint PRIMARY KEY)'");
-    for (; i < nodes_.size(); ++i) {
+    for (std::size_t i = 0; i < nodes_.size(); ++i) {
       threads_.emplace_back([this, i] { watch(*nodes_[i]); });
       threads_.emplace_back([this, i] { watch_database(*nodes_[i]); });
     }
@@ -63,9 +62,9 @@ class Campaign {
     for (int i = 0; i < faults && trouble_.empty(); ++i) fault();
   }
 
-  // Quiet minutes under load: whatever the primary answers but 200 is a false alarm.
+  // Rows are written, and no fault is injected: any answer of the primary but 200 is a false alarm.
   void quiet(double seconds) {
-    if (!trouble_.empty()) return;  // there is no primary whose answers could be false
+    if (!trouble_.empty()) return;  // there may be no primary
     const std::size_t leader = this->leader();
     const double start = now();
     while (now() - start < seconds) std::this_thread::sleep_for(100ms);
@@ -73,7 +72,7 @@ class Campaign {
     quiet_ += seconds;
   }
 
-  // Compares what was promised with what was seen, and tells the figures.
+  // Prints the figures, and checks them against what README.md promises.
   void report() {
     const double end = now();
     const std::string final_rows = [&] {
@@ -90,8 +89,8 @@ class Campaign {
     const std::lock_guard lock(mutex_);
     for (const Row& row : rows_) {
       lost += final_rows.find("," + std::to_string(row.number) + ",") == final_rows.npos;
-      // HAProxy has seen two failed checks for certain if the node answered nothing but 509 and 503
-      // for so long before the row was sent.
+      // If the node answered nothing but 509 and 503 for this long before the row was sent, HAProxy
+      // has seen two failed checks.
       const double blind = 2.0;
       bool refused = false, other = false;
       for (const Sample& s : samples_) {
@@ -118,7 +117,7 @@ class Campaign {
     figure("new primary, from a majority of databases and old leases out to 200", taken_over_);
     MESSAGE("rows acknowledged: ", rows_.size(), ", lost by asynchronous failover: ", lost,
             ", accepted by a server that primgr refused: ", misrouted);
-    MESSAGE("repmgr's own: ", repmgr_trouble_);
+    MESSAGE("repaired by hand, since repmgr did not: ", repmgr_trouble_);
     CHECK(violations() == 0);
     CHECK(false_alarms_ == 0);
     CHECK(misrouted == 0);
@@ -170,8 +169,8 @@ class Campaign {
     }
   }
 
-  // Servers say a lot while they are killed.
-  static void hush(PGconn* connection) {
+  // libpq prints the notices of servers that are killed.
+  static void drop_notices(PGconn* connection) {
     if (connection)
       PQsetNoticeProcessor(
           connection, [](void*, const char*) {}, nullptr);
@@ -181,7 +180,7 @@ class Campaign {
     Connection connection(PQconnectdb(
         ("host=" + node.socket + " user=postgres connect_timeout=2 dbname=" + database).c_str()));
     if (PQstatus(connection.get()) != CONNECTION_OK) connection.reset();
-    hush(connection.get());
+    drop_notices(connection.get());
     return connection;
   }
 
@@ -244,7 +243,7 @@ class Campaign {
           std::this_thread::sleep_for(50ms);
           continue;
         }
-        hush(connection.get());
+        drop_notices(connection.get());
       }
       const double sent = now();
       const std::unique_ptr<PGresult, decltype(&PQclear)> result(
@@ -337,109 +336,123 @@ class Campaign {
   void fault() {
     const std::size_t p = leader(), other = other_than(p);
     const double start = now();
-    std::string kind;
-    bool quiet_for_primary = false;
-    const auto apply = [&](const std::string& what, const std::string& verb) {
-      kind = what;
-      lab_.attempt(verb);
-    };
-    // How long the primary goes on answering 200 from now.
-    const auto measure = [&](std::vector<double>& into) {
-      if (const auto took = first_other(p, now(), 10)) into.push_back(*took);
-    };
-    switch (random_() % 14) {
-      case 0:
-      case 1:
-        apply("kill the primary", "kill " + name(p));
-        if (first_other(p, start, 5)) crashed_.push_back(std::max(0.0, first_other_after_200(p)));
-        hold(0, 8);
-        break;
-      case 2:
-        apply("stop the primary", "stop " + name(p));
-        hold(0, 8);
-        break;
-      case 3:
-      case 4:
-        apply("pause the primary", "pause " + name(p));
-        measure(hung_);
-        hold(0, 6);
-        lab_.attempt("resume " + name(p));
-        break;
-      case 5:
-      case 6:
-        apply("cut the primary off", "cut " + name(p));
-        measure(isolated_);
-        hold(0, 8);
-        lab_.attempt("heal");
-        break;
-      case 7:
-        apply("cut one link of the primary", "cut " + name(p) + " " + name(other));
-        quiet_for_primary = nodes_.size() > 2;
-        hold(1, 6);
-        lab_.attempt("heal");
-        break;
-      case 8:
-        apply("cut one direction", "cut " + name(other) + " " + name(p) + " --oneway");
-        hold(1, 6);
-        lab_.attempt("heal");
-        break;
-      case 9: {
-        std::string rest;
-        for (std::size_t i = 0; i < nodes_.size(); ++i) {
-          if (i != p && i != other) rest += (rest.empty() ? "" : ",") + name(i);
-        }
-        apply("partition in two", "partition " + name(p) + "," + name(other) + " / " + rest);
-        if (nodes_.size() > 4) measure(isolated_);
-        hold(1, 8);
-        lab_.attempt("heal");
-        break;
-      }
-      case 10:
-        apply("promote by hand while the primary lives",
-              "psql " + name(other) + " -c 'SELECT pg_promote()'");
-        hold(1, 4);
-        break;
-      case 11:
-        apply("kill a standby", "kill " + name(other));
-        quiet_for_primary = true;
-        hold(1, 4);
-        break;
-      default: {
-        const std::size_t victim = random_() % 2 ? p : other;
-        const bool term = random_() % 2;
-        apply(std::string("restart primgr with ") + (term ? "SIGTERM" : "SIGKILL"),
-              "primgr " + name(victim) + (term ? " stop" : " kill"));
-        lab_.attempt("primgr " + name(victim) + " start");
-        quiet_for_primary = true;
-        hold(1, 4);
-        break;
-      }
-    }
-    ++kinds_[kind];
+    const Fault fault = inject(p, other);
+    ++kinds_[fault.kind];
     ++total_;
-    if (quiet_for_primary) {
+    if (fault.harmless) {
       const std::size_t alarms = not_200(p, start, now());
-      if (alarms)
-        MESSAGE("false alarm: ", kind, ": ", alarms, " answers other than 200 from ", name(p));
+      if (alarms) {
+        MESSAGE("false alarm: ", fault.kind, ": ", alarms, " answers other than 200 from ",
+                name(p));
+      }
       false_alarms_ += alarms;
     }
-    converge(kind);
-    const std::size_t heir = leader();
+    converge(fault.kind);
     if (getenv("FAULT_TRACE")) {
-      MESSAGE(kind, ": ", name(p), " -> ", name(heir), ", named by a majority: ", majority_, " ",
-              majority_since_ - start, " s after, mended in ", now() - start, " s");
+      MESSAGE(fault.kind, ": ", name(p), " -> ", name(leader()),
+              ", named by a majority: ", majority_, " ", majority_since_ - start,
+              " s after, repaired in ", now() - start, " s");
     }
-    if (heir != p && majority_ == name(heir) && majority_since_ > start) {
-      double first = -1;
-      {
-        const std::lock_guard lock(mutex_);
-        for (const Sample& s : samples_) {
-          if (first < 0 && s.node == heir && s.status == 200 && s.sent >= start) first = s.received;
+    note_takeover(p, start);
+  }
+
+  // What was done to the cluster; `harmless`: the primary must answer 200 all the while.
+  struct Fault {
+    std::string kind;
+    bool harmless = false;
+  };
+  Fault inject(std::size_t p, std::size_t other) {
+    const auto pick = random_() % 14;
+    if (pick < 7) return harm_primary(pick, p);
+    if (pick < 10) return harm_network(pick, p, other);
+    return harm_processes(pick, p, other);
+  }
+  Fault harm_primary(std::uint64_t pick, std::size_t p) {
+    const double start = now();
+    if (pick < 2) {
+      lab_.attempt("kill " + name(p));
+      if (first_other(p, start, 5)) crashed_.push_back(std::max(0.0, first_other_after_200(p)));
+      hold(0, 8);
+      return {"kill the primary"};
+    }
+    if (pick < 3) {
+      lab_.attempt("stop " + name(p));
+      hold(0, 8);
+      return {"stop the primary"};
+    }
+    if (pick < 5) {
+      lab_.attempt("pause " + name(p));
+      measure_first_other(p, hung_);
+      hold(0, 6);
+      lab_.attempt("resume " + name(p));
+      return {"pause the primary"};
+    }
+    lab_.attempt("cut " + name(p));
+    measure_first_other(p, isolated_);
+    hold(0, 8);
+    lab_.attempt("heal");
+    return {"cut the primary off"};
+  }
+  Fault harm_network(std::uint64_t pick, std::size_t p, std::size_t other) {
+    if (pick == 7) {
+      lab_.attempt("cut " + name(p) + " " + name(other));
+      hold(1, 6);
+      lab_.attempt("heal");
+      return {"cut one link of the primary", nodes_.size() > 2};
+    }
+    if (pick == 8) {
+      lab_.attempt("cut " + name(other) + " " + name(p) + " --oneway");
+      hold(1, 6);
+      lab_.attempt("heal");
+      return {"cut one direction"};
+    }
+    std::string rest;
+    for (std::size_t i = 0; i < nodes_.size(); ++i) {
+      if (i != p && i != other) rest += (rest.empty() ? "" : ",") + name(i);
+    }
+    lab_.attempt("partition " + name(p) + "," + name(other) + " / " + rest);
+    if (nodes_.size() > 4) measure_first_other(p, isolated_);
+    hold(1, 8);
+    lab_.attempt("heal");
+    return {"partition in two"};
+  }
+  Fault harm_processes(std::uint64_t pick, std::size_t p, std::size_t other) {
+    if (pick == 10) {
+      lab_.attempt("psql " + name(other) + " -c 'SELECT pg_promote()'");
+      hold(1, 4);
+      return {"promote by hand while the primary lives"};
+    }
+    if (pick == 11) {
+      lab_.attempt("kill " + name(other));
+      hold(1, 4);
+      return {"kill a standby", true};
+    }
+    const std::size_t victim = random_() % 2 ? p : other;
+    const bool term = random_() % 2;
+    lab_.attempt("primgr " + name(victim) + (term ? " stop" : " kill"));
+    lab_.attempt("primgr " + name(victim) + " start");
+    hold(1, 4);
+    return {std::string("restart primgr with ") + (term ? "SIGTERM" : "SIGKILL"), true};
+  }
+  // How long a node goes on answering 200 from now.
+  void measure_first_other(std::size_t node, std::vector<double>& into) {
+    if (const auto took = first_other(node, now(), 10)) into.push_back(*took);
+  }
+  // How long the new primary took, from when it could answer 200 to when it did.
+  void note_takeover(std::size_t old, double start) {
+    const std::size_t successor = leader();
+    if (successor == old || majority_ != name(successor) || majority_since_ <= start) return;
+    double first = -1;
+    {
+      const std::lock_guard lock(mutex_);
+      for (const Sample& s : samples_) {
+        if (first < 0 && s.node == successor && s.status == 200 && s.sent >= start) {
+          first = s.received;
         }
       }
-      const double old_leases_out = last_before(p, first) + 3;
-      taken_over_.push_back(std::max(0.0, first - std::max(majority_since_, old_leases_out)));
     }
+    const double old_leases_out = last_before(old, first) + 3;
+    taken_over_.push_back(std::max(0.0, first - std::max(majority_since_, old_leases_out)));
   }
 
   // The last 200 of a node to its first other answer.
@@ -461,7 +474,7 @@ class Campaign {
     return last;
   }
 
-  // Leaves repmgrd its time, then mends what it did not, until one node is 200 and the others 202.
+  // Gives repmgrd time, then repairs what it did not, until one node is 200 and the others 202.
   void converge(const std::string& after) {
     lab_.attempt("heal");
     const double start = now();
@@ -472,8 +485,8 @@ class Campaign {
         return;
       }
       const bool led = nodes_[leader()]->status == 200;
-      // A server that is down comes back as it was; while nobody leads, only after repmgrd had its
-      // time.
+      // A server that is down is started as it was; without a primary only after repmgrd had time
+      // to promote another.
       for (std::size_t i = 0; i < nodes_.size(); ++i) {
         const bool late = now() - start > patience;
         if (nodes_[i]->status == 0) lab_.attempt("primgr " + name(i) + " start");
@@ -497,11 +510,11 @@ class Campaign {
       if (!led && now() - start > patience + 10) {  // repmgrd has given up, too
         ++repmgr_trouble_;
         patience += 40;
-        mend_without_leader();
+        repair_without_leader();
       }
       std::this_thread::sleep_for(100ms);
     }
-    // Every standby names the leader before the next fault, or repmgr had no chance.
+    // Before the next fault every standby has to name the leader, or repmgrd cannot follow.
     eventually(15, [&] {
       for (const auto& node : nodes_) {
         const std::lock_guard lock(node->mutex);
@@ -511,10 +524,9 @@ class Campaign {
     });
   }
 
-  // repmgr can leave a cluster in pieces that follow different servers, none a majority. What an
-  // operator does: the others follow the server of the newest timeline; there is one, or one is
-  // made.
-  void mend_without_leader() {
+  // repmgr can leave a cluster whose nodes follow different servers, none of them a majority. An
+  // operator lets all follow the primary of the newest timeline, or promotes one if there is none.
+  void repair_without_leader() {
     std::size_t chosen = nodes_.size();
     int newest = 0;
     for (std::size_t k = 0; k < nodes_.size(); ++k) {

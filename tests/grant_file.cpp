@@ -19,7 +19,7 @@ using namespace primgr;
 
 TEST_SUITE_BEGIN("grant_file");
 
-TEST_CASE("the state file: what is written is read back, anything else is not believed") {
+TEST_CASE("the state file: what is written is read back, anything else is rejected") {
   const Grant grant{"Node 1", 5s};
   const std::string text = Grant_File::print(grant, "boot", "Me");
   std::string why;
@@ -58,7 +58,7 @@ TEST_CASE("the state file: what is written is read back, anything else is not be
   CHECK_FALSE(read(changed));
 }
 
-TEST_CASE("the state file is one node's, and what cannot be kept is told") {
+TEST_CASE("the state file belongs to one node, and a failed write is reported") {
   const State_Folder folder;
   const std::string path = folder.path();
   std::string why;
@@ -80,7 +80,16 @@ TEST_CASE("the state file is one node's, and what cannot be kept is told") {
     REQUIRE(other.save({"n1", boottime() + 3s}).empty());
   }
   Grant_File file(path, "n1");
-  CHECK_FALSE(file.load(why));  // again another's
+  CHECK_FALSE(file.load(why));  // n2 has written it
+}
+
+TEST_CASE("a state file that was damaged, removed or replaced: the next promise is in a good one") {
+  const State_Folder folder;
+  const std::string path = folder.path();
+  std::string why;
+  Grant_File file(path, "n1");
+  REQUIRE_FALSE(file.load(why));
+  REQUIRE(file.save({"n1", boottime() + 3s}).empty());
   // Nothing stays behind a record that was shorter.
   std::ofstream(path, std::ios::app) << std::string(9999, 'x');
   CHECK_FALSE(file.load(why));
@@ -101,28 +110,31 @@ TEST_CASE("the state file is one node's, and what cannot be kept is told") {
   std::filesystem::remove(path);
   REQUIRE(file.save({"n3", boottime() + 3s}).empty());
   CHECK(file.load(why)->to == "n3");
+}
 
+TEST_CASE("a state file that cannot be written: the error of the system call is reported") {
+  std::string why;
   Grant_File nowhere("/nonexistent/grants", "n1");
   CHECK_FALSE(nowhere.load(why));
   CHECK(why == "cannot open /nonexistent/grants: No such file or directory");
   CHECK(nowhere.save({"n1", 5s}) == why);
-  if (access("/dev/full", W_OK) == 0) {
-    // A full file system, which is as small as they come.
-    const std::string mount = folder.path("full");
-    std::filesystem::create_directory(mount);
-    if (std::system(("mount -t tmpfs -o size=4k tmpfs " + mount + " 2>/dev/null").c_str()) == 0) {
-      std::ofstream(mount + "/other") << "x";
-      Grant_File full(mount + "/grants", "n1");
-      CHECK_FALSE(full.load(why));
-      CHECK(full.save({"n1", 5s}).ends_with("No space left on device"));
-      std::filesystem::remove(mount + "/other");
-      CHECK(full.save({"n1", 5s}).empty());
-      CHECK(std::system(("umount -l " + mount).c_str()) == 0);
-    }
+  // A full file system: of one page, which another file takes. Mounting it needs root.
+  const State_Folder folder;
+  const std::string mount = folder.path("full");
+  std::filesystem::create_directory(mount);
+  if (std::system(("mount -t tmpfs -o size=4k tmpfs " + mount + " 2>/dev/null").c_str()) != 0) {
+    return;
   }
+  std::ofstream(mount + "/other") << "x";
+  Grant_File full(mount + "/grants", "n1");
+  CHECK_FALSE(full.load(why));
+  CHECK(full.save({"n1", 5s}).ends_with("No space left on device"));
+  std::filesystem::remove(mount + "/other");
+  CHECK(full.save({"n1", 5s}).empty());
+  CHECK(std::system(("umount -l " + mount).c_str()) == 0);
 }
 
-TEST_CASE("the state file is held by one process") {
+TEST_CASE("the state file is locked by one process") {
   const State_Folder folder;
   const std::string path = folder.path();
   std::string why;
@@ -142,7 +154,7 @@ TEST_CASE("the state file is held by one process") {
   CHECK(file.load(why)->to == "n1");
 }
 
-TEST_CASE("nothing but a regular file is a state file, whenever it comes to be there") {
+TEST_CASE("a state file that is not a regular file is refused, also if it was replaced in use") {
   const State_Folder folder;
   const std::string target = folder.path("target"), path = folder.path();
   const std::map<std::string, std::function<void()>> kinds = {

@@ -14,13 +14,11 @@ using namespace primgr;
 
 TEST_SUITE_BEGIN("lab");
 
-TEST_CASE("lab: the page in a browser, before, during and after a failover") {
-  if (!lab_possible("the page")) return;
-  if (!browser_possible("the page")) return;
-  const Lab lab("--no-repmgrd --no-haproxy");
-  Browser page(lab.hub());
-  const std::string n1 = "[data-node=n1]", n2 = "[data-node=n2]", n3 = "[data-node=n3]";
+namespace {
 
+const std::string n1 = "[data-node=n1]", n2 = "[data-node=n2]", n3 = "[data-node=n3]";
+
+void check_healthy_cluster(const Lab& lab, Browser& page) {
   page.open("http://" + lab.address("n2") + ":5999/");
   page.shows("h1", "Primary: n1");
   page.shows("#summary", "All 3 nodes are well.");
@@ -36,16 +34,18 @@ TEST_CASE("lab: the page in a browser, before, during and after a failover") {
   page.shows(n2, "From\n" + lab.address("n1"));
   page.shows(n2, "Replay lag\n0 B");
   page.shows(n2, "timeline 1");
-  // The votes are unfolded by keyboard, and stay so, with the focus, while the page goes on.
+  // The votes are unfolded by keyboard. They stay so, with the focus, when the page is updated.
   CHECK(page.text(n1 + " tbody").empty());
   page.type(n1 + " summary", "\ue007");
   page.shows(n1 + " thead", "Voter Vote Age Lease left");
-  page.shows_more();
+  page.shows_new_answer();
   CHECK(count(page.text(n1 + " tbody"), "counts") == 3);
   CHECK(page.run("return document.activeElement.textContent") == "Votes: 3 of 3, 2 needed");
-  CHECK(page.complaints().empty());
+  CHECK(page.console_messages() == "");
   page.screenshot("page-before");
+}
 
+void check_failover(const Lab& lab, Browser& page) {
   lab.run("kill n1");
   page.shows("h1", "No primary");
   page.shows(n1 + " h3", "Down");
@@ -72,8 +72,10 @@ TEST_CASE("lab: the page in a browser, before, during and after a failover") {
   page.shows("#summary", "To look at: n1, n2 (2 of 3).");
   CHECK(page.title() == "n2 Primary - primgr");
   page.screenshot("page-after");
+}
 
-  // The page's own node goes away, and comes back.
+// The primgr that serves the page ends, starts, and hangs.
+void check_own_node(const Lab& lab, Browser& page) {
   lab.run("primgr n2 stop");
   page.shows("#stale", "Not live: last answer ");
   page.shows("#stale", " s ago (no connection to primgr)");
@@ -89,22 +91,36 @@ TEST_CASE("lab: the page in a browser, before, during and after a failover") {
   lab.run("primgr n2 resume");
   page.shows("#seen", "Live, seen from n2 at ");
   page.shows("h1", "Primary: n2");
+}
+
+}  // namespace
+
+TEST_CASE("lab: the page in a browser, before, during and after a failover") {
+  if (!lab_possible("the page")) return;
+  if (!browser_possible("the page")) return;
+  const Lab lab("--no-repmgrd --no-haproxy");
+  Browser page(lab.hub());
+  check_healthy_cluster(lab, page);
+  check_failover(lab, page);
+  check_own_node(lab, page);
 
   // A name with markup is text.
-  page.complaints();
+  page.console_messages();
   const std::string name = "<img src=x onerror=alert(1)>";
   lab.sql("n2", "UPDATE repmgr.nodes SET node_name = '" + name + "' WHERE node_name = 'n1'");
   page.shows("li h3", name + "\nUnreachable");
   page.shows("#summary", "To look at: " + name + ", n2 (2 of 3).");
   CHECK_FALSE(page.has_dialog());
   CHECK(page.run("return document.images.length") == 0);
-  CHECK(page.complaints().empty());
+  CHECK(page.console_messages() == "");
 }
 
-TEST_CASE("lab: the page with two primaries, and with peers that say anything") {
-  if (!browser_possible("hostile peers on the page")) return;
-  // What n3, n4, … say when they are hostile.
-  const std::string markup = "<img src=x onerror=alert(1)><script>alert(2)</script>";
+namespace {
+
+const std::string markup = "<img src=x onerror=alert(1)><script>alert(2)</script>";
+
+// What n3, n4, … answer to /node when they are hostile.
+std::vector<Json> hostile_nodes() {
   const auto node_of = [](const char* state, const Json& value) {
     Json node = {{"state", state}};
     for (const char* key :
@@ -126,6 +142,14 @@ TEST_CASE("lab: the page with two primaries, and with peers that say anything") 
       hostile.push_back(node_of(state, value));
     }
   }
+  return hostile;
+}
+
+}  // namespace
+
+TEST_CASE("lab: the page with two primaries, and with hostile answers of peers") {
+  if (!browser_possible("hostile peers on the page")) return;
+  const std::vector<Json> hostile = hostile_nodes();
   World world(World::named("n2"));
   auto nodes = make_site(2 + static_cast<int>(hostile.size()));
   nodes[2].site = "east";
@@ -160,11 +184,11 @@ TEST_CASE("lab: the page with two primaries, and with peers that say anything") 
   CHECK(page.texts("li").size() == nodes.size());
   CHECK(page.text("#stale").empty());
   CHECK(count(page.text("[data-node=n3]"), markup) > 3);
-  page.shows_more();
+  page.shows_new_answer();
   page.screenshot("page-hostile");
   CHECK_FALSE(page.has_dialog());
   CHECK(page.run("return document.images.length + document.scripts.length") == 1);
-  CHECK(page.complaints().empty());
+  CHECK(page.console_messages() == "");
 }
 
 TEST_SUITE_END();

@@ -38,7 +38,7 @@ TEST_CASE("control characters do not reach the terminal in JSON either") {
   CHECK(text == R"("\u009b31m\u202e\u2028\u007f\u001b ü€")");
   CHECK(Json::parse(text) == name);
   CHECK(dump("\x9b") == "\"\xef\xbf\xbd\"");
-  // What another daemon says is passed on.
+  // The JSON of another daemon, which is printed as it came.
   CHECK(printable_json("{\"a\":\n\"\u202e\"}") == "{\"a\":\n\"\\u202e\"}");
 }
 
@@ -67,7 +67,7 @@ TEST_CASE("each line of the log as JSON") {
 
 namespace {
 
-// Standard error is `fd` while this lives; where it is not read, the log is made meanwhile.
+// Standard error is `fd` while this lives. A Stderr_Log is to be made after it.
 class Standard_Error {
  public:
   explicit Standard_Error(int fd) : before_(dup(STDERR_FILENO)) { dup2(fd, STDERR_FILENO); }
@@ -95,12 +95,9 @@ std::string read_all(int fd) {
   return all;
 }
 
-}  // namespace
-
-TEST_CASE("the log does not wait for who reads it, and says how many lines were lost") {
-  for (const std::string kind : {"pipe", "socket", "terminal"}) {
-    CAPTURE(kind);
-    int ends[2];  // to read from, to write to
+// Both ends of something that nobody reads and that holds few lines.
+struct Unread {
+  explicit Unread(const std::string& kind) {
     if (kind == "pipe") {
       REQUIRE(pipe(ends) == 0);
       fcntl(ends[1], F_SETPIPE_SZ, 4096);
@@ -115,9 +112,50 @@ TEST_CASE("the log does not wait for who reads it, and says how many lines were 
       ends[1] = open(ptsname(ends[0]), O_RDWR | O_NOCTTY);
       REQUIRE(ends[1] >= 0);
     }
+  }
+  ~Unread() {
+    ::close(ends[0]);
+    ::close(ends[1]);
+  }
+  Unread(const Unread&) = delete;
+  Unread& operator=(const Unread&) = delete;
+
+  int ends[2];  // to read from, to write to
+};
+
+// Each line that came is whole; those of 2,000 that did not come are counted as lost.
+void check_lines(const std::string& told) {
+  INFO(told);
+  std::size_t taken = 0, lost = 0, others = 0;
+  std::istringstream lines(told);
+  for (std::string line; std::getline(lines, line);) {
+    if (line.ends_with('\r')) line.pop_back();
+    const auto at = line.find(": ");
+    REQUIRE(at != line.npos);
+    const std::string message = line.substr(at + 2);
+    if (message == std::string(100, 'x')) {
+      ++taken;
+    } else if (message.find(" lines of this log were lost") != message.npos) {
+      lost += std::stoul(message);
+    } else {
+      CHECK(message == "after");
+      ++others;
+    }
+  }
+  CHECK(others > 0);
+  CHECK(taken > 0);
+  CHECK(lost >= 2000 - taken);  // lines "after" may be lost too
+}
+
+}  // namespace
+
+TEST_CASE("the log does not wait for its reader, and says how many lines were lost") {
+  for (const std::string kind : {"pipe", "socket", "terminal"}) {
+    CAPTURE(kind);
+    const Unread unread(kind);
     std::string told;
     {
-      const Standard_Error to(ends[1]);
+      const Standard_Error to(unread.ends[1]);
       const Stderr_Log log(Log_Level::info);
       std::atomic<bool> done = false;
       std::thread writer([&] {
@@ -125,39 +163,18 @@ TEST_CASE("the log does not wait for who reads it, and says how many lines were 
         done = true;
       });
       const bool went_on = eventually(20, [&] { return done.load(); });
-      while (!done) told += read_all(ends[0]);
+      while (!done) told += read_all(unread.ends[0]);
       writer.join();
       CHECK(went_on);
-      told += read_all(ends[0]);
+      told += read_all(unread.ends[0]);
       // A line that was torn is ended before the next.
       CHECK(eventually(20, [&] {
         log(Log_Level::info, "after");
-        told += read_all(ends[0]);
+        told += read_all(unread.ends[0]);
         return told.find("info: after") != told.npos;
       }));
     }
-    INFO(told);
-    std::size_t taken = 0, lost = 0, others = 0;
-    std::istringstream lines(told);
-    for (std::string line; std::getline(lines, line);) {
-      if (line.ends_with('\r')) line.pop_back();
-      const auto at = line.find(": ");
-      REQUIRE(at != line.npos);
-      const std::string message = line.substr(at + 2);
-      if (message == std::string(100, 'x')) {
-        ++taken;
-      } else if (message.find(" lines of this log were lost") != message.npos) {
-        lost += std::stoul(message);
-      } else {
-        CHECK(message == "after");
-        ++others;
-      }
-    }
-    CHECK(others > 0);
-    CHECK(taken > 0);
-    CHECK(lost >= 2000 - taken);  // some that come after, too
-    ::close(ends[0]);
-    ::close(ends[1]);
+    check_lines(told);
   }
 }
 

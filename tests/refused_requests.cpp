@@ -4,16 +4,69 @@
 
 using namespace primgr;
 
-std::vector<Refused> refused_requests() {
-  const std::string get = "GET /state HTTP/1.1\r\n", post = "POST /state HTTP/1.1\r\n";
-  const std::string inner = "\r\n\r\nGET /node HTTP/1.1\r\n\r\n";
-  const std::string chunked = get + "Transfer-Encoding: chunked\r\n\r\n";
+namespace {
+
+const std::string get = "GET /state HTTP/1.1\r\n";
+
+std::vector<Refused> request_lines() {
   return {
       {400, "FROB /state HTTP/1.1\r\nGET /node HTTP/1.1\r\n\r\n"},
       {405, "FROB /state HTTP/1.1\r\n\r\n"},
       {405, "get /state HTTP/1.1\r\n\r\n"},
-      {405, post + "Content-Length: 3\r\n\r\nabc"},
       {405, "CONNECT db1:5999 HTTP/1.1\r\n\r\n"},
+      {400, "GET /state HTTP/1.1\n\n"},
+      {400, "rubbish\r\n"},
+      {400, "GET\r\n\r\n"},
+      {400, "GET /state\r\n\r\n"},
+      {400, " GET /state HTTP/1.1\r\n\r\n"},
+      {400, "GET  /state HTTP/1.1\r\n\r\n"},
+      {400, "GET /state  HTTP/1.1\r\n\r\n"},
+      {400, "GET /state HTTP/1.1 \r\n\r\n"},
+      {400, "GET\t/state HTTP/1.1\r\n\r\n"},
+      {400, "GET /st\tate HTTP/1.1\r\n\r\n"},
+      {400, "GET /st\xc3\xa4te HTTP/1.1\r\n\r\n"},
+      {400, "GET state HTTP/1.1\r\n\r\n"},
+      {400, "GET ftp://db1/state HTTP/1.1\r\n\r\n"},
+      {400, "GET http:///state HTTP/1.1\r\n\r\n"},
+      {400, "GET http://u@db1/state HTTP/1.1\r\n\r\n"},
+      {400, "GET /state http/1.1\r\n\r\n"},
+      {400, "GET /state HTTP/1.10\r\n\r\n"},
+      {400, "GET /state HTTP/1.x\r\n\r\n"},
+      {505, "GET /state HTTP/9.9\r\n\r\n"},
+      {505, "GET /state HTTP/0.9\r\n\r\n"},
+      {505, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"},
+      {400, "\r\n\r\n\r\n\r\n\r\nGET /state HTTP/1.1\r\n\r\n"},
+      {400, "\nGET /state HTTP/1.1\r\n\r\n"},
+      {400, std::string(100, '\0')},
+      {400, std::string("\x16\x03\x01\x02\x00\x01\x00", 7)},
+  };
+}
+
+std::vector<Refused> fields() {
+  return {
+      {400, "GET /state HTTP/1.1\r\nA: b\n\r\n"},
+      {400, "GET /state HTTP/1.1\r\nA: b\rC: d\r\n\r\n"},
+      {400, get + std::string("A: b\0c\r\n\r\n", 10)},
+      {400, get + "A: b\x7f\r\n\r\n"},
+      {400, get + "A : b\r\n\r\n"},
+      {400, get + " A: b\r\n\r\n"},
+      {400, get + "A: b\r\n c\r\n\r\n"},
+      {400, get + "A: b\r\n\tc\r\n\r\n"},
+      {400, get + ": b\r\n\r\n"},
+      {400, get + "A\r\n\r\n"},
+      {400, get + "A(: b\r\n\r\n"},
+      {400, get + "Host: a\r\nhost: a\r\n\r\n"},
+      {400, get + "Host: a b\r\n\r\n"},
+      {400, get + "Host: a/b\r\n\r\n"},
+  };
+}
+
+// A second request follows, in what may be the body.
+std::vector<Refused> lengths() {
+  const std::string inner = "\r\n\r\nGET /node HTTP/1.1\r\n\r\n";
+  const std::string post = "POST /state HTTP/1.1\r\n";
+  return {
+      {405, post + "Content-Length: 3\r\n\r\nabc"},
       {400, get + "Content-Length: +36" + inner},
       {400, get + "Content-Length: 36x" + inner},
       {400, get + "Content-Length: 0x24" + inner},
@@ -40,6 +93,12 @@ std::vector<Refused> refused_requests() {
       {400, get + "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n"},
       {400, get + "Transfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n0\r\n\r\n"},
       {400, "GET /state HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"},
+  };
+}
+
+std::vector<Refused> chunks() {
+  const std::string chunked = get + "Transfer-Encoding: chunked\r\n\r\n";
+  return {
       {400, chunked + "zz\r\n"},
       {400, chunked + "-1\r\n\r\n"},
       {400, chunked + "0x3\r\nabc\r\n0\r\n\r\n"},
@@ -52,49 +111,25 @@ std::vector<Refused> refused_requests() {
       {413, chunked + "200\r\n" + std::string(512, 'x') + "\r\n201\r\n"},
       {413, chunked + "fffffffffffffffff\r\n"},
       {413, chunked + "1;" + std::string(9000, 'e')},
-      {400, "GET /state HTTP/1.1\n\n"},
-      {400, "GET /state HTTP/1.1\r\nA: b\n\r\n"},
-      {400, "GET /state HTTP/1.1\r\nA: b\rC: d\r\n\r\n"},
-      {400, get + std::string("A: b\0c\r\n\r\n", 10)},
-      {400, get + "A: b\x7f\r\n\r\n"},
-      {400, get + "A : b\r\n\r\n"},
-      {400, get + " A: b\r\n\r\n"},
-      {400, get + "A: b\r\n c\r\n\r\n"},
-      {400, get + "A: b\r\n\tc\r\n\r\n"},
-      {400, get + ": b\r\n\r\n"},
-      {400, get + "A\r\n\r\n"},
-      {400, get + "A(: b\r\n\r\n"},
-      {400, get + "Host: a\r\nhost: a\r\n\r\n"},
-      {400, get + "Host: a b\r\n\r\n"},
-      {400, get + "Host: a/b\r\n\r\n"},
-      {400, "rubbish\r\n"},
-      {400, "GET\r\n\r\n"},
-      {400, "GET /state\r\n\r\n"},
-      {400, " GET /state HTTP/1.1\r\n\r\n"},
-      {400, "GET  /state HTTP/1.1\r\n\r\n"},
-      {400, "GET /state  HTTP/1.1\r\n\r\n"},
-      {400, "GET /state HTTP/1.1 \r\n\r\n"},
-      {400, "GET\t/state HTTP/1.1\r\n\r\n"},
-      {400, "GET /st\tate HTTP/1.1\r\n\r\n"},
-      {400, "GET /st\xc3\xa4te HTTP/1.1\r\n\r\n"},
-      {400, "GET state HTTP/1.1\r\n\r\n"},
-      {400, "GET ftp://db1/state HTTP/1.1\r\n\r\n"},
-      {400, "GET http:///state HTTP/1.1\r\n\r\n"},
-      {400, "GET http://u@db1/state HTTP/1.1\r\n\r\n"},
-      {400, "GET /state http/1.1\r\n\r\n"},
-      {400, "GET /state HTTP/1.10\r\n\r\n"},
-      {400, "GET /state HTTP/1.x\r\n\r\n"},
-      {505, "GET /state HTTP/9.9\r\n\r\n"},
-      {505, "GET /state HTTP/0.9\r\n\r\n"},
-      {505, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"},
-      {400, "\r\n\r\n\r\n\r\n\r\nGET /state HTTP/1.1\r\n\r\n"},
-      {400, "\nGET /state HTTP/1.1\r\n\r\n"},
-      {400, std::string(100, '\0')},
-      {400, std::string("\x16\x03\x01\x02\x00\x01\x00", 7)},
+  };
+}
+
+std::vector<Refused> sizes() {
+  return {
       {414, std::string(5000, 'a')},
       {414, "GET /" + std::string(4096, 'a') + " HTTP/1.1\r\n\r\n"},
       {414, "GET /" + std::string(20'000, 'a')},
       {431, get + std::string(20'000, 'h') + ": x\r\n\r\n"},
       {431, get + "A: " + std::string(20'000, 'h')},
   };
+}
+
+}  // namespace
+
+std::vector<Refused> refused_requests() {
+  std::vector<Refused> all;
+  for (const auto& some : {request_lines(), fields(), lengths(), chunks(), sizes()}) {
+    all.insert(all.end(), some.begin(), some.end());
+  }
+  return all;
 }

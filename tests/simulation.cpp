@@ -1,5 +1,5 @@
 // A cluster in virtual time, with faults: never two primaries, whatever happens.
-
+//
 // Runs the shipped Repmgr_Node and the shipped answers of many nodes against each other in virtual
 // time, one event after the other, from a seed: what fails is replayed by SIM_SEED=<seed>.
 
@@ -20,7 +20,7 @@ namespace {
 
 class Simulation {
  public:
-  // A rule of the leases broken from outside, to see that the simulation notices.
+  // Which rule of the leases is left out, to see that the simulation finds two primaries then.
   enum class Broken {
     nothing,
     start_up_silence,
@@ -51,8 +51,8 @@ class Simulation {
     for (std::size_t i = 0; i < hosts_.size(); ++i) crash(i);
   }
 
-  // Faults for `seconds`, then none, until the node that its site follows has had its time to be
-  // Primary. False at a violation; what() tells.
+  // Faults for `seconds`, then none, until the node that its site follows should be Primary. False
+  // if a rule was violated: see what().
   bool run(double seconds) {
     at(uniform(), [this] { fault(); });
     faults_end_ = seconds;
@@ -78,9 +78,9 @@ class Simulation {
   long primaries() const { return primaries_; }
   const std::string& what() const { return what_; }
 
-  // All that may stand in the way of the first 200: a promise to another or a silence, with what
-  // the state file runs ahead (lease + lease/4), the voter's next look, a question that was under
-  // way in vain, and the next one's way there and back.
+  // The longest time to the first 200: an old promise or the silence after a start, with what the
+  // state file is written ahead (lease + lease/4); the voter's next look; a question under way that
+  // fails; the next question and its answer.
   static double settle_bound() {
     const Node_Settings settings;
     const Time bound = settings.vote_lease + settings.vote_lease / 4 + settings.refresh_interval +
@@ -148,6 +148,7 @@ class Simulation {
     return host.node && !host.paused && host.node->get_state() == State::primary;
   }
 
+  // Runs the next event. False if there is none, or if there are two primaries after it.
   bool step() {
     if (events_.empty()) return false;
     auto first = events_.extract(events_.begin());
@@ -309,7 +310,7 @@ class Simulation {
       case 2:  // a failover; the old primary may not know
         follow(i, uniform() * 4);
         break;
-      case 3:  // a database changes its mind
+      case 3:  // a database names another node
         host.names = j;
         host.in_recovery = chance(0.5);
         break;
@@ -347,43 +348,46 @@ class Simulation {
         if (broken_ == Broken::wall_clock) host.jump += (uniform() - 0.5) * 10;
         break;
       case 13:
-      case 14: {  // the primary's network gets slow, then fails, and another of its site is
-                  // followed
-        const std::size_t p = a_primary(), next = another_of_its_site(p);
-        hosts_[p].slow = uniform();
-        at(now_ + 1 + uniform(), [this, p, next] {
-          if (now_ >= faults_end_) return;
-          for (std::size_t k = 0; k < hosts_.size(); ++k) cut_.insert({{p, k}, {k, p}});
-          follow(next, 1);
-        });
+      case 14:
+        lose_primary();
         break;
-      }
-      default:  // somebody mends something
-        cut_.clear();
-        for (std::size_t k = 0; k < hosts_.size(); ++k) {
-          hosts_[k].slow = 0;
-          resume(hosts_[k]);
-          hosts_[k].db_up = true;
-          if (!hosts_[k].node) start(k);
-        }
+      default:
+        repair();
     }
     at(now_ + uniform() * tempo_, [this] { fault(); });
   }
 
-  void settle() {
+  // The primary's network gets slow, then fails, and another node of its site is followed.
+  void lose_primary() {
+    const std::size_t p = a_primary(), next = another_of_its_site(p);
+    hosts_[p].slow = uniform();
+    at(now_ + 1 + uniform(), [this, p, next] {
+      if (now_ >= faults_end_) return;
+      for (std::size_t k = 0; k < hosts_.size(); ++k) cut_.insert({{p, k}, {k, p}});
+      follow(next, 1);
+    });
+  }
+
+  // Everything is up again; databases name whom they did.
+  void repair() {
     cut_.clear();
+    for (std::size_t i = 0; i < hosts_.size(); ++i) {
+      hosts_[i].slow = 0;
+      resume(hosts_[i]);
+      if (!hosts_[i].node) start(i);
+      hosts_[i].db_up = true;
+    }
+  }
+
+  void settle() {
     loss_ = 0;
     slowness_ = 0.05;
     do leader_ = any_host();
     while (rows_[leader_].type == "witness");
+    repair();
     for (std::size_t i = 0; i < hosts_.size(); ++i) {
-      Host& host = hosts_[i];
-      host.slow = 0;
-      resume(host);
-      if (!host.node) start(i);
-      host.db_up = true;
-      host.in_recovery = i != leader_;
-      host.names = leader_;
+      hosts_[i].in_recovery = i != leader_;
+      hosts_[i].names = leader_;
     }
     // What was on its way when the faults ended must not undo that.
     for (std::size_t i = 0; i < hosts_.size(); ++i) {
@@ -426,7 +430,7 @@ TEST_CASE("never two primaries in a site, and the one that is followed becomes P
   }
   MESSAGE(seeds, " seeds, ", steps, " steps, in ", primaries, " of them a Primary; 0 violations");
   if (seeds >= 2000) CHECK(steps >= 1'000'000);
-  CHECK(primaries > steps / 20);  // it is no proof if nobody ever is Primary
+  CHECK(primaries > steps / 20);  // without a Primary the test proves nothing
 }
 
 TEST_CASE("each rule of the leases is needed: without it the simulation finds two primaries") {

@@ -3,10 +3,10 @@
 #include <openssl/x509v3.h>
 #include <sys/stat.h>
 
+#include <atomic>
 #include <filesystem>
 #include <future>
 #include <memory>
-#include <mutex>
 #include <set>
 #include <thread>
 
@@ -18,7 +18,7 @@ using namespace primgr;
 
 namespace {
 
-// What a client speaks TLS with that verifies nothing.
+// The TLS settings of a client that verifies nothing.
 using Context = std::unique_ptr<SSL_CTX, void (*)(SSL_CTX*)>;
 Context make_context() {
   return {SSL_CTX_new(TLS_client_method()), SSL_CTX_free};
@@ -28,7 +28,8 @@ Context make_context() {
 
 TEST_SUITE_BEGIN("tls");
 
-TEST_CASE("TLS: peers know each other by tls_ca; who has no such certificate learns nothing") {
+TEST_CASE(
+    "TLS: peers verify each other by tls_ca; a client without such a certificate is refused") {
   const Certificates certificates;
   World world(World::named("n2"));
   world.look(make_facts(make_site(3), true));
@@ -51,7 +52,7 @@ TEST_CASE("TLS: peers know each other by tls_ca; who has no such certificate lea
   // No certificate at all.
   const Context nobody = make_context();
   CHECK(Client("127.0.0.1", served.port, 20s, nobody.get()).get("/state").status == 0);
-  // A server is to be who it was asked as.
+  // A server's certificate has to be for the host that was asked.
   const Served impostor(world, certificates.config("elsewhere"));
   Asker asker;
   asker.config = certificates.config("node");
@@ -78,7 +79,9 @@ TEST_CASE("TLS without tls_ca: any client, no peer is verified; nothing below TL
   CHECK(Client("127.0.0.1", served.port, 20s, old.get()).get("/state").status == 0);
 }
 
-TEST_CASE("TLS: files that change are read again, and what is no pair leaves the old in use") {
+TEST_CASE(
+    "TLS: files that change are read again; a key of another certificate leaves the old ones in "
+    "use") {
   const Certificates certificates;
   World world(World::named("n2"));
   world.look(make_facts(make_site(3), true));
@@ -128,74 +131,105 @@ struct Both_Ways {
 
 }  // namespace
 
-TEST_CASE("TLS: what does not fit together is used in neither direction, what does in both") {
-  const Certificates certificates;
-  certificates.sh("mkdir used");
-  const auto use = [&](const std::string& cert, const std::string& key, const std::string& ca) {
+namespace {
+
+// The files that a node uses, in a folder of their own, each of which a test may replace.
+struct Used_Files {
+  Used_Files() {
+    certificates.sh("mkdir used");
+    use("node.crt", "node.key", "ca.crt");
+  }
+  void use(const std::string& cert, const std::string& key, const std::string& ca) const {
     certificates.sh("rm -rf used/*; cp " + cert + " used/crt; cp " + key + " used/key; cp " + ca +
                     " used/ca");
-  };
-  use("node.crt", "node.key", "ca.crt");
-  Config config;
-  config.tls_cert = certificates.folder + "/used/crt";
-  config.tls_key = certificates.folder + "/used/key";
-  config.tls_ca = certificates.folder + "/used/ca";
-  Both_Ways both(config);
+  }
+  Config config() const {
+    Config made;
+    made.tls_cert = certificates.folder + "/used/crt";
+    made.tls_key = certificates.folder + "/used/key";
+    made.tls_ca = certificates.folder + "/used/ca";
+    return made;
+  }
+  const Certificates certificates;
+};
+
+// Asks again and again while this lives. Each question has to be answered.
+class Asking {
+ public:
+  explicit Asking(Both_Ways& both)
+      : thread_([&] {
+          while (!ending_) {
+            if (const Http_Reply reply = both.ask(); reply.status != 200) {
+              failures_.insert(reply.error);
+            }
+          }
+        }) {}
+  ~Asking() {
+    ending_ = true;
+    thread_.join();
+    for (const std::string& failure : failures_) FAIL_CHECK(failure);
+  }
+
+ private:
+  std::atomic<bool> ending_ = false;
+  std::set<std::string> failures_;  // the thread's, then the destructor's
+  std::thread thread_;
+};
+
+// Files that do not match, or cannot be read, made from those that do.
+const char* const mismatches[] = {
+    "cp elsewhere.crt used/crt",
+    "cp elsewhere.key used/key",
+    "cp stranger.crt used/crt",
+    "rm used/ca",
+    "rm used/crt",
+    "rm used/key",
+    "rm used/*",
+    ": >used/ca",
+    ": >used/crt",
+    ": >used/key",
+    "cp node.key used/ca",
+    "cp node.crt used/key",
+    "head -c 300 node.crt >used/crt",
+    "head -c 150 node.key >used/key",
+    "head -c 300 ca.crt >used/ca",
+    "head -c -40 chain.crt >used/crt",
+    "head -c -40 ca2.crt >used/ca",
+    "rm used/ca; mkfifo used/ca",
+    "rm used/key; mkdir used/key",
+    "cp other-ca.crt used/ca",
+    "cp stranger.crt used/crt; cp stranger.key used/key",
+    "cp expired.crt used/crt; cp expired.key used/key",
+};
+
+}  // namespace
+
+TEST_CASE("TLS: files that do not match are used in neither direction, files that match in both") {
+  const Used_Files files;
+  const Certificates& certificates = files.certificates;
+  Both_Ways both(files.config());
   REQUIRE(both.ask().status == 200);
   const auto in_use = both.served.tls.context();
-
-  std::atomic<bool> ending = false;
-  std::mutex mutex;
-  std::set<std::string> failures;  // of questions that go on all the while
-  std::thread asking([&] {
-    while (!ending) {
-      if (const Http_Reply reply = both.ask(); reply.status != 200) {
-        const std::lock_guard lock(mutex);
-        failures.insert(reply.error);
-      }
-    }
-  });
   certificates.sh("cat node.crt ca.crt >chain.crt; cat ca.crt ca.crt >ca2.crt");
   certificates.sign("expired", "ca", "IP:127.0.0.1", -1);
-  for (const std::string change : {"cp elsewhere.crt used/crt",
-                                   "cp elsewhere.key used/key",
-                                   "cp stranger.crt used/crt",
-                                   "rm used/ca",
-                                   "rm used/crt",
-                                   "rm used/key",
-                                   "rm used/*",
-                                   ": >used/ca",
-                                   ": >used/crt",
-                                   ": >used/key",
-                                   "cp node.key used/ca",
-                                   "cp node.crt used/key",
-                                   "head -c 300 node.crt >used/crt",
-                                   "head -c 150 node.key >used/key",
-                                   "head -c 300 ca.crt >used/ca",
-                                   "head -c -40 chain.crt >used/crt",
-                                   "head -c -40 ca2.crt >used/ca",
-                                   "rm used/ca; mkfifo used/ca",
-                                   "rm used/key; mkdir used/key",
-                                   "cp other-ca.crt used/ca",
-                                   "cp stranger.crt used/crt; cp stranger.key used/key",
-                                   "cp expired.crt used/crt; cp expired.key used/key"}) {
-    CAPTURE(change);
-    use("node.crt", "node.key", "ca.crt");
-    certificates.sh(change);
-    for (const bool now : {false, true}) {
-      both.served.tls.reload(now);
-      const Http_Reply reply = both.ask();
-      CAPTURE(reply.error);
-      CHECK(reply.status == 200);
-      CHECK(both.served.tls.context() == in_use);
+  {
+    const Asking meanwhile(both);
+    for (const char* change : mismatches) {
+      CAPTURE(change);
+      files.use("node.crt", "node.key", "ca.crt");
+      certificates.sh(change);
+      for (const bool reload : {false, true}) {
+        both.served.tls.reload(reload);
+        const Http_Reply reply = both.ask();
+        CAPTURE(reply.error);
+        CHECK(reply.status == 200);
+        CHECK(both.served.tls.context() == in_use);
+      }
     }
   }
-  ending = true;
-  asking.join();
-  for (const std::string& failure : failures) FAIL_CHECK(failure);
 
-  // All of it is another authority's now: in both directions, or the question would fail.
-  use("stranger.crt", "stranger.key", "other-ca.crt");
+  // All files are of another authority now: in both directions, or the question would fail.
+  files.use("stranger.crt", "stranger.key", "other-ca.crt");
   both.served.tls.reload(false);
   const Http_Reply reply = both.ask();
   CAPTURE(reply.error);
@@ -206,7 +240,7 @@ TEST_CASE("TLS: what does not fit together is used in neither direction, what do
         std::string::npos);
 }
 
-TEST_CASE("TLS: certificates in between are shown in both directions") {
+TEST_CASE("TLS: intermediate certificates are sent in both directions") {
   const Certificates certificates;
   certificates.sh(
       "openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=between"
@@ -220,7 +254,7 @@ TEST_CASE("TLS: certificates in between are shown in both directions") {
   const Http_Reply reply = chained.ask();
   CAPTURE(reply.error);
   CHECK(reply.status == 200);
-  // Who does not show it is not known: as a server, and as a client.
+  // Who does not send it is not trusted: as a server, and as a client.
   Both_Ways alone(certificates.config("leaf"));
   CHECK(alone.ask().error.find("not signed by tls_ca") != std::string::npos);
   Asker asker;
@@ -228,7 +262,7 @@ TEST_CASE("TLS: certificates in between are shown in both directions") {
   CHECK(asker.ask({"127.0.0.1", chained.served.port}, 20s).status == 0);
 }
 
-TEST_CASE("TLS: the system's authorities are not believed where tls_ca is set") {
+TEST_CASE("TLS: the system's authorities are not trusted where tls_ca is set") {
   const Certificates certificates;
   // OpenSSL's own place for them.
   setenv("SSL_CERT_FILE", (certificates.folder + "/other-ca.crt").c_str(), 1);
