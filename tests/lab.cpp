@@ -67,15 +67,24 @@ Answer Lab::ask(const std::string& node, const std::string& path) const {
 
 Answer Lab::ask_at(const std::string& address, const std::string& path) const {
   const In_Namespace there(hub_);
-  Client client(address, 5999, 1s);
+  Client client(address, 5999);
   const Response response = client.send("GET", path, "Connection: close\r\n");
   return {response.status, response.body};
 }
 
-bool Lab::answers(const std::string& node, int status, double seconds,
-                  const std::string& path) const {
+bool Lab::answers(const std::string& node, int status, const std::string& path,
+                  double seconds) const {
   const std::string at = address(node);
-  return eventually(seconds, [&] { return ask_at(at, path).status == status; });
+  Answer last;
+  const bool came = eventually(seconds, [&] { return (last = ask_at(at, path)).status == status; });
+  if (!came) MESSAGE(node, " ", path, ": ", last.status, " ", last.body, ", not ", status);
+  return came;
+}
+
+double Lab::metric(const std::string& node, const std::string& name) const {
+  const std::string body = ask(node, "/metrics").body, line = "\n" + name + " ";
+  const auto at = body.find(line);
+  return at == body.npos ? -1 : std::stod(body.substr(at + line.size()));
 }
 
 std::string Lab::address(const std::string& node) const {

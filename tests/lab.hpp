@@ -1,4 +1,4 @@
-// A real cluster, that lab/lab brings up.
+// A real cluster that lab/lab brings up.
 
 #pragma once
 
@@ -15,10 +15,10 @@
 
 using primgr::Answer;
 
-// Whether tests on the lab can run; if not, says why, once a test.
+// Whether tests on the lab can run; if not, the test counts as skipped.
 bool lab_possible(const char* test);
 
-// While it lives, its thread opens its sockets in a network namespace.
+// The calling thread opens its sockets in a network namespace while this lives.
 class In_Namespace {
  public:
   explicit In_Namespace(const std::string& name);
@@ -30,25 +30,30 @@ class In_Namespace {
   const int home_;
 };
 
-// A cluster of lab/lab, up while this lives. Verbs are run as a user would.
+// A cluster of lab/lab, up while this lives. Verbs are run as a user runs them.
 class Lab {
  public:
   explicit Lab(const std::string& options = "");
   ~Lab() { attempt("down"); }
 
   Ran attempt(const std::string& verb) const;
+  // A verb that must succeed; its output.
   std::string run(const std::string& verb) const;
   // SQL on a node, as superuser.
   std::string sql(const std::string& node, const std::string& statement) const;
-  // A line of `lab conf`.
+  // A value that `lab/lab conf` prints.
   std::string conf(const std::string& node, const std::string& key) const;
+  // The log of a node's primgr.
   std::string log(const std::string& node) const;
 
   // What a node's primgr answers; status 0: nothing.
   Answer ask(const std::string& node, const std::string& path = "/state") const;
   Answer ask_at(const std::string& address, const std::string& path) const;
-  bool answers(const std::string& node, int status, double seconds = 10,
-               const std::string& path = "/state") const;
+  // Waits until it answers with that status; whether it did in time.
+  bool answers(const std::string& node, int status, const std::string& path = "/state",
+               double seconds = 20) const;
+  // A number of /metrics, by its name and labels; -1: there is none.
+  double metric(const std::string& node, const std::string& name) const;
   std::string address(const std::string& node) const;
   const std::string& hub() const { return hub_; }
 
@@ -62,7 +67,7 @@ class Lab {
   mutable std::vector<std::string> nodes_;
 };
 
-// Asks a node's /state all the time, and remembers each change of its status.
+// Asks a node's /state again and again, and remembers each change of its status.
 class Watcher {
  public:
   Watcher(const Lab& lab, const std::string& node);

@@ -2,9 +2,12 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <regex>
+#include <sstream>
 #include <thread>
 
 #include "daemon/output.hpp"
@@ -23,13 +26,13 @@ TEST_CASE("lab: three nodes, one 200, two 202, and HAProxy follows") {
   CHECK(lab.answers("n3", 202));
   CHECK(lab.ask("n1").body == R"({"state":"Primary"})");
   for (const char* node : {"n1", "n2", "n3"}) {
-    CHECK(lab.answers(node, 200, 5, "/realPrimary"));
+    CHECK(lab.answers(node, 200, "/realPrimary"));
     CHECK(lab.ask(node, "/primary").body == R"({"Primary":"n1"})");
     CHECK(lab.ask(node, "/realPrimary").body == R"({"realPrimary":"n1"})");
   }
-  CHECK(eventually(10, [&] { return lab.server("write") == "n1"; }));
-  CHECK(eventually(10, [&] { return lab.server("read") == "n2"; }));
-  CHECK(eventually(10, [&] { return lab.server("read") == "n3"; }));
+  CHECK(eventually(20, [&] { return lab.server("write") == "n1"; }));
+  CHECK(eventually(20, [&] { return lab.server("read") == "n2"; }));
+  CHECK(eventually(20, [&] { return lab.server("read") == "n3"; }));
 
   // The role has CONNECT, USAGE on the schema and SELECT on repmgr.nodes, and nothing else of it.
   CHECK(lab.sql("n1",
@@ -49,18 +52,18 @@ TEST_CASE("lab: the primary is killed: 503 at once, failover, and it comes back 
   if (!lab_possible("kill")) return;
   const Lab lab;
   REQUIRE(lab.answers("n1", 200));
-  REQUIRE(eventually(10, [&] { return lab.server("write") == "n1"; }));
+  REQUIRE(eventually(20, [&] { return lab.server("write") == "n1"; }));
   lab.run("write 'CREATE TABLE t (i int); INSERT INTO t VALUES (1)'");
   {
     const Watcher n1(lab, "n1");
-    REQUIRE(n1.seen(200, {}, 5) >= 0);
+    REQUIRE(n1.seen(200, {}, 20) >= 0);
     const auto start = Steady::now();
     lab.run("kill n1");
     const double verb = seconds_since(start);
-    const double down = n1.seen(503, start, 5);
+    const double down = n1.seen(503, start, 20);
+    MESSAGE("killed server answered 503 after ", down, " s, the kill itself took ", verb, " s");
     CHECK(down >= 0);
     CHECK(down <= verb + 0.5);
-    MESSAGE("killed server answered 503 after ", down, " s, the kill itself took ", verb, " s");
     std::string leader;
     CHECK(eventually(30, [&] {
       for (const char* node : {"n2", "n3"}) {
@@ -69,12 +72,12 @@ TEST_CASE("lab: the primary is killed: 503 at once, failover, and it comes back 
       return !leader.empty();
     }));
     REQUIRE_FALSE(leader.empty());
-    CHECK(eventually(10,
+    CHECK(eventually(20,
                      [&] { return lab.attempt("write 'INSERT INTO t VALUES (2)'").status == 0; }));
     CHECK(lab.server("write") == leader);
   }
   {
-    // It starts as it was: a primary that nobody follows any more.
+    // It starts as a primary again, but nobody follows it any more.
     const Watcher n1(lab, "n1");
     lab.run("start n1");
     CHECK(lab.answers("n1", 509));
@@ -83,23 +86,28 @@ TEST_CASE("lab: the primary is killed: 503 at once, failover, and it comes back 
     CHECK(lab.log("n1").find("no majority votes for it") != std::string::npos);
   }
   lab.run("rejoin n1");
-  CHECK(lab.answers("n1", 202, 20));
-  CHECK(eventually(10, [&] { return lab.run("psql n1 -d postgres -qAtc 'TABLE t'") == "1\n2"; }));
+  CHECK(lab.answers("n1", 202));
+  CHECK(eventually(20, [&] { return lab.run("psql n1 -d postgres -qAtc 'TABLE t'") == "1\n2"; }));
 }
 
 TEST_CASE("lab: a primary without a network is 509, and 200 again if nobody took over") {
   if (!lab_possible("cut")) return;
   const Lab lab("--no-repmgrd");
   REQUIRE(lab.answers("n1", 200));
-  const auto inside = [&] { return lab.run("exec-node n1 curl -s http://127.0.0.1:5999/state"); };
+  std::string inside;
   lab.run("cut n1");
-  CHECK(eventually(5, [&] { return inside() == R"({"state":"Unknown"})"; }));
+  const bool is_unknown = eventually(20, [&] {
+    inside = lab.run("exec-node n1 curl -s http://127.0.0.1:5999/state");
+    return inside == R"({"state":"Unknown"})";
+  });
+  INFO(inside);
+  CHECK(is_unknown);
   CHECK(lab.sql("n1", "SELECT 1") == "1");
   lab.run("heal n1");
   CHECK(lab.answers("n1", 200));
   lab.run("cut n1 n2");
   lab.run("cut n1 n3 --oneway");
-  CHECK(lab.answers("n1", 509, 5));
+  CHECK(lab.answers("n1", 509));
   lab.run("heal n1 n3");
   CHECK(lab.answers("n1", 200));  // two of three are enough
   lab.run("heal");
@@ -114,12 +122,13 @@ TEST_CASE("lab: a server that hangs is 503 within db_timeout, and nothing leaks"
     const auto start = Steady::now();
     lab.run("pause n1");
     const double verb = seconds_since(start);
-    const double down = n1.seen(503, start, 10);
+    const double down = n1.seen(503, start, 20);
+    MESSAGE("hung server answered 503 after ", down, " s, the pause itself took ", verb, " s");
     CHECK(down >= 0);
-    CHECK(down <= verb + 5 + 1);
+    CHECK(down <= verb + 5 + 3);  // db_timeout, and what a busy machine takes
     const auto resumed = Steady::now();
     lab.run("resume n1");
-    CHECK(n1.seen(200, resumed, 10) >= 0);
+    CHECK(n1.seen(200, resumed, 20) >= 0);
   }
   const Lab lab(
       "--no-repmgrd --no-haproxy --set 'db_timeout = 300ms' --set 'refresh_interval = 100ms'");
@@ -138,12 +147,12 @@ TEST_CASE("lab: a server that hangs is 503 within db_timeout, and nothing leaks"
   };
   const auto round = [&] {
     lab.run("pause n1");
-    CHECK(lab.answers("n1", 503, 5));
+    CHECK(lab.answers("n1", 503));
     lab.run("resume n1");
-    CHECK(lab.answers("n1", 200, 5));
+    CHECK(lab.answers("n1", 200));
   };
   for (int i = 0; i < 5; ++i) round();
-  // At rest there is one question to each peer now and then: the least that is seen counts.
+  // A question to a peer may be under way, so the least of several counts is taken.
   const auto least = [&](const char* what) {
     std::size_t n = entries(what);
     for (int i = 0; i < 50; ++i, std::this_thread::sleep_for(2ms)) n = std::min(n, entries(what));
@@ -152,128 +161,211 @@ TEST_CASE("lab: a server that hangs is 503 within db_timeout, and nothing leaks"
   const std::size_t threads = least("/task"), sockets = least("/fd");
   const long pages = resident_pages();
   for (int i = 0; i < 50; ++i) round();
-  // http_threads of them are started as they are needed, and kept.
-  CHECK(eventually(5, [&] { return least("/task") <= threads + 8; }));
-  CHECK(eventually(5, [&] { return least("/fd") <= sockets; }));
+  // Connection threads are started when needed and end 5 s after their last job: some may be left.
+  CHECK(eventually(20, [&] { return least("/task") <= threads + 8; }));
+  CHECK(eventually(20, [&] { return least("/fd") <= sockets; }));
   if (is_shipped()) CHECK(resident_pages() <= pages + 128);  // half a megabyte
 }
 
-TEST_CASE("lab: what can be wrong with a database: the right state, one log line, recovery") {
-  if (!lab_possible("faults of the database")) return;
-  const Lab lab("--no-repmgrd --no-haproxy");
-  REQUIRE(lab.answers("n1", 200));
-  // What the log of n1 gained while `work` was done.
-  const auto logged = [&](const std::function<void()>& work) {
+namespace {
+
+// A cluster whose database of n1 is disturbed, and what n1 logs of that.
+struct Disturbed {
+  // What the log of n1 gained while `work` was done, up to a line that has `last`.
+  std::string logged(const std::function<void()>& work, const std::string& last) const {
     const std::size_t before = lab.log("n1").size();
     work();
-    return lab.log("n1").substr(before);
-  };
-  const auto drop_connection = [&] {
-    lab.sql(
-        "n1",
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'primgr'");
-  };
-
-  SUBCASE("pg_terminate_backend on the pooled connection") {
-    const Watcher n1(lab, "n1");
-    REQUIRE(n1.seen(200, {}, 5) >= 0);
-    const std::string pid = "SELECT pid FROM pg_stat_activity WHERE application_name = 'primgr'";
-    const std::string before = lab.sql("n1", pid);
-    const std::string lines = logged([&] {
-      drop_connection();
-      CHECK(eventually(5, [&] {
-        const std::string now = lab.sql("n1", pid);
-        return !now.empty() && now != before;
-      }));
+    std::string lines;
+    const bool complete = eventually(20, [&] {
+      lines = lab.log("n1").substr(before);
+      return lines.find(last) != std::string::npos;
     });
-    CHECK_FALSE(n1.ever(503));
-    CHECK(lines.empty());
+    INFO(lines);
+    CHECK(complete);
+    check_changes(lines);
+    return lines;
+  }
+  // A state and its reason are logged when they change: no line repeats the one before it.
+  static void check_changes(const std::string& lines) {
+    std::istringstream log(lines);
+    std::string before;
+    for (std::string line; std::getline(log, line);) {
+      const auto at = line.find(": state ");
+      if (at == line.npos) continue;
+      line.erase(0, at + 2);
+      line.erase(std::min(line.find("; was "), line.size()));
+      line = std::regex_replace(line, std::regex(" \\([0-9]+ of [0-9]+ votes.*"), "");
+      CHECK(line != before);
+      before = line;
+    }
+  }
+  // Whether `cause` makes n1 log a line with `what`.
+  bool logs(const std::string& what, const std::function<void()>& cause) const {
+    const std::size_t before = count(lab.log("n1"), what);
+    cause();
+    return eventually(20, [&] { return count(lab.log("n1"), what) > before; });
+  }
+  void drop_connections() const {
+    lab.sql("n1",
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = 'primgr'");
+  }
+
+  const Lab lab{"--no-repmgrd --no-haproxy"};
+};
+
+void terminate_backends(const Disturbed& n1) {
+  const Watcher watcher(n1.lab, "n1");
+  REQUIRE(watcher.seen(200, {}, 20) >= 0);
+  const std::string pid = "SELECT pid FROM pg_stat_activity WHERE application_name = 'primgr'";
+  const std::string before = n1.lab.sql("n1", pid);
+  const std::string lines = n1.logged(
+      [&] {
+        n1.drop_connections();
+        CHECK(eventually(20, [&] {
+          const std::string now = n1.lab.sql("n1", pid);
+          return !now.empty() && now != before;
+        }));
+      },
+      "");
+  CHECK_FALSE(watcher.ever(503));
+  CHECK(lines == "");
+}
+
+void restart_server(const Disturbed& n1) {
+  const std::string lines = n1.logged(
+      [&] {
+        n1.lab.run("stop n1");
+        CHECK(n1.lab.answers("n1", 503));
+        n1.lab.run("start n1");
+        CHECK(n1.lab.answers("n1", 200));
+      },
+      "state Primary");
+  // How many lines depends on what is seen: a server that ends, has no socket, starts up.
+  CHECK(count(lines, "state Down") >= 1);
+  CHECK(count(lines, "state Primary") == 1);
+}
+
+void start_without_hot_standby(const Disturbed& cluster) {
+  const Lab& lab = cluster.lab;
+  const std::string settings = lab.conf("n2", "data") + "/postgresql.auto.conf";
+  lab.run("stop n2");
+  CHECK(lab.answers("n2", 503));
+  // With hot_standby off it replays for ever and lets nobody in.
+  lab.run("exec-node n2 sh -c " + quoted("echo 'hot_standby = off' >> " + settings));
+  lab.attempt("start n2");
+  CHECK(eventually(
+      20, [&] { return lab.log("n2").find("the database system is") != std::string::npos; }));
+  CHECK(lab.ask("n2").status == 503);
+  lab.attempt("stop n2");
+  lab.run("exec-node n2 sed -i '/hot_standby/d' " + settings);
+  lab.run("start n2");
+  CHECK(lab.answers("n2", 202));
+}
+
+void limit_connections(const Disturbed& n1) {
+  const std::string lines = n1.logged(
+      [&] {
+        n1.lab.sql("n1", "ALTER ROLE primgr CONNECTION LIMIT 0");
+        n1.drop_connections();
+        CHECK(n1.lab.answers("n1", 503));
+        n1.lab.sql("n1", "ALTER ROLE primgr CONNECTION LIMIT -1");
+        CHECK(n1.lab.answers("n1", 200));
+      },
+      "state Primary");
+  CHECK(count(lines, "state Down") == 1);
+  CHECK(count(lines, "too many connections") == 1);
+}
+
+void ask_for_password(const Disturbed& n1) {
+  const std::string hba = n1.lab.conf("n1", "data") + "/pg_hba.conf";
+  const std::string lines = n1.logged(
+      [&] {
+        n1.lab.run("exec-node n1 sed -i '1i local repmgr primgr scram-sha-256' " + hba);
+        n1.lab.sql("n1", "ALTER ROLE primgr PASSWORD 'right'; SELECT pg_reload_conf()");
+        n1.drop_connections();
+        CHECK(n1.lab.answers("n1", 503));
+        n1.lab.run("exec-node n1 sed -i '1d' " + hba);
+        n1.lab.sql("n1", "SELECT pg_reload_conf()");
+        CHECK(n1.lab.answers("n1", 200));
+      },
+      "state Primary");
+  CHECK(count(lines, "state Down") == 1);
+  CHECK(count(lines, "password") >= 1);
+}
+
+void rename_schema(const Disturbed& n1) {
+  const std::string unreadable = "repmgr.nodes cannot be read";
+  const std::string lines = n1.logged(
+      [&] {
+        CHECK(n1.logs(unreadable, [&] { n1.lab.sql("n1", "ALTER SCHEMA repmgr RENAME TO gone"); }));
+        CHECK(n1.lab.answers("n1", 509));
+        CHECK(n1.lab.ask("n1", "/primary").body == R"({"state":"Unknown"})");
+        CHECK(n1.lab.ask("n2").status == 202);  // still a standby
+        n1.lab.sql("n1", "ALTER SCHEMA gone RENAME TO repmgr");
+        CHECK(n1.lab.answers("n1", 200));
+      },
+      "state Primary");
+  // The voters lose the schema too, sooner or later than n1: "no majority" may be logged beside it.
+  CHECK(count(lines, unreadable) == 1);
+}
+
+void revoke_select(const Disturbed& n1) {
+  n1.lab.sql("n1", "REVOKE SELECT ON repmgr.nodes FROM primgr");
+  CHECK(n1.lab.answers("n1", 509));
+  n1.lab.sql("n1", "GRANT SELECT ON repmgr.nodes TO primgr");
+  CHECK(n1.lab.answers("n1", 200));
+}
+
+void rename_node(const Disturbed& n1) {
+  const std::string missing = "does not list exactly one node named \"n1\"";
+  const std::string lines = n1.logged(
+      [&] {
+        // If the voters see it first, n1 is Unknown without a majority, before it misses its row.
+        CHECK(n1.logs(missing, [&] {
+          n1.lab.sql("n1", "UPDATE repmgr.nodes SET node_name = 'other' WHERE node_name = 'n1'");
+        }));
+        CHECK(n1.lab.answers("n1", 509));
+        n1.lab.sql("n1", "UPDATE repmgr.nodes SET node_name = 'n1' WHERE node_name = 'other'");
+        CHECK(n1.lab.answers("n1", 200));
+      },
+      "state Primary");
+  CHECK(count(lines, missing) == 1);
+}
+
+}  // namespace
+
+TEST_CASE("lab: what can be wrong with a database: the right state, one log line, recovery") {
+  if (!lab_possible("faults of the database")) return;
+  const Disturbed n1;
+  REQUIRE(n1.lab.answers("n1", 200));
+  SUBCASE("pg_terminate_backend on the pooled connection") {
+    terminate_backends(n1);
   }
   SUBCASE("a restart of the server") {
-    const std::string lines = logged([&] {
-      lab.run("stop n1");
-      CHECK(lab.answers("n1", 503, 1));
-      lab.run("start n1");
-      CHECK(lab.answers("n1", 200));
-    });
-    // Refused by a dying server and by its missing socket are two reasons at most.
-    CHECK(count(lines, "state Down") >= 1);
-    CHECK(count(lines, "state Down") <= 3);
-    CHECK(count(lines, "state Primary") == 1);
+    restart_server(n1);
   }
   SUBCASE("a server that is still starting up") {
-    const std::string data = lab.conf("n2", "data");
-    lab.run("stop n2");
-    CHECK(lab.answers("n2", 503, 1));
-    // With hot_standby off it replays for ever and lets nobody in.
-    lab.run("exec-node n2 sh -c " +
-            quoted("echo 'hot_standby = off' >> " + data + "/postgresql.auto.conf"));
-    lab.attempt("start n2");
-    CHECK(eventually(
-        5, [&] { return lab.log("n2").find("the database system is") != std::string::npos; }));
-    CHECK(lab.ask("n2").status == 503);
-    lab.attempt("stop n2");
-    lab.run("exec-node n2 sed -i '/hot_standby/d' " + data + "/postgresql.auto.conf");
-    lab.run("start n2");
-    CHECK(lab.answers("n2", 202));
+    start_without_hot_standby(n1);
   }
   SUBCASE("too many connections") {
-    const std::string lines = logged([&] {
-      lab.sql("n1", "ALTER ROLE primgr CONNECTION LIMIT 0");
-      drop_connection();
-      CHECK(lab.answers("n1", 503, 5));
-      lab.sql("n1", "ALTER ROLE primgr CONNECTION LIMIT -1");
-      CHECK(lab.answers("n1", 200, 5));
-    });
-    CHECK(count(lines, "state Down") == 1);
-    CHECK(count(lines, "too many connections") == 1);
+    limit_connections(n1);
   }
   SUBCASE("a wrong password") {
-    const std::string hba = lab.conf("n1", "data") + "/pg_hba.conf";
-    const std::string lines = logged([&] {
-      lab.run("exec-node n1 sed -i '1i local repmgr primgr scram-sha-256' " + hba);
-      lab.sql("n1", "ALTER ROLE primgr PASSWORD 'right'; SELECT pg_reload_conf()");
-      drop_connection();
-      CHECK(lab.answers("n1", 503, 5));
-      lab.run("exec-node n1 sed -i '1d' " + hba);
-      lab.sql("n1", "SELECT pg_reload_conf()");
-      CHECK(lab.answers("n1", 200, 5));
-    });
-    CHECK(count(lines, "state Down") == 1);
-    CHECK(count(lines, "password") >= 1);
+    ask_for_password(n1);
   }
   SUBCASE("no repmgr schema") {
-    const std::string lines = logged([&] {
-      lab.sql("n1", "ALTER SCHEMA repmgr RENAME TO gone");
-      CHECK(lab.answers("n1", 509, 5));
-      CHECK(lab.ask("n1", "/primary").body == R"({"state":"Unknown"})");
-      CHECK(lab.ask("n2").status == 202);  // still a standby
-      lab.sql("n1", "ALTER SCHEMA gone RENAME TO repmgr");
-      CHECK(lab.answers("n1", 200, 5));
-    });
-    // The voters lost the schema too, and may be a moment later in finding it again.
-    CHECK(count(lines, "state Unknown") <= 2);
-    CHECK(count(lines, "repmgr.nodes cannot be read") == 1);
+    rename_schema(n1);
   }
   SUBCASE("no right to read repmgr.nodes") {
-    lab.sql("n1", "REVOKE SELECT ON repmgr.nodes FROM primgr");
-    CHECK(lab.answers("n1", 509, 5));
-    lab.sql("n1", "GRANT SELECT ON repmgr.nodes TO primgr");
-    CHECK(lab.answers("n1", 200, 5));
+    revoke_select(n1);
   }
   SUBCASE("no row for this node") {
-    const std::string lines = logged([&] {
-      lab.sql("n1", "UPDATE repmgr.nodes SET node_name = 'other' WHERE node_name = 'n1'");
-      CHECK(lab.answers("n1", 509, 5));
-      lab.sql("n1", "UPDATE repmgr.nodes SET node_name = 'n1' WHERE node_name = 'other'");
-      CHECK(lab.answers("n1", 200, 5));
-    });
-    CHECK(count(lines, "state Unknown") <= 2);  // as above
-    CHECK(count(lines, "does not list exactly one node named \"n1\"") == 1);
+    rename_node(n1);
   }
 }
 
-TEST_CASE("lab: two sites: only the primary's votes, a witness votes, two claimants are told") {
+TEST_CASE("lab: two sites: only the primary's site votes, a witness too; two claimants are named") {
   if (!lab_possible("two sites")) return;
   const Lab lab("--site a:2 --site b:2 --witness a --no-repmgrd --no-haproxy");
   std::string witness;
@@ -283,22 +375,22 @@ TEST_CASE("lab: two sites: only the primary's votes, a witness votes, two claima
   REQUIRE_FALSE(witness.empty());
   REQUIRE(lab.answers("n1", 200));
   CHECK(lab.answers(witness, 509));
-  CHECK(lab.answers(witness, 200, 10, "/primary"));
+  CHECK(lab.answers(witness, 200, "/primary"));
   CHECK(lab.ask(witness, "/primary").body == R"({"Primary":"n1"})");
 
   // n1, n2 and the witness vote: two of them are enough, whichever.
   lab.run("primgr n2 stop");
-  std::this_thread::sleep_for(3500ms);  // as long as a vote lasts: nothing may change
+  CHECK(eventually(20, [&] { return lab.metric("n1", "primgr_votes") == 2; }));
   CHECK(lab.ask("n1").status == 200);
   lab.run("primgr " + witness + " stop");
-  CHECK(lab.answers("n1", 509, 6));  // although the other site is whole
+  CHECK(lab.answers("n1", 509));  // although the other site is complete
   CHECK(lab.ask("n3").status == 202);
   CHECK(lab.ask("n4").status == 202);
   lab.run("primgr " + witness + " start");
   CHECK(lab.answers("n1", 200));
   lab.run("primgr n2 start");
 
-  // Apart, the other site goes its own way; then the sites see each other again.
+  // Cut off, the other site promotes a primary of its own; then the sites see each other again.
   lab.run("partition n1,n2," + witness + " / n3,n4");
   lab.run("promote n3");
   lab.run("follow n4");
@@ -307,7 +399,7 @@ TEST_CASE("lab: two sites: only the primary's votes, a witness votes, two claima
   CHECK(lab.answers("n1", 200));
   for (const char* node : {"n1", "n2", "n3", "n4"}) {
     CAPTURE(node);
-    CHECK(lab.answers(node, 509, 5, "/realPrimary"));
+    CHECK(lab.answers(node, 509, "/realPrimary"));
     CHECK(lab.ask(node, "/realPrimary").body == R"({"realPrimary":null,"claimants":["n1","n3"]})");
   }
 }
@@ -324,20 +416,20 @@ TEST_CASE("lab: node names with capitals, - and _, and host names from repmgr.co
   CHECK(lab.answers("DB-One", 200));
 }
 
-TEST_CASE("lab: reads go to standbys that are late by no more than is asked for") {
+TEST_CASE("lab: reads go to standbys whose lag and delay are within what the check allows") {
   if (!lab_possible("/replica")) return;
   const Lab lab("--no-repmgrd");
   const std::string bounded = "/replica?lag=16MB&delay=10s";  // as deploy/haproxy.cfg asks
-  for (const char* node : {"n2", "n3"}) CHECK(lab.answers(node, 200, 10, bounded));
+  for (const char* node : {"n2", "n3"}) CHECK(lab.answers(node, 200, bounded));
   CHECK(lab.ask("n1", bounded).status == 503);
   CHECK(lab.ask("n1", "/read-only?lag=4MB").status == 200);
-  CHECK(eventually(10, [&] { return lab.server("read") == "n2"; }));
+  CHECK(eventually(20, [&] { return lab.server("read") == "n2"; }));
 
-  // An idle primary makes nobody late, however long ago the last commit was.
+  // With an idle primary there is no delay, however long ago the last commit was.
   CHECK(eventually(20, [&] {
     return lab.sql("n3", "SELECT now() - pg_last_xact_replay_timestamp() > '3s'") == "t";
   }));
-  CHECK(lab.ask("n3", "/replica?lag=0&delay=1s").status == 200);
+  CHECK(lab.answers("n3", 200, "/replica?lag=0&delay=1s"));
 
   lab.sql("n2", "SELECT pg_wal_replay_pause()");
   lab.sql("n1", "CREATE TABLE load (line text)");
@@ -347,10 +439,10 @@ TEST_CASE("lab: reads go to standbys that are late by no more than is asked for"
   }));
   CHECK(Json::parse(lab.ask("n2", bounded).body)["reason"].get<std::string>().find(
             "bytes of WAL to replay") != std::string::npos);
-  CHECK(lab.answers("n2", 503, 10, "/replica?delay=1s"));
+  CHECK(lab.answers("n2", 503, "/replica?delay=1s"));
   CHECK(lab.ask("n2", "/replica").status == 200);
   CHECK(lab.ask("n2").status == 202);
-  CHECK(lab.answers("n3", 200, 10, bounded));
+  CHECK(lab.answers("n3", 200, bounded));
   CHECK(eventually(20, [&] {
     for (int i = 0; i < 4; ++i) {
       if (lab.server("read") != "n3") return false;
@@ -358,23 +450,23 @@ TEST_CASE("lab: reads go to standbys that are late by no more than is asked for"
     return true;
   }));
   lab.sql("n2", "SELECT pg_wal_replay_resume()");
-  CHECK(lab.answers("n2", 200, 10, bounded));
+  CHECK(lab.answers("n2", 200, bounded));
   CHECK(eventually(20, [&] { return lab.server("read") == "n2"; }));
 
   // Without a sender the lag is unbounded, not zero.
   lab.run("kill n1");
-  CHECK(lab.answers("n3", 503, 10, "/replica?lag=1TB"));
+  CHECK(lab.answers("n3", 503, "/replica?lag=1TB"));
   CHECK(Json::parse(lab.ask("n3", "/replica").body)["reason"].get<std::string>().find(
             "WAL receiver") != std::string::npos);
   CHECK(lab.ask("n3").status == 202);
 }
 
-TEST_CASE("lab: without the right to see statistics only lag is unknown, and told so") {
+TEST_CASE("lab: without pg_read_all_stats only the lag is unknown, and the reason says so") {
   if (!lab_possible("pg_read_all_stats")) return;
   const Lab lab("--no-repmgrd --no-haproxy");
-  CHECK(lab.answers("n2", 200, 10, "/replica"));
+  CHECK(lab.answers("n2", 200, "/replica"));
   lab.sql("n1", "REVOKE pg_read_all_stats FROM primgr");
-  CHECK(lab.answers("n2", 503, 10, "/replica"));
+  CHECK(lab.answers("n2", 503, "/replica"));
   CHECK(Json::parse(lab.ask("n2", "/replica").body)["reason"] ==
         "its WAL receiver is not shown: GRANT pg_read_all_stats TO primgr's role");
   CHECK(lab.ask("n2").status == 202);
