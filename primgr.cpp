@@ -1,10 +1,10 @@
-// primgr: says over HTTP and to shell scripts what this node of a repmgr cluster is right now.
+// primgr: reports over HTTP and to shell scripts what this node of a repmgr cluster is right now.
 //
-// This file is the process and the wire: main(), start and end of the daemon, the HTTP server and
-// the HTTP client. It is the one unit that includes cpp-httplib; daemon/http.hpp is the way to it.
-// What the node knows and decides is in repmgr_node.hpp, all that stands between in daemon/.
+// This file has main(), start and end of the daemon, the HTTP server and the HTTP client. It is the
+// only unit that includes cpp-httplib; daemon/http.hpp declares its classes for the others. What
+// the node knows and decides is in repmgr_node.hpp, and all that is between the two in daemon/.
 
-// cpp-httplib's own backlog of 5 drops SYNs under many connections, which stalls checks.
+// With cpp-httplib's backlog of 5, SYNs are dropped under many connections, which delays checks.
 #define CPPHTTPLIB_LISTEN_BACKLOG 4096
 #define CPPHTTPLIB_MAX_LINE_LENGTH 4096
 #define CPPHTTPLIB_OPENSSL_SUPPORT
@@ -59,32 +59,32 @@ static_assert(max_line == CPPHTTPLIB_MAX_LINE_LENGTH);
 
 namespace {
 
-// How a client reaches a server, and whom it takes for one.
+// How a client reaches a server, and which certificates it accepts from it.
 struct Target {
   Address address;
-  std::string at;  // an IP address of it; empty: cpp-httplib looks its host up
+  std::string ip;  // an IP address of its host; empty: cpp-httplib looks the host up
   bool https = false;
-  std::string expected_host;        // in its certificate; empty: any
-  bool system_authorities = false;  // they say whom to believe, beside tls_ca
+  std::string expected_host;      // in the server's certificate; empty: any
+  bool trust_system_cas = false;  // also accepts certificates signed by them
 };
 
-// The one way to a client: with this node's certificate, if it has one, over HTTPS. Throws
+// Makes each client. With HTTPS it presents this node's certificate, if there is one. Throws
 // Config_Error if TLS cannot be set up.
 std::unique_ptr<httplib::ClientImpl> make_client(const Tls& tls, const Target& target) {
   const auto& [host, port] = target.address;
   if (!target.https) {
-    return std::make_unique<httplib::ClientImpl>(target.at.empty() ? host : target.at, port);
+    return std::make_unique<httplib::ClientImpl>(target.ip.empty() ? host : target.ip, port);
   }
   auto client = std::make_unique<httplib::SSLClient>(host, port);
-  if (!target.at.empty()) client->set_hostname_addr_map({{host, target.at}});
-  client->enable_server_certificate_verification(target.system_authorities);
+  if (!target.ip.empty()) client->set_hostname_addr_map({{host, target.ip}});
+  client->enable_server_certificate_verification(target.trust_system_cas);
   if (!client->is_valid()) throw Config_Error("tls: out of memory");
   if (tls.enabled()) tls.configure_client(client->ssl_context(), target.expected_host);
   return client;
 }
 
-// Sends a GET, and takes a body of at most max_body bytes. A reply without a status has none of
-// these; result.error() says why, unless it was too long.
+// Sends a GET, and reads a body of at most max_body bytes. If there is no valid reply, its status
+// is 0 and it is empty, and `error` or `too_long` says why.
 struct Received {
   Http_Reply reply;
   httplib::Error error = httplib::Error::Success;
@@ -108,8 +108,8 @@ Received get(httplib::ClientImpl& client, const std::string& path, std::size_t m
   return received;
 }
 
-// Why there is no reply.
-std::string describe(httplib::Error error) {
+// Why there is no reply, for people to read. Reads the thread-local Tls::verify_error.
+std::string describe_error(httplib::Error error) {
   switch (error) {
     case httplib::Error::Connection:
       return "connection refused or host unreachable";
@@ -143,7 +143,7 @@ constexpr std::size_t client_stack = 1280 * 1024;
 #else
 constexpr std::size_t client_stack = 3 * 1024 * 1024;
 #endif
-constexpr std::size_t max_client_threads = 2048;
+constexpr std::size_t max_client_threads = 2048;  // questions beyond that wait for a thread
 
 }  // namespace
 
@@ -153,9 +153,9 @@ Http_Client::Http_Client(const Config& config, Resolver& resolver, const Tls& tl
       tls_(tls),
       threads_(std::make_unique<Thread_Pool>(
           Thread_Pool::Limits{2, max_client_threads, client_stack, 0})),
-      watchdog_([this] { watch(); }) {
-  // cpp-httplib compiles a std::regex in each thread, and libstdc++ fills the cache of the
-  // locale's narrow() without a lock: fill it before there are such threads.
+      watchdog_([this] { watch_deadlines(); }) {
+  // cpp-httplib compiles a std::regex in each thread, and libstdc++ fills the locale's cache for
+  // narrow() without a lock. So it is filled before questions are sent.
   for (int c = 0; c < 256; ++c) {
     std::use_facet<std::ctype<char>>(std::locale()).narrow(static_cast<char>(c), '\0');
   }
@@ -184,38 +184,39 @@ void Http_Client::get(const Node& peer, const std::string& target, Time timeout,
     call->done = std::move(done);
     threads_->run([this, call] {
       Http_Reply reply = ask(*call);
-      end(call);
+      remove(call);
       call->done(std::move(reply));
     });
   } catch (const std::bad_alloc&) {
-    if (call) end(call);
-    (call && call->done ? call->done : done)({0, {}, "out of memory", {}});
+    if (call) remove(call);
+    (call && call->done ? call->done : done)(no_reply("out of memory"));
   }
 }
 
 void Http_Client::drop(const Node& peer, const std::string& target) {
   const std::lock_guard lock(mutex_);
   for (const auto& call : under_way_) {
-    if (call->target == target && call->peer.name == peer.name) call->cut();
+    if (call->target == target && call->peer.name == peer.name) call->abort();
   }
 }
 
-void Http_Client::Call::hold(int socket_in_use) {
+void Http_Client::Call::set_socket(int socket_in_use) {
   socket.reset(fcntl(socket_in_use, F_DUPFD_CLOEXEC, 0));
-  if (over) cut();
+  if (aborted) abort();
 }
 
-void Http_Client::Call::cut() {
-  over = true;
+void Http_Client::Call::abort() {
+  aborted = true;
   if (socket) ::shutdown(socket.get(), SHUT_RDWR);
 }
 
-void Http_Client::end(const std::shared_ptr<Call>& call) {
+void Http_Client::remove(const std::shared_ptr<Call>& call) {
   const std::lock_guard lock(mutex_);
   call->socket.reset();
   under_way_.remove(call);
 }
 
+// The configured address of a peer (peer.NAME), else the host of its conninfo and peer_port.
 Address Http_Client::address_of(const Node& peer) const {
   Address address{peer.host, config_.peer_port};
   for (const auto& [name, configured] : config_.peers) {
@@ -236,7 +237,7 @@ Http_Reply Http_Client::ask(Call& call) try {
   if (addresses.empty()) return no_reply("no address found for " + address.host);
   Http_Reply reply;
   for (std::size_t i = 0; i < addresses.size() && left() > 0ns; ++i) {
-    // A host may have addresses that do not answer: each gets its share of the time.
+    // Some addresses of a host may not answer, so each gets an equal share of the time left.
     reply = ask_at(call, address, addresses[i], left() / static_cast<int>(addresses.size() - i));
     if (reply.status != 0) break;
   }
@@ -248,44 +249,47 @@ Http_Reply Http_Client::ask(Call& call) try {
 
 Http_Reply Http_Client::ask_at(Call& call, const Address& to, const std::string& at,
                                std::chrono::nanoseconds connect_timeout) {
-  // A certificate is to be that of the host as configured, not of the address it is found at.
+  // The certificate must be for the host as configured, not for the IP address.
   const auto client = make_client(tls_, {to, at, tls_.enabled(), to.host});
-  const auto whole = [](auto time) { return std::max(duration_cast<milliseconds>(time), 1ms); };
-  const milliseconds left = whole(call.deadline - std::chrono::steady_clock::now());
-  client->set_connection_timeout(whole(connect_timeout));
+  const auto in_milliseconds = [](auto time) {
+    return std::max(duration_cast<milliseconds>(time), 1ms);
+  };
+  const milliseconds left = in_milliseconds(call.deadline - std::chrono::steady_clock::now());
+  client->set_connection_timeout(in_milliseconds(connect_timeout));
   client->set_read_timeout(left);
   client->set_write_timeout(left);
   client->set_keep_alive(false);
   client->set_tcp_nodelay(true);
   client->set_socket_options([&](socket_t socket) {
     const std::lock_guard lock(mutex_);
-    call.hold(socket);
+    call.set_socket(socket);
   });
   const std::size_t max_size = call.target.starts_with("/node") ? max_node_size : max_reply_size;
   const Received received = primgr::get(*client, call.target, max_size);
-  bool over;
+  bool aborted;
   {
     const std::lock_guard lock(mutex_);
-    over = call.over;
+    aborted = call.aborted;
   }
-  // Where a body has no length, cpp-httplib takes the cut for its end.
-  if (received.reply.status != 0 && !over) return received.reply;
+  // If a body has no Content-Length, cpp-httplib takes the end of an aborted connection for its
+  // end.
+  if (received.reply.status != 0 && !aborted) return received.reply;
   const bool late = std::chrono::steady_clock::now() + 5ms >= call.deadline ||
                     received.error == httplib::Error::ConnectionTimeout;
-  if (over && !late) return no_reply("silent, and not waited for");
+  if (aborted && !late) return no_reply("silent, and not waited for");
   if (received.too_long) return no_reply("reply too long");
-  return no_reply(late ? "timed out" : describe(received.error));
+  return no_reply(late ? "timed out" : describe_error(received.error));
 }
 
-// Calls come with the same timeout for the most part, so the first is the next to end.
-void Http_Client::watch() {
+// The watchdog: aborts each call at its deadline.
+void Http_Client::watch_deadlines() {
   std::unique_lock lock(mutex_);
   while (!ending_) {
     Deadline next = Deadline::max();
     const auto now = std::chrono::steady_clock::now();
     for (const auto& call : under_way_) {
-      if (call->deadline <= now && !call->over) call->cut();
-      if (!call->over) next = std::min(next, call->deadline);
+      if (call->deadline <= now && !call->aborted) call->abort();
+      if (!call->aborted) next = std::min(next, call->deadline);
     }
     if (next == Deadline::max()) {
       changed_.wait(lock);
@@ -297,10 +301,10 @@ void Http_Client::watch() {
 
 namespace {
 
-// Ends a client's connection when its time is up, whatever the other side does: cpp-httplib's
-// timeouts hold for one that is silent, not for one that sends a byte now and then without an end.
-// To be destroyed before the client. The mutex guards socket_, which the thread of the client
-// replaces and the own thread shuts down; nothing that blocks is done under it.
+// Aborts a client's connection after a time limit: cpp-httplib's timeouts apply to a server that is
+// silent, but not to one that sends a byte now and then without end. Must be destroyed before the
+// client. The mutex guards socket_, which the client's thread replaces and the thread of this class
+// shuts down. Nothing under it blocks.
 class Time_Limit {
  public:
   Time_Limit(httplib::ClientImpl& client, milliseconds limit)
@@ -318,7 +322,7 @@ class Time_Limit {
   bool is_over() const { return over_; }
 
  private:
-  // Again and again, since the socket may not be connected yet, or there may come another.
+  // Repeats the shutdown, since the socket may not be connected yet, or be replaced.
   void watch(const std::stop_token& stop, milliseconds next) {
     for (std::unique_lock lock(mutex_);; next = 100ms) {
       changed_.wait_for(lock, stop, next, [] { return false; });
@@ -346,23 +350,23 @@ Http_Reply ask_daemon(const Tls& tls, const Url& url, bool own, const std::strin
   const Time_Limit limit(*client, 15s);
   const Received received = get(*client, path, max_size);
   if (limit.is_over()) return no_reply("timed out");
-  return received.reply.status ? received.reply : no_reply(describe(received.error));
+  return received.reply.status ? received.reply : no_reply(describe_error(received.error));
 }
 
 // ---- the HTTP server ----------------------------------------------------------------------------
 
 namespace {
 
-constexpr auto request_time = 5s;
-constexpr auto lingering = 2000ms;  // see Http_Connection::finish()
-constexpr int requests_a_connection = 100'000;
+constexpr auto request_timeout = 5s;
+constexpr auto linger_time = 2000ms;  // see Http_Connection::finish()
+constexpr int max_requests_per_connection = 100'000;
 
 void set_option(int socket, int level, int option, int value) {
   setsockopt(socket, level, option, &value, sizeof value);
 }
 
-// A connection as cpp-httplib reads and writes one: it reads the request that was understood, and
-// what it writes is collected.
+// An Http_Connection as a stream of cpp-httplib: reads the request that was parsed already, and
+// collects the answer until flush().
 class Stream : public httplib::Stream {
  public:
   explicit Stream(Http_Connection& connection) : connection_(connection) {}
@@ -389,8 +393,9 @@ class Stream : public httplib::Stream {
 
 }  // namespace
 
-// cpp-httplib's server answers the requests of a connection; everything before (who gets in, what
-// a request is) is ours. Handlers run in the threads of connections_.
+// Of cpp-httplib's server, only the handling of parsed requests is used. Accepting connections and
+// parsing requests is done by Connections and Http_Connection. Handlers run in the threads of
+// connections_.
 class Http_Server::Server : private httplib::Server {
  public:
   Server(const Config& config, Repmgr_Node& node, const Tls& tls, const Stderr_Log& log,
@@ -404,30 +409,32 @@ class Http_Server::Server : private httplib::Server {
                        serve(socket, from, waiting_since);
                      }) {
     // Not SO_REUSEPORT, cpp-httplib's default: a second primgr on the port must fail.
-    // Connections inherit the buffers: small, so that who asks and never reads is stopped soon.
+    // Connections inherit these buffers. They are small, so that a client that sends requests and
+    // never reads is stopped soon.
     set_socket_options([](socket_t socket) {
       set_option(socket, SOL_SOCKET, SO_REUSEADDR, 1);
       set_option(socket, SOL_SOCKET, SO_SNDBUF, 16 * 1024);
       set_option(socket, SOL_SOCKET, SO_RCVBUF, 16 * 1024);
     });
     set_default_headers({{"Cache-Control", "no-store"}});
-    set_keep_alive_timeout(request_time.count());  // it says so in its answers
-    set_keep_alive_max_count(requests_a_connection);
+    set_keep_alive_timeout(
+        request_timeout.count());  // cpp-httplib puts it into its Keep-Alive headers
+    set_keep_alive_max_count(max_requests_per_connection);
     set_pre_routing_handler([this](const httplib::Request& request, httplib::Response& to) {
       answer(request, to);
       return HandlerResponse::Handled;
     });
-    // Each of our answers has a body. What cpp-httplib refuses by itself has none yet.
+    // Answers of Endpoints have a body. Those to requests that cpp-httplib rejects do not.
     set_error_handler([](const httplib::Request&, httplib::Response& to) {
       if (to.body.empty()) {
         to.set_content(error_body(httplib::status_message(to.status)), "application/json");
       }
       return HandlerResponse::Handled;
     });
-    set_post_routing_handler(keep_connection);
+    set_post_routing_handler(set_connection_header);
     set_logger([this](const httplib::Request& request, const httplib::Response& to) {
       endpoints_.count(request.path, to.status);
-      if (!log_.wants(Log_Level::debug)) return;  // at full speed, the line alone costs
+      if (!log_.wants(Log_Level::debug)) return;  // saves making the line
       log_(Log_Level::debug, request.method + " " + request.path + " " + std::to_string(to.status) +
                                  " to " + request.remote_addr);
     });
@@ -449,9 +456,10 @@ class Http_Server::Server : private httplib::Server {
   }
 
  private:
-  // cpp-httplib says "close" with each status from 400 on. Here they are states, and the connection
-  // goes on if the client wants it to.
-  static void keep_connection(const httplib::Request& request, httplib::Response& to) {
+  // cpp-httplib sends "Connection: close" with each status from 400 on. Here 503 is the normal
+  // answer of a node in some states, so the connection stays open unless the client wants it
+  // closed.
+  static void set_connection_header(const httplib::Request& request, httplib::Response& to) {
     const std::string connection = request.get_header_value("Connection");
     if (connection == "close") return;
     if (to.status >= 400) to.headers.erase("Connection");
@@ -459,7 +467,7 @@ class Http_Server::Server : private httplib::Server {
   }
 
   void answer(const httplib::Request& request, httplib::Response& to) {
-    // The header is passed on if the page is what they want.
+    // Endpoints decides by the Accept header whether a client gets the page.
     Answer answer = endpoints_.answer({request.method, request.path, request.params,
                                        request.remote_addr, request.has_header("Accept")});
     to.status = answer.status;
@@ -467,27 +475,27 @@ class Http_Server::Server : private httplib::Server {
     to.set_content(std::move(answer.body), answer.type);
   }
 
-  // One connection, request by request.
+  // Serves one connection, request by request. A Connections::Serve.
   void serve(int socket, const std::string& from, std::atomic<Deadline>& waiting_since) {
-    // glibc ends the process if it has no memory to note a thread_local's destructor, and
-    // cpp-httplib has such: where there is not even this, do not begin.
+    // glibc aborts the process if it has no memory to register the destructor of a thread_local,
+    // and cpp-httplib has some. So this throws std::bad_alloc first if memory is that short.
     ::operator delete(::operator new(64 * 1024));
     Http_Connection connection(socket, tls_.context());
     const auto begin = [&](Deadline now) {
       waiting_since = now;
-      connection.set_deadline(now + request_time);
+      connection.set_deadline(now + request_timeout);
     };
     begin(waiting_since);
     bool refused = false;
     bool last = !connection.handshake();
-    for (int left = requests_a_connection; !last && !connections_.stopping();
+    for (int left = max_requests_per_connection; !last && !connections_.stopping();
          begin(std::chrono::steady_clock::now())) {
       const auto received = connection.receive();
       if (!received.any) break;
       if (Memory_Reserve::is_spent()) throw std::bad_alloc();
       last = received.last || --left == 0;
       if (received.status) {
-        // After what is not understood, there is no telling where the next request begins.
+        // After a request that cannot be parsed, it is not known where the next one begins.
         refused = last = true;
         refuse(received.status, received.is_head, from, connection);
       } else {
@@ -497,10 +505,10 @@ class Http_Server::Server : private httplib::Server {
         last = !connection.flush() || last;
       }
     }
-    connection.finish(refused ? lingering : 0ms);
+    connection.finish(refused ? linger_time : 0ms);
   }
 
-  // The one answer to what is not understood, or not allowed; the connection ends with it.
+  // Answers a request that cannot be parsed or is not allowed. The connection ends after it.
   void refuse(int status, bool is_head, const std::string& from, Http_Connection& connection) {
     const char* reason = httplib::status_message(status);
     const std::string body = error_body(reason);
@@ -530,7 +538,7 @@ Http_Server::~Http_Server() = default;
 
 bool Http_Server::bind(const Address& address) {
   errno = 0;
-  // PostgreSQL's and HAProxy's word for every address of both families.
+  // PostgreSQL's and HAProxy's notation for all addresses, IPv6 and IPv4.
   if (address.host == "*") {
     return server_->bind("::", address.port) || server_->bind("0.0.0.0", address.port);
   }
@@ -574,7 +582,8 @@ Http_Get Wired_Node::http_get() {
 
 namespace {
 
-// As many descriptors as the system lets this process have: each connection and question is one.
+// Raises the soft limit to the hard limit, 65,536 at most: each connection and question needs a
+// file descriptor.
 void raise_descriptor_limit() {
   rlimit limit{};
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
@@ -590,34 +599,35 @@ std::string describe_bind_error(int error) {
   return what;
 }
 
-// The threads of a daemon, ended before what they use, whichever way its function is left.
-class Running {
+// The threads of the daemon. The destructor joins them, so that they end before what they use, also
+// after an exception.
+class Daemon_Threads {
  public:
-  Running(Http_Server& server, Repmgr_Node& node) : server_(server), node_(node) {}
-  ~Running() { end(); }
-  Running(const Running&) = delete;
-  Running& operator=(const Running&) = delete;
+  Daemon_Threads(Http_Server& server, Repmgr_Node& node) : server_(server), node_(node) {}
+  ~Daemon_Threads() { stop(); }
+  Daemon_Threads(const Daemon_Threads&) = delete;
+  Daemon_Threads& operator=(const Daemon_Threads&) = delete;
 
-  // Looks, and answers as soon as the first answer is a true one: until then connections wait in
-  // the backlog, 1 s at most.
-  void begin() {
+  // Starts the refresher, and the listener when the node has settled, so that the first answer is a
+  // final one. Connections wait in the backlog until then, 1 s at most.
+  void start() {
     refresher_ = std::thread([this] {
       for (;; std::this_thread::sleep_for(10ms)) {
         try {
           return node_.run();
         } catch (const std::bad_alloc&) {
-          // There was no memory for this turn: the next may have it.
+          // There may be memory again later.
         }
       }
     });
-    const Deadline patience = std::chrono::steady_clock::now() + 1s;
-    while (!node_.settled() && std::chrono::steady_clock::now() < patience) {
+    const Deadline deadline = std::chrono::steady_clock::now() + 1s;
+    while (!node_.settled() && std::chrono::steady_clock::now() < deadline) {
       std::this_thread::sleep_for(1ms);
     }
     listener_ = std::thread([this] { server_.run(); });
   }
 
-  void end() {
+  void stop() {
     server_.stop();
     node_.stop();
     if (refresher_.joinable()) refresher_.join();
@@ -630,23 +640,24 @@ class Running {
   std::thread refresher_, listener_;
 };
 
-// What a daemon does between signals: certificates that were replaced are read, systemd's watchdog
-// is fed while the refresher turns, memory is returned after a load spike, and --look is heard.
+// The periodic work of the main thread: reads certificates that were replaced, notifies systemd's
+// watchdog while the refresher works, returns memory to the system after a load spike, and receives
+// --look. Not thread-safe.
 class Upkeep {
  public:
   Upkeep(const Config& config, Tls& tls, Repmgr_Node& node, const Stderr_Log& log)
-      : tls_(tls), node_(node), log_(log), looks_(config.listen.port) {}
+      : tls_(tls), node_(node), log_(log), look_socket_(config.listen.port) {}
 
-  // Waits for a signal of signal_fd, 2 s at most; 0: none came.
+  // Waits for a signal, 2 s at most, and does what is due. Returns the signal's number; 0: none.
   int wait_for_signal(int signal_fd) {
     const auto now = std::chrono::steady_clock::now();
     if (now >= due_) run(false);
-    // After a --look others are not read for a while, so that a stream of them costs nothing.
+    // After a --look, others are not read for 100 ms, so that a stream of them costs little.
     const bool muted = now < muted_until_;
-    pollfd ready[] = {{signal_fd, POLLIN, 0}, {muted ? -1 : looks_.fd(), POLLIN, 0}};
+    pollfd ready[] = {{signal_fd, POLLIN, 0}, {muted ? -1 : look_socket_.fd(), POLLIN, 0}};
     poll(ready, 2, muted ? 100 : 2000);
     if (ready[1].revents) {
-      looks_.drain();
+      look_socket_.drain();
       muted_until_ = std::chrono::steady_clock::now() + 100ms;
       log_(Log_Level::debug, "told to look (--look)");
       node_.look_now();
@@ -656,7 +667,7 @@ class Upkeep {
     return any ? static_cast<int>(taken.ssi_signo) : 0;
   }
 
-  // Does it now. `reload`: reads the certificates also if they did not change.
+  // Does the work now. `reload`: reads the certificates even if their files did not change.
   void run(bool reload) {
     due_ = std::chrono::steady_clock::now() + 2s;
     malloc_trim(0);
@@ -664,13 +675,14 @@ class Upkeep {
     try {
       tls_.reload(reload);
     } catch (const std::bad_alloc&) {
-      // The next turn tries again.
+      // The next run tries again.
     }
-    // The refresher turns once a refresh_interval at least, unless it is stuck.
-    const Time turned = node_.turned_at();
-    if (std::exchange(turned_at_, turned) != turned) notify_systemd("WATCHDOG=1");
-    // A daemon that is just ending may have the name for a moment yet.
-    if (looks_.fd() < 0 && !looks_.bind() && !std::exchange(looks_missed_, true)) {
+    // refresh() begins once a refresh_interval at least, unless the refresher is stuck.
+    const Time refreshed = node_.refreshed_at();
+    if (std::exchange(refreshed_at_, refreshed) != refreshed) notify_systemd("WATCHDOG=1");
+    // A daemon that is just ending may still have the name, so this is tried again each time.
+    if (look_socket_.fd() < 0 && !look_socket_.bind() &&
+        !std::exchange(look_socket_warned_, true)) {
       log_(Log_Level::warning,
            std::string("--look does not reach this daemon for now: ") + std::strerror(errno));
     }
@@ -680,18 +692,18 @@ class Upkeep {
   Tls& tls_;
   Repmgr_Node& node_;
   const Stderr_Log& log_;
-  Look_Socket looks_;
-  bool looks_missed_ = false;
-  Time turned_at_{};
+  Look_Socket look_socket_;
+  bool look_socket_warned_ = false;
+  Time refreshed_at_{};
   Deadline due_{}, muted_until_{};
 };
 
-// Ends the process with status 0 in half a second, if it has not ended by then: a slow name service
-// or a silent peer is not worth waiting for. Needs neither a thread nor memory.
-void bound_the_end() {
+// Ends the process with status 0 after half a second if it has not ended by then: shutdown must not
+// wait for a slow name service or a silent peer. Needs neither a thread nor memory.
+void limit_shutdown_time() {
   ::signal(SIGALRM, [](int) { std::_Exit(0); });
-  const itimerval patience{{}, {0, 500'000}};
-  setitimer(ITIMER_REAL, &patience, nullptr);
+  const itimerval timer{{}, {0, 500'000}};
+  setitimer(ITIMER_REAL, &timer, nullptr);
 }
 
 void log_start(const Config& config, const Tls& tls, const Stderr_Log& log) {
@@ -700,8 +712,9 @@ void log_start(const Config& config, const Tls& tls, const Stderr_Log& log) {
                            (tls.enabled() ? " (TLS)" : ""));
 }
 
-// Runs the daemon until SIGTERM or SIGINT, which start_daemon() has blocked in every thread.
-// Returns the exit status. Throws std::system_error and std::bad_alloc.
+// Runs the daemon until SIGTERM or SIGINT. Returns the exit status. `signals`: those that it
+// handles; start_daemon() has blocked them in every thread. Throws std::system_error and
+// std::bad_alloc.
 int run_daemon(const Config& config, Tls& tls, const Stderr_Log& log, const sigset_t& signals) {
   raise_descriptor_limit();
   const Descriptor signal_fd(signalfd(-1, &signals, SFD_NONBLOCK | SFD_CLOEXEC));
@@ -712,7 +725,7 @@ int run_daemon(const Config& config, Tls& tls, const Stderr_Log& log, const sigs
     keeper.emplace(state_file_store(config),
                    [&](Log_Level level, const std::string& message) { log(level, message); });
     try {
-      // Not for ever: SIGTERM is looked at only when this is over.
+      // With a time limit: SIGTERM has no effect before this is over.
       store.load = [known = keeper->load(2s)] { return known; };
     } catch (const Config_Error& error) {
       log(Log_Level::error, error.what());
@@ -732,8 +745,8 @@ int run_daemon(const Config& config, Tls& tls, const Stderr_Log& log, const sigs
   }
   log_start(config, tls, log);
   tls.warn_of_expiry();
-  Running running(server, wired.node);
-  running.begin();
+  Daemon_Threads threads(server, wired.node);
+  threads.start();
   notify_systemd("READY=1");
 
   Upkeep upkeep(config, tls, wired.node, log);
@@ -743,23 +756,24 @@ int run_daemon(const Config& config, Tls& tls, const Stderr_Log& log, const sigs
     if (signal == SIGHUP) upkeep.run(true);
     if (signal == SIGUSR1) wired.node.look_now();
   }
-  bound_the_end();
+  limit_shutdown_time();
   notify_systemd("STOPPING=1");
   server.stop();
   try {
     log(Log_Level::info,
         std::string("primgr ends on ") + (signal == SIGINT ? "SIGINT" : "SIGTERM"));
   } catch (const std::bad_alloc&) {
-    // The line is not worth more.
+    // Ends without this line.
   }
-  running.end();
+  threads.stop();
   return 0;
 }
 
-// ---- who asks something -------------------------------------------------------------------------
+// ---- commands -----------------------------------------------------------------------------------
 
-// The exit status of who has printed something: `status`, unless it was not taken.
-int printed(int status) {
+// Flushes standard output. Returns the exit status: `status`, unless the output could not be
+// written.
+int flush_output(int status) {
   errno = 0;
   if (std::cout.flush()) return status;
   std::cerr << "primgr: cannot write to standard output"
@@ -767,16 +781,16 @@ int printed(int status) {
   return exit_unavailable;
 }
 
-// The exit status of who was stopped by an error.
-int complain(const std::exception& error, int status) {
+// Prints an error. Returns the exit status: `status`.
+int report_error(const std::exception& error, int status) {
   std::cerr << "primgr: " << printable(error.what()) << '\n';
   return status;
 }
 
-// `primgr --look`. Reads no more than it needs: repmgr's user may read neither key nor passfile.
-// Throws Config_Error.
+// `primgr --look`. Reads no file but the configuration: repmgr's user may not be allowed to read
+// the TLS key or the passfile. Returns the exit status. Throws Config_Error.
 int run_look(const Options& options) {
-  // With --listen there is nothing to read.
+  // With --listen, the configuration is not needed.
   const int port = options.listen.empty() ? read_config(options.config_file).listen.port
                                           : parse_address(options.listen, true).port;
   Look_Socket socket(port);
@@ -790,16 +804,16 @@ int run_look(const Options& options) {
   return exit_unavailable;
 }
 
-// The daemon of this very host, as the configuration has it.
-Url own_daemon(const Config& config) {
+// The URL of the daemon of this host, by its configuration.
+Url own_daemon_url(const Config& config) {
   Url url{!config.tls_cert.empty(), config.listen};
   if (url.address.host == "0.0.0.0" || url.address.host == "*") url.address.host = "127.0.0.1";
   if (url.address.host == "::") url.address.host = "::1";
   return url;
 }
 
-// Prints what a daemon answered to /cluster. Returns the exit status: 0 exactly one Primary, 2 none
-// or more than one, exit_unavailable no answer.
+// Prints a daemon's answer to /cluster. Returns the exit status: 0 if there is exactly one Primary,
+// 2 if there is none or more than one, exit_unavailable if there is no answer.
 int print_cluster(const Http_Reply& reply, const Url& url, const Options& options, bool colour) {
   constexpr int max_depth = 9;
   const Json cluster = parse_json(reply.body, max_depth);
@@ -820,30 +834,30 @@ int print_cluster(const Http_Reply& reply, const Url& url, const Options& option
   return exit_unavailable;
 }
 
-// Asks a daemon for the cluster, prints it, and again if it is to be watched. Returns the exit
-// status. Throws Config_Error.
+// `primgr --status`: asks a daemon for /cluster and prints the answer, with --watch every 2 s.
+// Returns the exit status. Throws Config_Error.
 int run_status(const Config& config, const Options& options, const Stderr_Log& log) {
   const bool own = options.url.empty();
-  const Url url = own ? own_daemon(config) : parse_url(options.url);
+  const Url url = own ? own_daemon_url(config) : parse_url(options.url);
   const Tls tls(url.tls ? config : Config(), log);
   const char* no_colour = getenv("NO_COLOR");
   const bool terminal = isatty(STDOUT_FILENO);
   const bool colour = terminal && !(no_colour && *no_colour);
-  if (options.watch) signal(SIGHUP, SIG_DFL);  // it ends with its terminal
+  if (options.watch) signal(SIGHUP, SIG_DFL);  // main() ignores it; this must end with its terminal
   for (;; std::this_thread::sleep_for(2s)) {
     const Http_Reply reply = ask_daemon(tls, url, own, "/cluster");
     if (options.watch && terminal && !options.json) std::cout << "\x1b[H\x1b[J";
     const int status = print_cluster(reply, url, options, colour);
-    if (!options.watch) return printed(status);
+    if (!options.watch) return flush_output(status);
     if (!terminal && !options.json) std::cout << '\n';
-    if (const int failed = printed(0)) return failed;
+    if (const int failed = flush_output(0)) return failed;
   }
 }
 
-// What the daemon of this host answers to /realPrimary: it knows the nodes of before its database
-// went down.
+// The answer of the daemon of this host to /realPrimary; none if it gives no valid one. It may
+// still know the nodes that it read before the database went down.
 std::optional<Answer> ask_real_primary(const Config& config, const Tls& tls) {
-  const Http_Reply reply = ask_daemon(tls, own_daemon(config), true, "/realPrimary");
+  const Http_Reply reply = ask_daemon(tls, own_daemon_url(config), true, "/realPrimary");
   const Json told = parse_json(reply.body, 2);
   const bool is_one = reply.status == 200 && at(told, "realPrimary").is_string();
   const bool is_none =
@@ -877,7 +891,8 @@ Once ask_once(const Config& config, const Tls& tls, Repmgr_Node& node, const std
   return {answer, state, state == "Down" ? 3 : 2};
 }
 
-// Looks, prints, and ends the process with the exit status.
+// `primgr --once`: finds out the state without the daemon, prints it, and ends the process with the
+// exit status.
 [[noreturn]] void run_once(Config config, const Tls& tls, const Options& options,
                            const Stderr_Log& log) {
   config.node.candidate = false;
@@ -885,8 +900,8 @@ Once ask_once(const Config& config, const Tls& tls, Repmgr_Node& node, const std
   wired.node.run([&] { return wired.node.settled(options.subject == "real-primary"); });
   const Once once = ask_once(config, tls, wired.node, options.subject);
   std::cout << (options.json ? once.answer.body : printable(once.word)) << '\n';
-  // The answer is certain: the peers that have not spoken yet are not worth waiting for.
-  std::_Exit(printed(once.status));
+  // The answer is final. A normal exit would wait for the peers that have not answered.
+  std::_Exit(flush_output(once.status));
 }
 
 int print_version() {
@@ -894,12 +909,13 @@ int print_version() {
   std::cout << "primgr " PRIMGR_VERSION " (cpp-httplib " CPPHTTPLIB_VERSION ", libpq "
             << libpq / 10000 << '.' << libpq % 10000 << ", " << OpenSSL_version(OPENSSL_VERSION)
             << ")\n";
-  return printed(0);
+  return flush_output(0);
 }
 
 // ---- the process --------------------------------------------------------------------------------
 
-// The daemon, from a configuration that was read. Returns the exit status.
+// Runs the daemon with its signals blocked for signalfd(2), and logs why it cannot run. Returns the
+// exit status.
 int start_daemon(const Config& config, Tls& tls, const Stderr_Log& log) {
   sigset_t signals;
   sigemptyset(&signals);
@@ -916,11 +932,11 @@ int start_daemon(const Config& config, Tls& tls, const Stderr_Log& log) {
   }
 }
 
-// What needs a configuration. Throws Config_Error.
+// Runs the modes that need a configuration. Returns the exit status. Throws Config_Error.
 int run_configured(const Options& options) {
   Config config = load_config(options.config_file);
   if (!options.listen.empty()) config.listen = parse_address(options.listen, true);
-  // A script wants its word; why it is that word is told on request.
+  // A script wants the state only; --log-level shows the reasons.
   if (options.mode == Options::Mode::once) config.log_level = Log_Level::error;
   if (!options.log_level.empty()) config.log_level = parse_log_level(options.log_level);
   const Stderr_Log log(config.log_level, options.log_format);
@@ -929,7 +945,7 @@ int run_configured(const Options& options) {
   if (options.mode == Options::Mode::check_config) {
     Grant_File::check(config.state_file);
     std::cout << print_config(config);
-    return printed(0);
+    return flush_output(0);
   }
   if (options.mode == Options::Mode::once) run_once(config, tls, options, log);
   return start_daemon(config, tls, log);
@@ -942,7 +958,7 @@ int run(int argc, char** argv) {
   try {
     options = parse_options(argc, argv);
   } catch (const Config_Error& error) {
-    const int status = complain(error, exit_usage);
+    const int status = report_error(error, exit_usage);
     std::cerr << "Try primgr --help\n";
     return status;
   }
@@ -950,7 +966,7 @@ int run(int argc, char** argv) {
     switch (options.mode) {
       case Options::Mode::help:
         std::cout << usage;
-        return printed(0);
+        return flush_output(0);
       case Options::Mode::version:
         return print_version();
       case Options::Mode::look:
@@ -959,9 +975,9 @@ int run(int argc, char** argv) {
         return run_configured(options);
     }
   } catch (const Config_Error& error) {
-    return complain(error, exit_config);
+    return report_error(error, exit_config);
   } catch (const std::exception& error) {  // std::system_error for threads, std::bad_alloc
-    return complain(error, exit_unavailable);
+    return report_error(error, exit_unavailable);
   }
 }
 
@@ -969,23 +985,24 @@ int run(int argc, char** argv) {
 
 #ifndef PRIMGR_NO_MAIN
 int main(int argc, char** argv) {
-  // A closed standard stream would be the next socket's descriptor, and the log would go there.
+  // Opens closed standard streams. Else the next socket would get the descriptor of standard error,
+  // and the log would go there.
   int fd;
   while ((fd = open("/dev/null", O_RDWR)) >= 0 && fd <= STDERR_FILENO) {
-    // What is to be printed, and cannot be, is an error.
+    // Opened for reading only, so that writing to it is an error, which is reported.
     if (fd == STDOUT_FILENO && close(fd) == 0) open("/dev/null", O_RDONLY);
   }
   if (fd > STDERR_FILENO) close(fd);
-  // A static glibc would load the host's NSS modules, which may be another glibc's: these are
-  // inside.
+  // A static glibc would load the host's NSS modules, which may be built for another glibc. These
+  // are linked in.
   __nss_configure_lookup("hosts", "files dns");
   __nss_configure_lookup("passwd", "files");
-  // An arena more takes 64 MB of address space, which a limit on it (RLIMIT_AS) may not have.
+  // Each further arena takes 64 MB of address space, which may be limited (RLIMIT_AS).
   mallopt(M_ARENA_MAX, 1);
   primgr::Memory_Reserve::install();
   signal(SIGPIPE, SIG_IGN);
-  // They are for the daemon, which takes them up in start_daemon(); who sends them to every process
-  // of this name must not end one that was only asked something.
+  // start_daemon() handles these. They must not end the other commands when somebody sends them to
+  // all processes of this name.
   signal(SIGUSR1, SIG_IGN);
   signal(SIGHUP, SIG_IGN);
   return primgr::run(argc, argv);

@@ -13,9 +13,10 @@ using namespace std::chrono_literals;
 
 namespace {
 
-// How soon an undecided node looks and asks again, and how often it can be made to look at once.
+// From one look, or question for a vote, to the next, while the node is undecided.
 constexpr Time undecided_interval = 200ms;
-constexpr Time look_gap = 100ms;
+// From one look to the next, at least, whoever asks for one.
+constexpr Time min_look_interval = 100ms;
 
 }  // namespace
 
@@ -24,7 +25,7 @@ Repmgr_Node::Repmgr_Node(Node_Settings settings, Node_Environment environment)
       lifetime_(vote_lifetime(settings_.vote_lease)),
       clock_(environment.clock),
       log_(std::move(environment.log)),
-      turned_at_(clock_()),
+      refreshed_at_(clock_()),
       database_(settings_.conninfo, settings_.db_timeout, settings_.max_connections_in_pool,
                 std::move(environment.resolve)),
       promise_(std::move(environment.grants), settings_.vote_lease, clock_),
@@ -45,25 +46,25 @@ void Repmgr_Node::look_now() {
 }
 
 void Repmgr_Node::run(const std::function<bool()>& done) {
-  Time began = clock_() - settings_.refresh_interval;
+  Time look_began_at = clock_() - settings_.refresh_interval;
   for (;;) {
     const Time now = clock_();
     Time look_due = Time::max();
     if (!database_.looking()) {
-      if (database_.changed()) look_wanted_ = true;
+      if (database_.look_needed()) look_wanted_ = true;
       {
         const std::lock_guard lock(mutex_);
-        look_due = began + poll_interval();
+        look_due = look_began_at + poll_interval();
       }
-      if (look_wanted_) look_due = std::min(look_due, began + look_gap);
+      if (look_wanted_) look_due = std::min(look_due, look_began_at + min_look_interval);
       if (now >= look_due) {
-        began = now;
+        look_began_at = now;
         database_.begin(now, look_wanted_.exchange(false));
       }
     }
     if (auto facts = database_.advance(now)) {
       learn(std::move(*facts));
-      look_due = now;  // decided anew in refresh(): the next turn knows when the next look is due
+      look_due = now;  // refresh() may change poll_interval(), so loop again at once
     }
     const Time due = std::min({refresh(), database_.deadline(), look_due});
     if (stopping_ || (done && done())) break;
@@ -72,13 +73,13 @@ void Repmgr_Node::run(const std::function<bool()>& done) {
   database_.close();
 }
 
-// Waits until `due`, or until the database or a peer has something to tell.
+// Waits until `due`, or until the database or a peer has sent something.
 void Repmgr_Node::wait(Time due) {
   const Time time = std::clamp(due - clock_(), Time::zero(), Time(1h));
   const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(time);
   const timespec timeout{seconds.count(), (time - seconds).count()};
   std::vector<pollfd> watched = {{wake_up_.fd(), POLLIN, 0}};
-  database_.watch(watched);
+  database_.add_pollfds(watched);
   if (ppoll(watched.data(), watched.size(), &timeout, nullptr) <= 0) return;
   if (watched[0].revents) wake_up_.clear();
 }
@@ -87,16 +88,16 @@ void Repmgr_Node::learn(Facts facts) {
   std::vector<Log_Line> lines;
   {
     const std::lock_guard lock(mutex_);
-    // The survey of a look may come later than its pulse.
+    // Facts come twice for one look if its survey ended later than its pulse.
     if (!looked_ || facts.asked_at != facts_.asked_at) {
       ++looks_;
-      looked_for_ += clock_() - facts.asked_at;
+      look_time_ += clock_() - facts.asked_at;
       if (!facts.reachable) ++failed_looks_;
     }
     looked_ = true;
     facts_ = std::move(facts);
-    if (const Replication& r = facts_.replication; r.sender_at && r.position) {
-      replay_.saw(r.asked_at, r.end(), *r.position);
+    if (const Replication& r = facts_.replication; r.sender_lsn && r.position) {
+      replay_.add(r.asked_at, r.end(), *r.position);
     } else {
       replay_.forget();
     }
@@ -114,22 +115,22 @@ std::optional<Time> Repmgr_Node::nodes_age(Time now) const {
   return std::max(now - facts_.nodes_read_at, Time::zero());
 }
 
-// Whether the list that stands is old enough to be told. A busy server may take its time once; and
-// one that is always slow is told once, not at each of its answers.
-bool Repmgr_Node::nodes_blocked() const {
+// Whether the list in use is so old that this is reported. A busy server may be slow once without a
+// report, and a server that is always slow is reported once, not with each of its answers.
+bool Repmgr_Node::nodes_stale() const {
   if (!facts_.nodes_known) return false;
   const Time age = facts_.asked_at - facts_.nodes_read_at;
-  const Time soon = 2 * settings_.refresh_interval + 1s;
-  if (!facts_.blocked.empty() || blocked_since_) return age > soon;
-  return age > soon + 10s;  // no answer yet
+  const Time max_age = 2 * settings_.refresh_interval + 1s;
+  if (!facts_.blocked.empty() || stale_since_) return age > max_age;
+  return age > max_age + 10s;  // no answer yet
 }
 
 std::string Repmgr_Node::nodes_problem() const {
-  if (!nodes_blocked()) return {};
+  if (!nodes_stale()) return {};
   return facts_.blocked.empty() ? "no answer yet" : facts_.blocked;
 }
 
-// What is to be logged of the database beside the state, each once.
+// The lines to log about the database besides the state, each once.
 std::vector<Repmgr_Node::Log_Line> Repmgr_Node::database_messages() {
   std::vector<Log_Line> lines;
   if (facts_.superuser && !std::exchange(superuser_logged_, true)) {
@@ -137,25 +138,25 @@ std::vector<Repmgr_Node::Log_Line> Repmgr_Node::database_messages() {
                        "conninfo logs in as a superuser: primgr needs no such rights "
                        "(deploy/primgr.sql makes a role for it)");
   }
-  const bool blocked = nodes_blocked();
-  if (blocked && !blocked_since_) {
+  const bool stale = nodes_stale();
+  if (stale && !stale_since_) {
     lines.emplace_back(Log_Level::warning,
                        describe_old_list(nodes_problem(), facts_.asked_at - facts_.nodes_read_at));
-    blocked_since_ = facts_.nodes_read_at;
-  } else if (!blocked && blocked_since_ && facts_.reachable) {
+    stale_since_ = facts_.nodes_read_at;
+  } else if (!stale && stale_since_ && facts_.reachable) {
     if (facts_.nodes_known) {
       lines.emplace_back(Log_Level::info,
                          "repmgr.nodes is read again, after " +
-                             describe_duration(facts_.nodes_read_at - *blocked_since_));
+                             describe_duration(facts_.nodes_read_at - *stale_since_));
     }
-    blocked_since_.reset();
+    stale_since_.reset();
   }
   return lines;
 }
 
 Time Repmgr_Node::refresh() {
-  turned_at_ = clock_();
-  age_votes(turned_at_);
+  refreshed_at_ = clock_();
+  age_votes(refreshed_at_);
   std::vector<Node> others, voters;
   std::optional<Node> self;
   {
@@ -187,7 +188,7 @@ Time Repmgr_Node::refresh() {
 Time Repmgr_Node::refresh_due(const std::vector<Node>& others,
                               const std::vector<Node>& voters) const {
   const Time now = clock_();
-  // Once an interval at least, so that a stalled look is noticed and told.
+  // Once an interval at least, so that a stalled look is noticed and reported.
   Time due = std::min(now + settings_.refresh_interval, cache_.decision.until);
   for (const Node& node : others) {
     due = std::min(due, peers_.due(Peers::Kind::state, node.name, settings_.refresh_interval));
@@ -202,8 +203,8 @@ Time Repmgr_Node::refresh_due(const std::vector<Node>& others,
   return due;
 }
 
-// Lets votes age by what the clock did not count, and says so. Promises to others do not age: for a
-// voter, to keep one for too long is safe.
+// If the clock did not count some time, makes votes older by that, and logs it. Promises to others
+// stay as they are: it is safe if a voter keeps one for too long.
 void Repmgr_Node::age_votes(Time now) {
   Time missed;
   {
@@ -212,8 +213,8 @@ void Repmgr_Node::age_votes(Time now) {
     stop_detector_.restart(now);
     if (missed == Time::zero()) return;
     if (own_vote_) own_vote_->sent_at -= missed;
-    peers_.age(missed);
-    // What is told until the next decision rests on those votes too.
+    peers_.age_votes(missed);
+    // Handlers use the last decision, which rests on those votes, until the next one.
     if (cache_.decision.until != Time::max()) cache_.decision.until -= missed;
   }
   log_(Log_Level::warning, "this machine was stopped for " + describe_duration(missed) +
@@ -222,14 +223,15 @@ void Repmgr_Node::age_votes(Time now) {
 
 // ---- votes --------------------------------------------------------------------------------------
 
+// This node's row of repmgr.nodes if it asks for votes; null if it does not.
 const Node* Repmgr_Node::candidate() const {
   if (!facts_.reachable || facts_.in_recovery || !facts_.nodes_known) return nullptr;
   const Node* self = find_node(facts_.nodes, settings_.node_name);
   return self && self->type != "witness" ? self : nullptr;
 }
 
-// The time from one look, and one question for a vote, to the next: short while the node is
-// undecided or its votes run out. A witness has nothing to decide.
+// The time from one look, or question for a vote, to the next: short while the node is undecided or
+// its votes are about to expire. A witness is always Unknown, and so never undecided.
 Time Repmgr_Node::poll_interval() const {
   const bool short_of_votes =
       cache_.decision.until != Time::max() && cache_.decision.until < clock_() + lifetime_ / 2;
@@ -240,12 +242,12 @@ Time Repmgr_Node::poll_interval() const {
                                      : settings_.refresh_interval;
 }
 
-// How long a voter may take that the decision does not need.
+// How long a voter may take to answer if the outcome is certain without it.
 Time Repmgr_Node::straggler_timeout() const {
   return settings_.peer_timeout / 4;
 }
 
-// Every node is its own voter too, by the same rule.
+// This node as its own voter, by the same rule as any voter. `alone`: it is the only one.
 void Repmgr_Node::vote_for_itself(const Node& self, bool alone) {
   std::string named;
   {
@@ -257,8 +259,8 @@ void Repmgr_Node::vote_for_itself(const Node& self, bool alone) {
   Ballot ballot{named, false};
   if (settings_.candidate) ballot = promise_.vote(named, self.name, alone);
   const std::lock_guard lock(mutex_);
-  if (!ballot.kept) {
-    // The vote before is kept, and lasts out its time.
+  if (!ballot.stored) {
+    // The vote before remains, and counts until it expires.
     if (!own_vote_) own_vote_.emplace();
     own_vote_->why = "its promise cannot be kept in state_file";
     return;
@@ -273,8 +275,8 @@ Votes Repmgr_Node::all_votes() const {
   return votes;
 }
 
-// What a voter is asked. It is named, so that a primgr that a wrong conninfo leads to is not
-// counted for another.
+// The request for a vote. It contains the voter's name, so that if a wrong conninfo leads to
+// another node, that node's answer is not counted as this voter's.
 std::string Repmgr_Node::vote_question(const Node& voter, const std::string& candidate) const {
   std::string target = "/primary?";
   if (settings_.candidate) {
@@ -315,9 +317,9 @@ bool Repmgr_Node::poll_other_nodes(const std::vector<Node>& nodes_to_poll,
   return elected;
 }
 
-// The voters that are silent for longer than they may be, once the outcome is certain without
-// them, either way: a live voter's renewal is not lost, and a dead one holds no thread for all of
-// peer_timeout.
+// The voters that have been silent for straggler_timeout(), if the outcome is certain without them,
+// either way. Their questions are dropped, so that a dead voter does not keep a client thread for
+// all of peer_timeout, and a live voter whose packet was lost is soon asked again.
 std::vector<Node> Repmgr_Node::stragglers(const std::vector<Node>& voters, const Node& self,
                                           std::size_t needed, Time now) const {
   std::vector<Node> answered = {self}, late;
@@ -343,7 +345,7 @@ State Repmgr_Node::state_at(Time now) const {
   if (now >= cache_.decision.until) return State::unknown;
   if (cache_.decision.state == State::primary &&
       now + stop_detector_.missed(now) >= cache_.decision.until) {
-    wake_up_.wake();  // to ask for votes
+    wake_up_.wake();  // so that the refresher asks for votes at once
     return State::unknown;
   }
   return cache_.decision.state;
@@ -357,9 +359,9 @@ Decision Repmgr_Node::decision_at(Time now) const {
                                : "no majority votes for it: the votes expired"};
 }
 
-// Decides anew, and logs the decision if it or its reason changed.
+// Decides, and logs the decision if it or its reason has changed.
 void Repmgr_Node::write_cache() {
-  Decision told;
+  Decision decision;
   std::string line;
   {
     const std::lock_guard lock(mutex_);
@@ -368,42 +370,44 @@ void Repmgr_Node::write_cache() {
     cache_.looked_at = facts_.asked_at;
     cache_.decision = decide(facts_, settings_.node_name, settings_.consensus_cluster, all_votes(),
                              lifetime_, now);
-    told = decision_at(now);
-    if (!state_since_ || told.state != state_) {
-      state_ = told.state;
+    decision = decision_at(now);
+    if (!state_since_ || decision.state != state_) {
+      state_ = decision.state;
       state_since_ = now;
     }
-    line = change_message(told, now);
+    line = change_message(decision, now);
   }
   if (line.empty()) return;
-  const bool well = told.state == State::primary || told.state == State::standby;
+  const bool well = decision.state == State::primary || decision.state == State::standby;
   log_(well ? Log_Level::info : Log_Level::warning, line);
 }
 
-// The line to log of a decision; empty: it was logged before, or it is too early to say.
-std::string Repmgr_Node::change_message(const Decision& told, Time now) {
-  // While the first answers are on their way, there is nothing to tell yet.
-  if (told.state == State::unknown && (facts_.nodes_pending || !all_answered(Peers::Kind::vote))) {
+// The line to log for a decision; empty if it was logged before, or is not final yet.
+std::string Repmgr_Node::change_message(const Decision& decision, Time now) {
+  // Until the first answers have come, Unknown is not final.
+  if (decision.state == State::unknown &&
+      (facts_.nodes_pending || !all_answered(Peers::Kind::vote))) {
     return {};
   }
-  const std::string words = std::string(to_string(told.state)) + ": " + told.reason;
+  const std::string words = std::string(to_string(decision.state)) + ": " + decision.reason;
   if (words == logged_) return {};
   logged_ = words;
   std::string line = "state " + words;
   if (const auto voters = voters_at(now); !voters.empty()) {
     line += " (" + describe_votes(voters) + ")";
   }
-  if (!logged_since_ || told.state != logged_state_) {
+  if (!logged_since_ || decision.state != logged_state_) {
     if (logged_since_) {
       line += std::string("; was ") + to_string(logged_state_) + " for " +
               describe_duration(now - *logged_since_);
     }
-    logged_state_ = told.state;
+    logged_state_ = decision.state;
     logged_since_ = now;
   }
   return line;
 }
 
+// The voters of a candidate, with their votes; empty if this node is none.
 std::vector<Voter> Repmgr_Node::voters_at(Time now) const {
   const Node* self = candidate();
   if (!self) return {};
@@ -411,14 +415,14 @@ std::vector<Voter> Repmgr_Node::voters_at(Time now) const {
                          all_votes(), lifetime_, now);
 }
 
-// Whether each peer that this node would ask has answered or failed at least once.
+// Whether each peer that this node asks has answered or failed at least once.
 bool Repmgr_Node::all_answered(Peers::Kind kind) const {
   const Node* self = candidate();
   if (kind == Peers::Kind::vote && !self) return true;
   for (const Node& node : nodes_) {
     if (names_equal(node.name, settings_.node_name)) continue;
-    const bool votes = settings_.consensus_cluster || (self && node.site == self->site);
-    if (kind == Peers::Kind::vote && !votes) continue;
+    const bool is_voter = settings_.consensus_cluster || (self && node.site == self->site);
+    if (kind == Peers::Kind::vote && !is_voter) continue;
     if (!peers_.answered(kind, node.name)) return false;
   }
   return true;
@@ -444,14 +448,15 @@ Report Repmgr_Node::get_report() const {
   report.name = settings_.node_name;
   if (const Node* self = find_node(nodes_, settings_.node_name)) report.self = *self;
   report.decision = decision_at(now);
-  report.state_for = report.decision.state == state_ && state_since_ ? now - *state_since_ : Time();
-  const bool answers = report.decision.state != State::down;
+  report.time_in_state =
+      report.decision.state == state_ && state_since_ ? now - *state_since_ : Time();
+  const bool is_up = report.decision.state != State::down;
   const Node* primary = named_primary(facts_.nodes);
-  if (answers && primary) report.primary = primary->name;
+  if (is_up && primary) report.primary = primary->name;
   report.voters = voters_at(now);
   if (report.decision.state == State::primary) report.lease = cache_.decision.until - now;
-  report.in_recovery = answers && facts_.in_recovery;
-  if (answers) report.replication = facts_.replication;
+  report.in_recovery = is_up && facts_.in_recovery;
+  if (is_up) report.replication = facts_.replication;
   if (report.in_recovery) report.lag = measure_lag(facts_, replay_);
   report.cache_age = now - cache_.looked_at;
   report.nodes_age = nodes_age(now);
@@ -460,7 +465,7 @@ Report Repmgr_Node::get_report() const {
   report.claimants = claimants(now);
   report.looks = looks_;
   report.failed_looks = failed_looks_;
-  report.looked_for = looked_for_;
+  report.look_time = look_time_;
   report.polls = peers_.counts();
   return report;
 }
@@ -476,7 +481,7 @@ std::optional<std::string> Repmgr_Node::grant_vote(std::string_view candidate, T
   const std::optional<std::string> named = get_primary();
   if (!named || !names_equal(*named, candidate)) look_now();
   if (!named && get_state() == State::down) return std::nullopt;
-  // A candidate that would count the vote for longer than it is granted gets none.
+  // The candidate would count the vote for longer than it is granted.
   if (lease > settings_.vote_lease) return std::nullopt;
   const Ballot ballot = promise_.vote(named.value_or(""), candidate, false);
   return ballot.names.empty() ? std::nullopt : std::optional(ballot.names);
@@ -507,6 +512,7 @@ std::vector<Node> Repmgr_Node::get_all_nodes() const {
   return nodes_;
 }
 
+// The nodes that report to be Primary.
 std::vector<std::string> Repmgr_Node::claimants(Time now) const {
   std::vector<std::string> found;
   for (const Node& node : nodes_) {

@@ -1,11 +1,11 @@
 // What this node of a repmgr cluster knows and decides.
 //
-// Repmgr_Node keeps a cache true: it looks at the local database, asks the other nodes whom their
-// databases name as primary, and decides from both what this node is. Everything that others see
-// (HTTP, --once) is read from that cache, without waiting for a database or a peer.
+// Repmgr_Node keeps a cache up to date: it looks at the local database, asks the other nodes which
+// primary their databases name, and decides from both what this node is. All answers (HTTP, --once)
+// are read from that cache, without waiting for a database or a peer.
 //
-// It speaks to its own database through libpq; it reaches its peers through a function handed to it
-// and reads time through a clock handed to it, so that tests run this very code in simulated time.
+// It uses libpq for its own database. Functions to ask peers and to read clocks are passed in, so
+// that tests can run it without a network and in simulated time.
 
 #pragma once
 
@@ -33,7 +33,7 @@
 namespace primgr {
 
 struct Node_Settings {
-  std::string node_name;  // who this node is
+  std::string node_name;  // this node's name in repmgr.nodes
   std::string conninfo = "host=/var/run/postgresql dbname=repmgr user=primgr";
   std::size_t max_connections_in_pool = 3;
   Time db_timeout = std::chrono::seconds(5);
@@ -41,88 +41,97 @@ struct Node_Settings {
   Time refresh_interval = std::chrono::seconds(1);
   Time cache_ttl = std::chrono::seconds(20);
   Time vote_lease = std::chrono::seconds(3);  // the same on every node
-  bool consensus_cluster = false;  // count the votes of the whole cluster, not of the site
-  bool candidate = true;           // ask for votes; --once only reads them
+  bool consensus_cluster = false;  // all nodes of the cluster vote, not only those of the site
+  bool candidate = true;  // false (--once): reads whom the others name, and asks for no votes
 };
 
-// What a node reaches the world through. Each may be empty, but http_get, clock and log.
+// What a node uses of its environment. All must be thread-safe. http_get, clock and log must not be
+// empty.
 struct Node_Environment {
   Http_Get http_get;
   Http_Drop http_drop;
-  Resolve resolve;  // of the database's host; empty: libpq's
+  Resolve resolve;  // for the database's host; empty: libpq looks it up
   Clock clock = boottime;
-  // Clocks that go on, or are set right, when a hypervisor has stopped the machine and `clock` with
-  // it. They may jump; each is compared with itself only.
-  std::vector<Clock> other_clocks;
+  std::vector<Clock> other_clocks;  // for Stop_Detector
   Logger log;
   Grant_Store grants;
 };
 
-// Thread-safe, but for run(), learn() and refresh(), which are the refresher's (one thread). One
-// mutex guards what the database told, the decision and what was logged of them. It is held for
-// short, bounded work only: never while the database, a peer, the promise or the log is waited for.
-// Peers' mutex may be taken while it is held, never the other way round.
+// Thread-safe, but for run(), learn(), refresh() and poll_other_nodes(), which belong to one
+// thread, the refresher. mutex_ guards all members below it: the results of the database, the
+// decision, and what was logged of them. Nothing waits for the database, a peer, the promise or the
+// log while it is held: log lines are made under it and written after it.
+//
+// Lock order: the mutexes of Peers and Connection_Pool are taken while mutex_ is held, never the
+// other way round. A caller may hold Cluster::Collection::mutex.
 class Repmgr_Node {
  public:
   Repmgr_Node(Node_Settings settings, Node_Environment environment);
   Repmgr_Node(const Repmgr_Node&) = delete;
   Repmgr_Node& operator=(const Repmgr_Node&) = delete;
 
-  // The refresher: keeps the cache true until stop(), or until `done` (asked once a turn) is true.
-  // Blocks; call it in one thread.
+  // The refresher: keeps the cache up to date until stop(), or until `done` returns true, which is
+  // called after each refresh(). Blocks. If it throws std::bad_alloc, it may be called again.
   void run(const std::function<bool()>& done = nullptr);
-  // Ends run(). Also from signal-handling code: it only writes to an eventfd.
+  // Ends run() after the current refresh(). Does not block.
   void stop();
-  // Looks now instead of at the next tick; at most every 100 ms.
+  // Makes run() look at the database now; at most every 100 ms. Does not block.
   void look_now();
-  // When refresh() was last at work: once a refresh_interval at least, unless run() is stuck.
-  Time turned_at() const { return turned_at_; }
+  // When refresh() last began. It begins once a refresh_interval at least, unless run() is stuck.
+  Time refreshed_at() const { return refreshed_at_; }
   // Whether that was within cache_ttl.
-  bool alive() const { return clock_() - turned_at_.load() <= settings_.cache_ttl; }
+  bool alive() const { return clock_() - refreshed_at_.load() <= settings_.cache_ttl; }
 
-  // Who this node is, as configured.
+  // As configured.
   const std::string& name() const { return settings_.node_name; }
-  // The state, as of now: never a Primary whose votes have expired, never anything older than
-  // cache_ttl (then: Down).
+  // The state at this moment: not Primary if its votes have expired, and Down if the cache is older
+  // than cache_ttl.
   State get_state() const;
   // The node that this node's own database names as primary; none if it names none or is down.
   std::optional<std::string> get_primary() const;
-  // Votes: whom this node names to a candidate that counts votes for `lease`. If that is the
-  // candidate, the vote is granted for vote_lease, and was written to the Grant_Store before this
-  // returns (100 ms at most). If the cache does not name the candidate, the node looks again.
+  // Votes: returns the node that this node names to a candidate which counts votes for `lease`. If
+  // that is the candidate, the vote is granted for vote_lease, and the promise has been stored in
+  // the Grant_Store. None if this node is Down, names none, or could not store the promise, and if
+  // `lease` is longer than vote_lease. If the cache does not name the candidate, makes run() look
+  // again. Blocks for 100 ms at most.
   std::optional<std::string> grant_vote(std::string_view candidate, Time lease);
-  // Every registered node, as last read: it outlives the database.
+  // Every registered node, as last read; also when the database is Down.
   std::vector<Node> get_all_nodes() const;
-  // Which nodes of the cluster report to be Primary; this node speaks for itself.
+  // The nodes of the cluster that report to be Primary. Includes this node by its own state.
   Real_Primary get_real_primary() const;
-  // How far this node is behind, and none if it is no standby that answers.
+  // How far this node is behind; none if its state is not Standby.
   std::optional<Lag> get_lag() const;
   Report get_report() const;
 
-  // Whether the state is as good as it gets: the first look is over and, if votes matter, they
-  // suffice or every voter has answered or failed. `cluster`: the same for get_real_primary().
+  // Whether waiting longer would not improve get_state(): the first look is over and, if votes
+  // matter, they suffice or every voter has answered or failed. `cluster`: every peer has also
+  // answered to /state or failed, for get_real_primary().
   bool settled(bool cluster = false) const;
 
-  // -- Parts of the answers above, under the names that the original implementation gave them.
+  // -- Parts of the answers above, under the names of the original implementation, so that those
+  // who know it find their way. Only tests call these three.
+
   // Whether the local database answered pg_is_in_recovery() with true when last asked.
   bool get_is_in_recovery_mode() const;
   // This node's location in repmgr.nodes as last read; none if it is not listed.
   std::optional<std::string> get_node_site() const;
-  // The registered nodes of its site besides itself, as last read.
+  // The other registered nodes of its site, as last read.
   std::vector<Node> get_all_other_nodes_in_site() const;
 
-  // -- The refresher's steps, apart from run() so that a simulation can take them one by one.
-  // Takes in what a look at the database told.
+  // -- The refresher's steps. They are public so that a simulation can call them without run().
+
+  // Stores the result of a look at the database.
   void learn(Facts facts);
-  // Asks the peers that are due, decides anew, writes the cache. Returns when it is due again.
+  // Asks the peers that are due, decides, writes the cache. Returns when it must be called again at
+  // the latest. Blocks for its own vote, 100 ms at most.
   Time refresh();
-  // Asks each of nodes_to_poll that is due, in parallel and without waiting, whom it names. Returns
-  // whether candidate_node has, now, a majority of the votes of num_in_consensus nodes.
+  // Asks each of nodes_to_poll that is due which primary it names, in parallel and without waiting.
+  // Returns whether candidate_node has a majority of the votes of num_in_consensus nodes now.
   bool poll_other_nodes(const std::vector<Node>& nodes_to_poll, const std::string& candidate_node,
                         std::size_t num_in_consensus);
 
  private:
-  // What the handlers read: the decision, and when the look it rests on began.
+  // What the handlers read: the decision, and when the look that it rests on began.
   struct Cache {
     Time looked_at{};
     Decision decision{State::down, Time::max(), "the database was not asked yet"};
@@ -134,12 +143,13 @@ class Repmgr_Node {
   void vote_for_itself(const Node& self, bool alone);
   std::string vote_question(const Node& voter, const std::string& candidate) const;
   void write_cache();
-  Time refresh_due(const std::vector<Node>& others, const std::vector<Node>& voters) const;
+  Time straggler_timeout() const;
 
-  // These REQUIRE that mutex_ is held.
+  // These REQUIRE mutex_.
+  Time refresh_due(const std::vector<Node>& others, const std::vector<Node>& voters) const;
   std::optional<Time> nodes_age(Time now) const;
-  bool nodes_blocked() const;
-  std::string nodes_problem() const;  // why the list that stands is old; empty: it is not
+  bool nodes_stale() const;
+  std::string nodes_problem() const;  // why the list in use is stale; empty: it is not
   std::vector<Log_Line> database_messages();
   const Node* candidate() const;
   Votes all_votes() const;
@@ -151,39 +161,38 @@ class Repmgr_Node {
   bool all_answered(Peers::Kind kind) const;
   std::vector<Node> stragglers(const std::vector<Node>& voters, const Node& self,
                                std::size_t needed, Time now) const;
-  std::string change_message(const Decision& told, Time now);
-
-  Time straggler_timeout() const;
+  std::string change_message(const Decision& decision, Time now);
 
   const Node_Settings settings_;
-  const Time lifetime_;  // of a vote
+  const Time lifetime_;  // of a vote: vote_lifetime()
   const Clock clock_;
   const Logger log_;
   const Wake_Up wake_up_;
   std::atomic<bool> stopping_{false};
   std::atomic<bool> look_wanted_{false};
-  std::atomic<Time> turned_at_;
+  std::atomic<Time> refreshed_at_;
   Database database_;
   Promise promise_;
   Peers peers_;
 
   mutable std::mutex mutex_;
   Facts facts_;              // of the last look
-  bool looked_ = false;      // there was one
-  std::vector<Node> nodes_;  // the node list as last read, also when the database is gone
+  bool looked_ = false;      // the first look is over
+  std::vector<Node> nodes_;  // the list of nodes as last read, also when the database is down
   std::optional<Vote> own_vote_;
   Cache cache_;
-  Stop_Detector stop_detector_;  // since votes were last aged
+  Stop_Detector stop_detector_;  // restarted by age_votes()
   Replay_History replay_;
-  // The state that was last decided, and since when it is that.
+  // The state that was last decided, and since when.
   State state_ = State::down;
   std::optional<Time> state_since_;
   std::uint64_t looks_ = 0, failed_looks_ = 0;
-  Time looked_for_{};
+  Time look_time_{};
   // What was logged, so that each change is logged once.
   bool superuser_logged_ = false;
-  std::optional<Time> blocked_since_;  // since when the list that stands was logged to be old
-  std::string logged_;                 // state and reason
+  // When the list was read that was logged to be stale; empty: none is.
+  std::optional<Time> stale_since_;
+  std::string logged_;  // state and reason
   State logged_state_ = State::down;
   std::optional<Time> logged_since_;
 };

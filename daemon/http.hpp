@@ -54,19 +54,19 @@ class Http_Client {
     const Deadline deadline;
     std::function<void(Http_Reply)> done{};
     // Guarded by mutex_.
-    Descriptor socket{};  // a duplicate, as cpp-httplib may close its own at any time
-    bool over = false;    // was cut: too late, or dropped
+    Descriptor socket{};   // a duplicate, as cpp-httplib may close its own at any time
+    bool aborted = false;  // too late, or dropped
 
-    void hold(int socket_in_use);
-    void cut();
+    void set_socket(int socket_in_use);
+    void abort();
   };
 
-  void end(const std::shared_ptr<Call>& call);
+  void remove(const std::shared_ptr<Call>& call);
   Address address_of(const Node& peer) const;
   Http_Reply ask(Call& call);
   Http_Reply ask_at(Call& call, const Address& to, const std::string& at,
                     std::chrono::nanoseconds connect_timeout);
-  void watch();
+  void watch_deadlines();
 
   const Config& config_;
   Resolver& resolver_;

@@ -25,7 +25,7 @@ void write_state(Metrics& m, const Report& report, const Process& process) {
   for (const State state : {State::primary, State::standby, State::unknown, State::down}) {
     m.sample(report.decision.state == state, {{"state", to_string(state)}});
   }
-  m.gauge("state_seconds", "How long it has been in that state.", seconds(report.state_for));
+  m.gauge("state_seconds", "How long it has been in that state.", seconds(report.time_in_state));
   m.gauge("cache_age_seconds", "How old the look at the database is that answers rest on.",
           seconds(report.cache_age));
   m.gauge("nodes_age_seconds", "How old the list of nodes in use is.", report.nodes_age);
@@ -55,13 +55,13 @@ void write_peers(Metrics& m, const Report& report) {
   }
   m.family("peer_request_seconds_total", "counter", "Time that questions to other nodes took.");
   for (const Poll_Count& q : report.polls) {
-    m.sample(seconds(q.taken), {{"peer", q.peer}, {"question", q.kind}});
+    m.sample(seconds(q.total_time), {{"peer", q.peer}, {"question", q.kind}});
   }
 }
 
 void write_database(Metrics& m, const Report& report, const Process& process) {
   m.family("refresh_seconds", "summary", "Time that looks at the local database took.")
-      .sample(seconds(report.looked_for), {}, "_sum")
+      .sample(seconds(report.look_time), {}, "_sum")
       .sample(static_cast<double>(report.looks), {}, "_count");
   m.counter("database_errors_total", "Looks at the local database that failed.",
             static_cast<double>(report.failed_looks));
@@ -83,7 +83,7 @@ void write_replication(Metrics& m, const Report& report) {
   }
   if (report.replication.known) {
     m.gauge("standbys", "Servers that stream from this one (32 are counted at most).",
-            static_cast<double>(report.replication.attached.size()));
+            static_cast<double>(report.replication.standbys.size()));
   }
 }
 

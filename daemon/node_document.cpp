@@ -47,7 +47,7 @@ Json describe_replication(const Report& report) {
 Json describe_standbys(const Replication& replication) {
   if (!replication.known) return nullptr;
   Json standbys = Json::array();
-  for (const Attached& standby : replication.attached) {
+  for (const Attached_Standby& standby : replication.standbys) {
     std::optional<Lsn> behind;
     if (standby.replayed && replication.position) {
       behind = *replication.position - std::min(*replication.position, *standby.replayed);
@@ -72,8 +72,8 @@ Json make_node_document(const Repmgr_Node& node, const Process& process) {
                    {"site", self ? Json(self->site) : Json(nullptr)},
                    {"role", self ? Json(self->type) : Json(nullptr)}};
   document["state"] = to_string(report.decision.state);
-  document["since"] = print_time(wall_clock(report.state_for));
-  document["stateSeconds"] = in_seconds(report.state_for);
+  document["since"] = print_time(wall_clock(report.time_in_state));
+  document["stateSeconds"] = in_seconds(report.time_in_state);
   document["reason"] = describe_decision(report);
   document["problems"] = find_problems(report);
   document["primary"] = or_null(report.primary);

@@ -163,7 +163,7 @@ void database(const std::string& bytes) {
       end = std::min<Time>(end, now + 30ms);  // a survey may still come
       require(facts->reachable || !facts->problem.empty(), "what failed has a reason");
       require(facts->nodes_known || facts->nodes.empty(), "nodes are known, or none");
-      require(facts->replication.attached.size() < 10'000, "no more is read than was sent");
+      require(facts->replication.standbys.size() < 10'000, "no more is read than was sent");
     }
     require(!database.looking(), "a look ends");
   }

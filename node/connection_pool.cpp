@@ -12,8 +12,8 @@ namespace primgr {
 
 namespace {
 
-// Whether the other side has ended the connection of `fd`. What it still sends is thrown away.
-bool is_ended(int fd) {
+// Whether the server has closed the connection `fd`. Data that it still sends is discarded.
+bool is_closed_by_server(int fd) {
   char rest[4096];
   ssize_t n;
   while ((n = ::recv(fd, rest, sizeof rest, MSG_DONTWAIT)) > 0) {
@@ -21,9 +21,9 @@ bool is_ended(int fd) {
   return n == 0 || (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
 }
 
-// A host that vanished with the server on it closes nothing: TCP is to find that out in a minute.
-// Other sockets do not know these options, and need none.
-void watch_peer(int fd) {
+// A host that vanished closes no connection, so keepalive must find that out: within a minute.
+// Unix sockets do not have the TCP options, and do not need them.
+void enable_keepalive(int fd) {
   const auto set = [&](int level, int option, int value) {
     setsockopt(fd, level, option, &value, sizeof value);
   };
@@ -42,13 +42,13 @@ Connection_Pool::~Connection_Pool() {
 
 void Connection_Pool::close() {
   const std::lock_guard lock(mutex_);
-  for (const Leaving& leaving : leaving_) {
-    PQcancelFinish(leaving.cancel);
-    PQfinish(leaving.connection);
+  for (const Closing& closing : closing_) {
+    PQcancelFinish(closing.cancel);
+    PQfinish(closing.connection);
   }
   for (PGconn* connection : idle_) PQfinish(connection);
-  open_ -= leaving_.size() + idle_.size();
-  leaving_.clear();
+  open_ -= closing_.size() + idle_.size();
+  closing_.clear();
   idle_.clear();
 }
 
@@ -73,7 +73,7 @@ void Connection_Pool::put(PGconn* connection) {
     idle_.push_back(connection);
     return;
   } catch (const std::bad_alloc&) {
-    // There is no memory to keep it.
+    // Without memory for the list, it cannot be kept.
   }
   discard(connection);
 }
@@ -91,48 +91,48 @@ void Connection_Pool::discard(PGconn* connection) {
     cancel = PQcancelCreate(connection);
     if (!PQcancelStart(cancel)) PQcancelFinish(std::exchange(cancel, nullptr));
   }
-  watch_peer(fd);
-  // The server reads the end as soon as it listens again. Not PQfinish(): that would close the
-  // socket, and with it the only sign that the backend has gone.
+  enable_keepalive(fd);
+  // A backend that hangs sees this when it reads again. PQfinish() would close the socket, and then
+  // nothing would tell when the backend has ended.
   ::shutdown(fd, SHUT_WR);
-  leaving_.push_back({connection, cancel, POLLOUT});
+  closing_.push_back({connection, cancel, POLLOUT});
 }
 
-void Connection_Pool::advance_cancel(Leaving& leaving) {
-  if (!leaving.cancel) return;
-  pollfd ready{PQcancelSocket(leaving.cancel), leaving.cancel_events, 0};
+void Connection_Pool::advance_cancel(Closing& closing) {
+  if (!closing.cancel) return;
+  pollfd ready{PQcancelSocket(closing.cancel), closing.cancel_events, 0};
   if (::poll(&ready, 1, 0) <= 0) return;
-  switch (PQcancelPoll(leaving.cancel)) {
+  switch (PQcancelPoll(closing.cancel)) {
     case PGRES_POLLING_READING:
-      leaving.cancel_events = POLLIN;
+      closing.cancel_events = POLLIN;
       break;
     case PGRES_POLLING_WRITING:
-      leaving.cancel_events = POLLOUT;
+      closing.cancel_events = POLLOUT;
       break;
-    default:  // sent, or it cannot be: the statement has a timeout of its own
-      PQcancelFinish(std::exchange(leaving.cancel, nullptr));
+    default:  // sent, or failed: then statement_timeout ends the statement
+      PQcancelFinish(std::exchange(closing.cancel, nullptr));
   }
 }
 
-bool Connection_Pool::collect() {
+bool Connection_Pool::reap_closed() {
   const std::lock_guard lock(mutex_);
-  const auto gone = std::erase_if(leaving_, [](Leaving& leaving) {
-    advance_cancel(leaving);
-    if (!is_ended(PQsocket(leaving.connection))) return false;
-    PQcancelFinish(leaving.cancel);
-    PQfinish(leaving.connection);
+  const auto gone = std::erase_if(closing_, [](Closing& closing) {
+    advance_cancel(closing);
+    if (!is_closed_by_server(PQsocket(closing.connection))) return false;
+    PQcancelFinish(closing.cancel);
+    PQfinish(closing.connection);
     return true;
   });
   open_ -= gone;
   return gone > 0;
 }
 
-bool Connection_Pool::drop_lost() {
+bool Connection_Pool::discard_lost() {
   std::vector<PGconn*> lost;
   {
     const std::lock_guard lock(mutex_);
     std::erase_if(idle_, [&](PGconn* connection) {
-      // Asynchronous messages (a changed parameter, a farewell) are read and forgotten.
+      // Reads asynchronous messages, such as a changed parameter or the end of the connection.
       const bool alive = PQconsumeInput(connection) == 1 && !PQisBusy(connection) &&
                          PQstatus(connection) == CONNECTION_OK;
       if (!alive) lost.push_back(connection);
@@ -143,13 +143,13 @@ bool Connection_Pool::drop_lost() {
   return !lost.empty();
 }
 
-void Connection_Pool::watch(std::vector<pollfd>& into) const {
+void Connection_Pool::add_pollfds(std::vector<pollfd>& pollfds) const {
   const std::lock_guard lock(mutex_);
-  for (PGconn* connection : idle_) into.push_back({PQsocket(connection), POLLIN, 0});
-  for (const Leaving& leaving : leaving_) {
-    into.push_back({PQsocket(leaving.connection), POLLIN, 0});
-    if (leaving.cancel) {
-      into.push_back({PQcancelSocket(leaving.cancel), leaving.cancel_events, 0});
+  for (PGconn* connection : idle_) pollfds.push_back({PQsocket(connection), POLLIN, 0});
+  for (const Closing& closing : closing_) {
+    pollfds.push_back({PQsocket(closing.connection), POLLIN, 0});
+    if (closing.cancel) {
+      pollfds.push_back({PQcancelSocket(closing.cancel), closing.cancel_events, 0});
     }
   }
 }

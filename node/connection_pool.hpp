@@ -12,51 +12,53 @@
 
 namespace primgr {
 
-// The connections to the local database, `max` at most. One counts until the *server* has closed
-// its end: a backend that hangs goes on existing, and holding its locks, however its client left.
+// The connections to the local database, `max` at most. A connection counts until the *server* has
+// closed its end: a backend that hangs keeps its slot and its locks after its client has gone.
 //
-// Thread-safe: the mutex guards all that is below it; nothing blocks while it is held. A connection
-// is used by the one who took it.
+// Thread-safe. The mutex guards all members below it. Under it, libpq is called only where it does
+// not block, and no other mutex is taken; Repmgr_Node's may be held while it is taken. A connection
+// that take() has returned belongs to the caller until put() or discard().
 class Connection_Pool {
  public:
-  explicit Connection_Pool(std::size_t max) : max_(max) { leaving_.reserve(max); }
+  explicit Connection_Pool(std::size_t max) : max_(max) { closing_.reserve(max); }
   ~Connection_Pool();
   Connection_Pool(const Connection_Pool&) = delete;
   Connection_Pool& operator=(const Connection_Pool&) = delete;
 
   // An idle connection, or null. Give it back with put() or discard().
   PGconn* take();
-  // Leave to open one more connection; false if that would leave less than `spare` for others.
-  // Follow with put() or discard().
+  // Reserves a slot for a connection that the caller will open; false if that would leave fewer
+  // than `spare` free slots. The caller must call put() or discard() later.
   bool reserve(std::size_t spare = 0);
   void put(PGconn* connection);
-  // Gives a connection up (null: gives a reservation back): cancels its statement and ends our side
-  // of it. Its place is free when collect() finds that the server has ended the other.
+  // Cancels the connection's statement and shuts down our side. Its slot is free when reap_closed()
+  // finds that the server has closed the other side. Null: frees a slot that was reserved.
   void discard(PGconn* connection);
-  // Goes on with what discard() began. Returns whether a place became free.
-  bool collect();
-  // Discards the idle connections that are gone. Returns whether there were any.
-  bool drop_lost();
-  // Adds what to poll(2) for, for collect() and drop_lost().
-  void watch(std::vector<pollfd>& into) const;
-  // Closes all that nobody has taken, and waits for nothing.
+  // Sends pending cancel requests, and frees discarded connections that the server has closed.
+  // Returns whether a slot became free. Does not block.
+  bool reap_closed();
+  // Discards the idle connections that are broken. Returns whether there were any.
+  bool discard_lost();
+  // Adds what poll(2) must wait for before reap_closed() or discard_lost() has work to do.
+  void add_pollfds(std::vector<pollfd>& pollfds) const;
+  // Closes all connections that are idle or discarded, without waiting for the server.
   void close();
-  std::size_t open() const;
-  std::size_t idle() const;  // of those
+  std::size_t open() const;  // also counts reserved slots and discarded connections
+  std::size_t idle() const;
 
  private:
-  // A connection that was given up, and the request to cancel its statement.
-  struct Leaving {
+  // A discarded connection, and the request to cancel its statement (null: none, or it is sent).
+  struct Closing {
     PGconn* connection;
     PGcancelConn* cancel;
     short cancel_events;
   };
-  static void advance_cancel(Leaving& leaving);
+  static void advance_cancel(Closing& closing);  // REQUIRES mutex_
 
   const std::size_t max_;
   mutable std::mutex mutex_;
   std::deque<PGconn*> idle_;
-  std::vector<Leaving> leaving_;
+  std::vector<Closing> closing_;
   std::size_t open_ = 0;
 };
 

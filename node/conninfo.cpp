@@ -22,34 +22,35 @@ std::string conninfo_host(const std::string& conninfo) {
   std::string host = conninfo_option(options, "hostaddr");
   if (host.empty()) host = conninfo_option(options, "host");
   host = host.substr(0, host.find(','));
-  // An @ is in no host's name: it is a password's that ran into it, and hosts are told to others.
+  // No host name contains an @. It comes from a password that was not escaped in a URL, and the
+  // result is shown to other hosts.
   const bool has_at = host.find('@') != host.npos;
   return is_tcp_host(host) && !has_at ? host : std::string();
 }
 
 namespace {
 
-// What is wrong with a connection string that libpq cannot read, from its complaint. libpq quotes
-// the part that it cannot read, which may be one of a password (user:password@host/db), so it is
-// told in words of our own, and of what is quoted only a keyword where nothing looks like a secret.
-std::string describe_conninfo_error(const std::string& text, std::string_view complaint) {
+// An error message for a connection string that libpq cannot parse, made from libpq's message. That
+// quotes the part it cannot parse, which may be part of a password (user:password@host/db). So its
+// words are not used; a keyword that it quotes is, if nothing in `text` looks like a secret.
+std::string describe_conninfo_error(const std::string& text, std::string_view message) {
   constexpr std::string_view option = "invalid connection option \"";
   const auto has = [&](const char* part) { return text.find(part) != std::string::npos; };
-  const bool smells = has("pass") || has("scram") || has("secret") || has(":") || has("@");
-  if (complaint.starts_with(option) && !smells) {
+  const bool may_hold_secret = has("pass") || has("scram") || has("secret") || has(":") || has("@");
+  if (message.starts_with(option) && !may_hold_secret) {
     const std::string_view keyword =
-        complaint.substr(option.size(), complaint.find('"', option.size()) - option.size());
+        message.substr(option.size(), message.find('"', option.size()) - option.size());
     if (keyword.find_first_not_of("abcdefghijklmnopqrstuvwxyz_") == keyword.npos)
       return "libpq knows no option \"" + std::string(keyword) + "\"";
   }
   std::string what = "a keyword in it is none that libpq knows";
   if (text.starts_with("postgresql://") || text.starts_with("postgres://")) {
     what = "not of the form postgresql://user@host:port/dbname?keyword=value";
-  } else if (complaint.starts_with("missing \"=\"")) {
+  } else if (message.starts_with("missing \"=\"")) {
     what = "not of the form keyword=value keyword=value";
-  } else if (complaint.starts_with("unterminated quoted string")) {
+  } else if (message.starts_with("unterminated quoted string")) {
     what = "the closing quote of a value is missing";
-  } else if (!complaint.starts_with(option)) {
+  } else if (!message.starts_with(option)) {
     what = "libpq cannot read it";
   }
   return what +
@@ -63,10 +64,9 @@ std::string parse_conninfo(const std::string& text) {
   char* error = nullptr;
   const Conninfo options(PQconninfoParse(text.c_str(), &error));
   if (!options) {
-    const std::string complaint = error ? error : "out of memory";
+    const std::string message = error ? error : "out of memory";
     PQfreemem(error);
-    throw Config_Error("not a libpq connection string: " +
-                       describe_conninfo_error(text, complaint));
+    throw Config_Error("not a libpq connection string: " + describe_conninfo_error(text, message));
   }
   for (const auto* option = options.get(); option->keyword; ++option) {
     if (!option->val || *option->dispchar == '*') continue;
@@ -78,7 +78,7 @@ std::string parse_conninfo(const std::string& text) {
       throw Config_Error("its " + std::string(keyword) +
                          " is a URL: give the URL alone, without keyword=");
     }
-    // No host has one, but for a socket in the abstract namespace, which begins with it.
+    // Only the name of a socket in the abstract namespace has an @, as its first character.
     if (keyword == "host" && value.find('@', 1) != value.npos) {
       throw Config_Error("its host has an @: in a URL, write that of a password as %40");
     }
@@ -93,10 +93,11 @@ std::string print_conninfo(const std::string& conninfo) {
     if (!option->val) continue;
     std::string value;
     const std::string_view keyword = option->keyword;
-    // libpq marks passwords, and not the keys that are as good as one. A database's name with an @
-    // or = may be the rest of one.
-    const bool rest = keyword == "dbname" && strpbrk(option->val, "@=");
-    if (std::string_view(option->dispchar) == "*" || keyword.starts_with("scram_") || rest) {
+    // libpq marks passwords with "*", but not SCRAM keys, which are as secret. A dbname with an @
+    // or = may be the end of a password that was not escaped.
+    const bool may_be_password = keyword == "dbname" && strpbrk(option->val, "@=");
+    if (std::string_view(option->dispchar) == "*" || keyword.starts_with("scram_") ||
+        may_be_password) {
       value = "********";
     } else {
       for (const char c : std::string_view(option->val)) {

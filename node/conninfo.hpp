@@ -1,4 +1,4 @@
-// libpq connection strings: read, checked, and shown without their secrets.
+// libpq connection strings: parsing, checking, and printing without secrets.
 
 #pragma once
 
@@ -16,22 +16,25 @@ struct Conninfo_Deleter {
 // The options of a connection string, as PQconninfoParse() returns them; null: it cannot be read.
 using Conninfo = std::unique_ptr<PQconninfoOption, Conninfo_Deleter>;
 
-// The value of a keyword; empty if it is not set. Also of a null Conninfo.
+// The value of a keyword; empty if it is not set, or `options` is null.
 std::string conninfo_option(const Conninfo& options, std::string_view keyword);
 
-// Whether a value of `host` is a host, and not a folder of sockets or nothing.
+// Whether a value of `host` is a host that TCP reaches: not empty, no socket folder, no socket in
+// the abstract namespace.
 bool is_tcp_host(std::string_view host);
 
 // The host of a connection string (the first, if it lists several): hostaddr, else host.
-// Empty if there is none, if it is a socket folder, or if the string cannot be parsed.
+// Empty if there is none, if it is a socket folder, if it contains an @ (it may be part of a
+// password), or if the string cannot be parsed.
 std::string conninfo_host(const std::string& conninfo);
 
-// The connection string, unchanged. Throws Config_Error, which quotes no part of a password, for
-// what libpq cannot read, and for what it would only complain about, with the value, when it
-// connects.
+// Checks a connection string, and returns it unchanged. Throws Config_Error if libpq cannot parse
+// it, or would reject a value only when it connects, with a message that quotes the value. The text
+// of Config_Error quotes no part of a password.
 std::string parse_conninfo(const std::string& text);
 
-// The connection string as keywords and values, with its secrets hidden.
+// The connection string as keywords and values, with ******** for each secret. Empty if it cannot
+// be parsed.
 std::string print_conninfo(const std::string& conninfo);
 
 }  // namespace primgr

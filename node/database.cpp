@@ -15,24 +15,28 @@ using namespace std::chrono_literals;
 
 namespace {
 
-// How long a look waits for its survey once the pulse is there, so that both are told together.
+// How long a look waits for its survey after the pulse, so that both are reported together.
 constexpr Time survey_grace = 100ms;
 
-// How often a second connection is tried that the server has refused.
-constexpr Time refused_interval = 1min;
+// How long after the server refused a connection for the survey it is tried again. Each attempt is
+// a line in PostgreSQL's log.
+constexpr Time connect_interval = 1min;
 
-// How often an exchange starts anew because its connection broke.
-constexpr int max_lost = 10;
+// How many times an exchange is repeated after a lost connection or a blocked statement.
+constexpr int max_retries = 10;
 
 struct Result_Deleter {
   void operator()(PGresult* result) const { PQclear(result); }
 };
 using Result = std::unique_ptr<PGresult, Result_Deleter>;
 
-// What each new connection is told first. A statement that waits for a lock gives up soon, so that
-// the replication that is asked for after it stays fresh; none outlives db_timeout. Where there is
-// one connection for both exchanges, a slow survey must leave the pulse its time. Nothing is found
-// by a search_path that others may have set, and nothing is written.
+// The first query on each new connection.
+// - statement_timeout: no statement runs longer than db_timeout. If one connection serves both
+//   exchanges, a slow survey must leave time for the pulse.
+// - lock_timeout: a statement that waits for a lock fails soon, so that the next survey, with the
+//   state of replication, is not late.
+// - search_path: others may have set one for the role or the database.
+// - default_transaction_read_only: primgr writes nothing.
 std::string make_preparation(Time timeout, std::size_t max_connections) {
   const Time statement = max_connections > 1 ? timeout * 9 / 10 : timeout / 2;
   const Time lock = std::min<Time>(500ms, timeout / 2);
@@ -58,7 +62,7 @@ Database::~Database() {
 
 void Database::close() {
   for (Exchange* exchange : {&pulse_, &survey_}) {
-    // What is on its way is cancelled by its timeout, as nobody is left to wait for it.
+    // The pool closes the socket at once, so statement_timeout is what ends a running statement.
     if (exchange->connection) pool_.discard(std::exchange(exchange->connection, nullptr));
     exchange->phase = Phase::idle;
   }
@@ -69,13 +73,13 @@ void Database::close() {
 void Database::begin(Time now, bool urgent) {
   looking_ = survey_due_ = true;
   urgent_ = urgent;
-  no_place_ = false;
+  no_slot_ = false;
   start(pulse_, &pulse_statement, &pulse_statement + 1, now);
   if (!take_idle(pulse_)) return;
-  // A server that hung right after its last answer is to be told db_timeout after that, not a
-  // whole interval later; but a look has half of db_timeout for itself.
+  // If the server hung right after its last answer, that must be noticed db_timeout after this
+  // answer, not refresh_interval later. But each look has at least half of db_timeout.
   pulse_.deadline = std::max(answered_at_ + timeout_, now + timeout_ / 2);
-  // With a connection for each, both go at once.
+  // If a second connection is idle, both exchanges start at once.
   if (survey_.phase != Phase::idle || pool_.idle() == 0) return;
   begin_survey(now);
   take_idle(survey_);
@@ -102,9 +106,9 @@ std::optional<Facts> Database::advance(Time now) {
     again = pulse_.phase != Phase::idle && advance(pulse_, now);
     if (again && reachable_) {
       answered_at_ = now;
-      told_until_ = now + survey_grace;
-      // The survey opens a connection of its own, if it may, while the pulse still has the
-      // other.
+      survey_awaited_until_ = now + survey_grace;
+      // The survey looks for a connection before the pulse returns its own, so that it opens a
+      // second one if it may.
       if (survey_due_) {
         begin_survey(now);
         if (survey_.phase == Phase::waiting && !take_idle(survey_)) open(survey_, now);
@@ -122,11 +126,11 @@ std::optional<Facts> Database::advance(Time now) {
   }
   if (looking_) {
     if (pulse_.phase != Phase::idle) return std::nullopt;
-    // What is blocked is not waited for, but replication is.
+    // Waits for replication, but not for a list of nodes that was blocked before.
     const bool survey_may_come =
         reachable_ && survey_.phase != Phase::idle &&
         (found_.blocked.empty() || found_.replication.asked_at < survey_.asked_at);
-    if (survey_may_come && now < told_until_) return std::nullopt;
+    if (survey_may_come && now < survey_awaited_until_) return std::nullopt;
     looking_ = false;
     return facts();
   }
@@ -134,10 +138,10 @@ std::optional<Facts> Database::advance(Time now) {
   return std::nullopt;
 }
 
-bool Database::changed() {
-  const bool lost = pool_.drop_lost();
-  pool_.collect();
-  return lost || (no_place_ && pool_.open() < max_connections_);
+bool Database::look_needed() {
+  const bool lost = pool_.discard_lost();
+  pool_.reap_closed();
+  return lost || (no_slot_ && pool_.open() < max_connections_);
 }
 
 Time Database::deadline() const {
@@ -146,14 +150,15 @@ Time Database::deadline() const {
     if (exchange->phase != Phase::idle) earliest = std::min(earliest, exchange->deadline);
   }
   const bool waits = looking_ && pulse_.phase == Phase::idle;
-  return waits ? std::min(earliest, told_until_) : earliest;
+  return waits ? std::min(earliest, survey_awaited_until_) : earliest;
 }
 
-void Database::watch(std::vector<pollfd>& into) const {
+void Database::add_pollfds(std::vector<pollfd>& pollfds) const {
   for (const Exchange* exchange : {&pulse_, &survey_}) {
-    if (exchange->connection) into.push_back({PQsocket(exchange->connection), exchange->events, 0});
+    if (exchange->connection)
+      pollfds.push_back({PQsocket(exchange->connection), exchange->events, 0});
   }
-  pool_.watch(into);
+  pool_.add_pollfds(pollfds);
 }
 
 Facts Database::facts() const {
@@ -181,12 +186,12 @@ Facts Database::facts() const {
   return facts;
 }
 
-// Takes an idle connection, if the exchange may.
+// Takes an idle connection for the exchange; false if there is none that it may use.
 bool Database::take_idle(Exchange& exchange) {
-  // The pulse always has one for itself, where there may be two: what holds up the survey must
-  // not hold up the pulse. Only if the server lets in no second one, and lets none hang, they
-  // share.
-  const bool shares = max_connections_ == 1 || (!survey_refused_.empty() && !survey_hung_);
+  // One connection is reserved for the pulse, so that what delays the survey cannot delay the
+  // pulse. Both share a connection if there may be only one, or if the server refuses a second one
+  // and the last survey did not hang.
+  const bool shares = max_connections_ == 1 || (!survey_connect_error_.empty() && !survey_hung_);
   if (&exchange == &survey_ && !pulse_.connection && pool_.idle() < 2 && !shares) return false;
   exchange.connection = pool_.take();
   if (!exchange.connection) return false;
@@ -195,37 +200,39 @@ bool Database::take_idle(Exchange& exchange) {
   return true;
 }
 
-// Begins to open a connection, unless that was refused before, or there is no place for it.
+// Starts to open a connection; false if that failed before, or there is no free slot.
 bool Database::open(Exchange& exchange, Time now) {
-  if (!exchange.refused.empty()) return false;
-  // Each attempt is a line in PostgreSQL's log.
-  if (&exchange == &survey_ && !survey_refused_.empty() && now < survey_open_due_) return false;
-  pool_.collect();
-  // The survey leaves a place to the pulse.
+  if (!exchange.connect_error.empty()) return false;
+  if (&exchange == &survey_ && !survey_connect_error_.empty() && now < survey_connect_due_)
+    return false;
+  pool_.reap_closed();
+  // The survey must leave a slot for the pulse.
   const bool pulse_needs_one = &exchange == &survey_ && looking_ && !pulse_.connection;
   if (!pool_.reserve(pulse_needs_one ? 1 : 0)) return false;
   connect(exchange, exchange.deadline - now);
   return exchange.connection != nullptr;
 }
 
-// REQUIRES: it waits for a connection. True when it has one, or is over.
-bool Database::find_connection(Exchange& exchange, Time now) {
+// Takes or opens a connection. True when the exchange has one or has failed; false: try again
+// later. REQUIRES: Phase::waiting.
+bool Database::get_connection(Exchange& exchange, Time now) {
   if (take_idle(exchange) || open(exchange, now)) return true;
-  // The one that the other exchange has may come back in time.
+  // The connection of the other exchange may become idle in time.
   const Exchange& other = &exchange == &pulse_ ? survey_ : pulse_;
   if (other.phase == Phase::asking || other.phase == Phase::preparing) return false;
-  if (other.phase == Phase::connecting && exchange.refused.empty()) return false;
-  if (!exchange.refused.empty()) return fail(exchange, exchange.refused);
-  if (&exchange == &survey_ && !survey_refused_.empty()) return fail(exchange, survey_refused_);
-  if (&exchange == &pulse_) no_place_ = true;
+  if (other.phase == Phase::connecting && exchange.connect_error.empty()) return false;
+  if (!exchange.connect_error.empty()) return fail(exchange, exchange.connect_error);
+  if (&exchange == &survey_ && !survey_connect_error_.empty())
+    return fail(exchange, survey_connect_error_);
+  if (&exchange == &pulse_) no_slot_ = true;
   const std::string before = &exchange == &pulse_ ? problem_ : found_.blocked;
   return fail(exchange,
               before.empty() ? "the server has not closed the connections before" : before);
 }
 
-// Starts to connect. libpq would look a host name up with a getaddrinfo() that blocks for as
-// long as name service pleases, so the name is looked up here and libpq is given the addresses.
-// REQUIRES: a place was reserved.
+// Starts to connect. libpq would look the host name up with getaddrinfo(3), which has no time
+// limit, so resolve_ does it, within `budget`, and libpq is given the addresses. On failure, sets
+// connect_error and frees the slot. REQUIRES: a slot was reserved.
 void Database::connect(Exchange& exchange, Time budget) try {
   std::string host, hostaddr;
   const Conninfo options(PQconninfoParse(conninfo_.c_str(), nullptr));
@@ -236,8 +243,8 @@ void Database::connect(Exchange& exchange, Time budget) try {
       host += (host.empty() ? "" : ",") + name;
       hostaddr += (hostaddr.empty() ? "" : ",") + address;
     }
-    if (hostaddr.empty()) {  // libpq would look it up itself, and wait
-      exchange.refused = "no address found for " + name;
+    if (hostaddr.empty()) {  // libpq would look it up itself, and block
+      exchange.connect_error = "no address found for " + name;
       pool_.discard(nullptr);
       return;
     }
@@ -252,7 +259,7 @@ void Database::connect(Exchange& exchange, Time budget) try {
   values.push_back(nullptr);
   exchange.connection = PQconnectStartParams(keys.data(), values.data(), 1);
   if (!exchange.connection) {
-    exchange.refused = "out of memory";
+    exchange.connect_error = "out of memory";
     pool_.discard(nullptr);
     return;
   }
@@ -260,15 +267,15 @@ void Database::connect(Exchange& exchange, Time budget) try {
       exchange.connection, [](void*, const char*) {}, nullptr);
   exchange.phase = Phase::connecting;
   exchange.reused = false;
-  exchange.events = POLLOUT;  // libpq: as if PQconnectPoll() had returned PGRES_POLLING_WRITING
+  exchange.events = POLLOUT;  // libpq's manual: as if PQconnectPoll() had returned …_WRITING
 } catch (const std::bad_alloc&) {
   pool_.discard(nullptr);
-  exchange.refused = "out of memory";
+  exchange.connect_error = "out of memory";
 }
 
-// A failure to send shows in the connection's status, which advance() reads.
+// Sends preparation_. advance() notices a failure by the connection's status.
 void Database::prepare(Exchange& exchange) {
-  survey_refused_.clear();  // the server lets somebody in again
+  survey_connect_error_.clear();  // the server accepts connections again
   exchange.phase = Phase::preparing;
   exchange.events = POLLIN | POLLOUT;
   if (PQsetnonblocking(exchange.connection, 1) == 0) {
@@ -282,21 +289,23 @@ void Database::send(Exchange& exchange) {
   PQsendQuery(exchange.connection, exchange.statement->sql);
 }
 
-// The connection failed. One that was there once is worth another attempt, since the server may
-// be there all the same; and if that fails, one more, since it may have been ended like the
-// first.
-void Database::broken(Exchange& exchange) {
+// The connection failed. After the loss of an established connection, another is tried, since the
+// server may be running. If connecting fails then, it is tried once more, since what ended the
+// first connection may have ended the second.
+void Database::connection_lost(Exchange& exchange) {
   const bool was_open = exchange.phase != Phase::connecting;
-  const bool again = was_open ? exchange.lost++ < max_lost
-                              : exchange.lost > 0 && !std::exchange(exchange.refused_once, true);
-  if (was_open) exchange.refused_once = false;
+  const bool again =
+      was_open ? exchange.retries++ < max_retries
+               : exchange.retries > 0 && !std::exchange(exchange.connect_failed_once, true);
+  if (was_open) exchange.connect_failed_once = false;
   if (!again) {
     const std::string problem = one_line(PQerrorMessage(exchange.connection));
-    // libpq has no words for a socket() that fails.
-    exchange.refused = problem.empty() ? "no connection, and libpq does not say why" : problem;
+    // libpq gives no message if socket(2) fails.
+    exchange.connect_error =
+        problem.empty() ? "no connection, and libpq does not say why" : problem;
     if (&exchange == &survey_) {
-      survey_refused_ = exchange.refused;
-      survey_open_due_ = exchange.asked_at + refused_interval;
+      survey_connect_error_ = exchange.connect_error;
+      survey_connect_due_ = exchange.asked_at + connect_interval;
     }
   }
   pool_.discard(std::exchange(exchange.connection, nullptr));
@@ -304,6 +313,7 @@ void Database::broken(Exchange& exchange) {
   exchange.error.clear();
 }
 
+// Ends the exchange with an error. Returns true: it is over.
 bool Database::fail(Exchange& exchange, const std::string& problem) {
   if (&exchange == &survey_ && exchange.connection) survey_hung_ = true;
   if (exchange.connection) pool_.discard(std::exchange(exchange.connection, nullptr));
@@ -311,7 +321,7 @@ bool Database::fail(Exchange& exchange, const std::string& problem) {
   if (&exchange == &pulse_) {
     reachable_ = false;
     problem_ = problem;
-    found_.nodes_due = found_.attached_due = {};
+    found_.nodes_due = found_.standbys_due = {};
   } else {
     found_.blocked = problem;
     if (found_.replication.asked_at < exchange.asked_at) {
@@ -330,19 +340,20 @@ std::string Database::timeout_message(Phase phase) const {
 }
 
 bool Database::advance(Exchange& exchange, Time now) {
-  // Bounded, so that a server that sends without an end cannot hold the caller.
+  // Bounded, so that a server that sends data without end cannot keep the caller here.
   for (int i = 0; i < 100; ++i) {
     const bool late = now >= exchange.deadline;
     if (exchange.phase == Phase::waiting) {
       if (late) return fail(exchange, timeout_message(exchange.phase));
-      if (!find_connection(exchange, now)) return false;
+      if (!get_connection(exchange, now)) return false;
       if (exchange.phase == Phase::idle) return true;
     }
     if (PQstatus(exchange.connection) == CONNECTION_BAD) {
-      broken(exchange);
+      connection_lost(exchange);
       continue;
     }
-    // What has come is read also if it is this process that is late.
+    // After the deadline, an answer that has arrived still counts: this process may be late, and
+    // not the server.
     pollfd ready{PQsocket(exchange.connection), exchange.events, 0};
     const bool is_ready = ::poll(&ready, 1, 0) > 0;
     if (late && (!is_ready || now >= exchange.deadline + timeout_)) {
@@ -369,35 +380,36 @@ bool Database::advance(Exchange& exchange, Time now) {
     exchange.events =
         static_cast<short>(PQflush(exchange.connection) > 0 ? POLLIN | POLLOUT : POLLIN);
     if ((ready.revents & ~POLLOUT) && PQconsumeInput(exchange.connection) == 0) continue;
-    if (read_answers(exchange)) return true;
+    if (read_results(exchange)) return true;
   }
   return false;
 }
 
-// Reads what has come. True when the exchange is over.
-bool Database::read_answers(Exchange& exchange) {
+// Reads the results that have arrived. True when the exchange is over.
+bool Database::read_results(Exchange& exchange) {
   while (!PQisBusy(exchange.connection)) {
     const Result result(PQgetResult(exchange.connection));
     if (result) {
       const ExecStatusType status = PQresultStatus(result.get());
-      // The likes of COPY would go on for ever, and nothing here asks for them.
+      // In a COPY state PQgetResult() would return the same result for ever. No statement here asks
+      // for COPY, so the server is faulty.
       if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK && status != PGRES_FATAL_ERROR) {
         return fail(exchange, std::string("the server answered with ") + PQresStatus(status));
       }
-      take_answer(exchange, result.get());
+      take_result(exchange, result.get());
       continue;
     }
-    // The answer to one message is complete.
+    // A null result: the answer to one query is complete.
     if (PQstatus(exchange.connection) == CONNECTION_BAD) return false;
     if (exchange.phase == Phase::asking && !std::exchange(exchange.answered, false)) {
       exchange.statement->failed(*this, "", "the server answers nothing");
     }
     if (!exchange.error.empty()) {
       const std::string error = std::exchange(exchange.error, {});
-      const bool repeat = exchange.repeat && exchange.phase == Phase::asking;
-      if (!repeat || exchange.lost++ >= max_lost) return fail(exchange, error);
+      const bool may_retry = exchange.may_retry && exchange.phase == Phase::asking;
+      if (!may_retry || exchange.retries++ >= max_retries) return fail(exchange, error);
     } else if (exchange.phase == Phase::asking) {
-      // What was blocked a moment ago is left out, unless it is urgent.
+      // Skips statements that were blocked a moment ago, unless the look is urgent.
       do ++exchange.statement;
       while (exchange.statement != exchange.end && exchange.statement->due && !urgent_ &&
              exchange.asked_at < found_.*exchange.statement->due);
@@ -412,7 +424,7 @@ bool Database::read_answers(Exchange& exchange) {
   return false;
 }
 
-void Database::take_answer(Exchange& exchange, const PGresult* result) {
+void Database::take_result(Exchange& exchange, const PGresult* result) {
   const bool preparing = exchange.phase == Phase::preparing;
   const ExecStatusType status = PQresultStatus(result);
   if (preparing && status == PGRES_COMMAND_OK) return;
@@ -430,7 +442,7 @@ void Database::take_answer(Exchange& exchange, const PGresult* result) {
   } else if (problem.empty()) {
     problem = "the server reports an error without words";
   }
-  exchange.repeat = sqlstate && is_blocked(sqlstate);
+  exchange.may_retry = sqlstate && is_blocked(sqlstate);
   if (preparing) {
     exchange.error = problem;
   } else {

@@ -1,4 +1,5 @@
-// One look at the local database: is it there, is it in recovery, what does repmgr.nodes list.
+// Looks at the local database: whether it answers, whether it is in recovery, how far replication
+// is, and what repmgr.nodes lists.
 
 #pragma once
 
@@ -15,63 +16,68 @@
 
 namespace primgr {
 
-// Looks at the local database without ever blocking on it: libpq's asynchronous calls, driven by
-// the caller's poll(2) loop, with a deadline over connecting and answering together.
+// Looks at the local database without ever waiting for it: libpq's asynchronous calls, driven by
+// the caller's poll(2) loop, with one deadline for connecting and answering together. Only the name
+// look-up of the server's host may block, as Resolve does, for `timeout` at most.
 //
-// A look is two exchanges, on a connection each where there may be two. The pulse asks for
-// pg_is_in_recovery() and nothing else, so that no lock, slow view or slow disk behind the other
-// holds it up: it alone says whether the server is there, and whether it is in recovery. The survey
-// reads replication and repmgr.nodes; where it gets no answer, what it last read stands.
+// A look is two exchanges, each on its own connection if max_connections allows two. The pulse asks
+// for pg_is_in_recovery() and nothing else, so that no lock, slow view or slow disk that the survey
+// meets can delay it. It alone decides whether the server is reachable, and whether it is in
+// recovery. The survey reads replication and repmgr.nodes. If it gets no answer, replication is
+// unknown, and the last list of nodes remains in use.
 //
-// First do no harm: all statements have statement_timeout and lock_timeout of their own, are sent
-// one by one, each in a transaction of its own, and what is given up is cancelled.
+// The server must not suffer: each session has its own statement_timeout and lock_timeout,
+// statements are sent one by one, each in its own transaction, and an abandoned one is cancelled.
 //
-// Not thread-safe: the refresher's alone.
+// Not thread-safe, but for connections(): it belongs to the refresher.
 class Database {
  public:
+  // `timeout`: of each exchange. `resolve` may be empty: then libpq looks host names up, and
+  // blocks.
   Database(std::string conninfo, Time timeout, std::size_t max_connections, Resolve resolve);
   ~Database();
 
-  // Starts a look. `urgent`: asks for repmgr.nodes also if it was blocked a moment ago. REQUIRES:
+  // Starts a look. `urgent`: also runs statements that were blocked less than 5 s ago. REQUIRES:
   // !looking().
   void begin(Time now, bool urgent = true);
   bool looking() const { return looking_; }
-  // Goes as far as it can. The facts, when the look is over: answered, failed or out of time; and
-  // again if the survey gets its answers later than that.
+  // Does what can be done without waiting. Returns the facts when the look is over (answered,
+  // failed or timed out), and again if the survey ends later than that.
   std::optional<Facts> advance(Time now);
-  // Between looks: whether a new one is worth it at once, since a connection is gone, or since a
-  // place for one became free that the last look lacked.
-  bool changed();
-  // Gives up a look and closes every connection.
+  // Between looks: whether a new one is worth starting at once, because a connection was lost or a
+  // slot became free that the last look lacked. Also discards lost and reaps closed connections.
+  bool look_needed();
+  // Abandons the current look and closes all connections.
   void close();
 
-  // Adds what to poll(2) for. And when to call advance() at the latest.
-  void watch(std::vector<pollfd>& into) const;
+  // Adds what poll(2) must wait for before the next call of advance() or look_needed().
+  void add_pollfds(std::vector<pollfd>& pollfds) const;
+  // When to call advance() at the latest; Time::max() if it has nothing to do.
   Time deadline() const;
 
-  // Thread-safe.
+  // Connections that count against max_connections. Thread-safe.
   std::size_t connections() const { return pool_.open(); }
 
  private:
-  // What the survey found last.
+  // The last results of the survey.
   struct Found {
     Replication replication;
     bool nodes_known = false;
     std::vector<Node> nodes;
     Time nodes_read_at{};
-    Time attached_due{}, nodes_due{};  // not to be asked for again before that
+    Time standbys_due{}, nodes_due{};  // if it was blocked: when to ask again
     std::string blocked, problem;      // as in Facts
   };
-  // A statement, and what becomes of its answer.
+  // A statement, and the functions that store its result or its error.
   struct Statement {
     const char* sql;
     int columns;
-    void (*read)(Database& into, const PGresult* rows);  // REQUIRES: rows of `columns` columns
-    void (*failed)(Database& into, const std::string& sqlstate, const std::string& message);
-    Time Found::*due;  // left out before that; null: never
+    void (*read)(Database& database, const PGresult* rows);  // REQUIRES: rows of `columns` columns
+    void (*failed)(Database& database, const std::string& sqlstate, const std::string& message);
+    Time Found::*due;  // skipped before that time, unless urgent; null: never skipped
   };
   enum class Phase { idle, waiting, connecting, preparing, asking };
-  // Statements on their way, one after the other, on one connection.
+  // Statements sent one after the other on one connection. Phase::waiting: for a connection.
   struct Exchange {
     Phase phase = Phase::idle;
     PGconn* connection = nullptr;
@@ -80,30 +86,31 @@ class Database {
     const Statement* statement = nullptr;  // the current one
     const Statement* end = nullptr;
     Time asked_at{}, deadline{};
-    bool answered = false;      // the current statement was
-    std::string refused;        // why no connection can be opened
-    std::string error;          // why it fails, once the server has said all
-    bool repeat = false;        // … unless another attempt may do
-    int lost = 0;               // connections that broke, and attempts to repeat
-    bool refused_once = false;  // since the last of them
+    bool answered = false;             // the current statement has a result or an error
+    std::string connect_error;         // why no connection can be opened
+    std::string error;                 // of the statement; acted on when its answer is complete
+    bool may_retry = false;            // after `error`: it says that the statement was only blocked
+    int retries = 0;                   // after a lost connection or a blocked statement
+    bool connect_failed_once = false;  // since a connection was lost
   };
 
   static const Statement pulse_statement, survey_statements[3];
+  // Whether the error means that the statement is valid but could not run now.
   static bool is_blocked(const std::string& sqlstate);
 
   void start(Exchange& exchange, const Statement* first, const Statement* end, Time now);
   void begin_survey(Time now);
-  // Goes as far as it can. True when it is over, well or not.
+  // Does what can be done without waiting. True when the exchange is over, successful or not.
   bool advance(Exchange& exchange, Time now);
   bool take_idle(Exchange& exchange);
   bool open(Exchange& exchange, Time now);
-  bool find_connection(Exchange& exchange, Time now);
+  bool get_connection(Exchange& exchange, Time now);
   void connect(Exchange& exchange, Time budget);
   void prepare(Exchange& exchange);
   void send(Exchange& exchange);
-  bool read_answers(Exchange& exchange);
-  void take_answer(Exchange& exchange, const PGresult* result);
-  void broken(Exchange& exchange);
+  bool read_results(Exchange& exchange);
+  void take_result(Exchange& exchange, const PGresult* result);
+  void connection_lost(Exchange& exchange);
   bool fail(Exchange& exchange, const std::string& problem);
   std::string timeout_message(Phase phase) const;
   Facts facts() const;
@@ -111,20 +118,20 @@ class Database {
   const std::string conninfo_;
   const Time timeout_;
   const std::size_t max_connections_;
-  const std::string preparation_;  // the first message on a new connection
+  const std::string preparation_;  // the first query on a new connection
   const Resolve resolve_;
   Connection_Pool pool_;
   Exchange pulse_, survey_;
   Found found_;
   bool looking_ = false;
   bool survey_due_ = false, urgent_ = false;
-  bool no_place_ = false;       // the pulse found no place for a connection
-  bool survey_hung_ = false;    // the last survey had a connection, and no answer in time
-  std::string survey_refused_;  // why the server lets in no connection for the survey
-  Time survey_open_due_{};      // then: when to try again
-  Time answered_at_{};          // when the pulse was answered last
-  Time told_until_{};           // the look waits for its survey until then
-  // What the pulse told last, and why it failed since.
+  bool no_slot_ = false;              // the pulse found no free slot for a connection
+  bool survey_hung_ = false;          // the last survey had a connection, and no answer in time
+  std::string survey_connect_error_;  // why the survey could not connect; empty: it can
+  Time survey_connect_due_{};         // if it could not: when to try again
+  Time answered_at_{};                // when the pulse was answered last
+  Time survey_awaited_until_{};       // how long the look waits for its survey
+  // The last results of the pulse. problem_: why it failed, if not reachable_.
   bool reachable_ = false, in_recovery_ = false, superuser_ = false;
   std::string problem_;
 };

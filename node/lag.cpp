@@ -4,24 +4,27 @@
 
 namespace primgr {
 
-void Replay_History::saw(Time now, Lsn sender_at, Lsn replayed) {
-  if (!seen_.empty() && sender_at < seen_.back().lsn) forget();  // it follows another now
-  while (seen_.size() > 1 && seen_[1].lsn <= replayed) seen_.pop_front();
-  if (seen_.size() <= 1) step_ = Time::zero();
-  if (!seen_.empty() && (seen_.back().lsn == sender_at || now < seen_.back().at + step_)) return;
-  seen_.push_back({now, sender_at});
-  if (seen_.size() <= 1024) return;
-  // Replay has stood for long: half as fine is fine enough. The oldest that waits stays.
-  for (std::size_t i = 2; i < seen_.size(); ++i) seen_.erase(seen_.begin() + static_cast<long>(i));
-  step_ = (now - seen_[1].at) / 512;
+void Replay_History::add(Time now, Lsn sender_lsn, Lsn replayed) {
+  if (!samples_.empty() && sender_lsn < samples_.back().lsn) forget();  // it has another sender now
+  while (samples_.size() > 1 && samples_[1].lsn <= replayed) samples_.pop_front();
+  if (samples_.size() <= 1) min_interval_ = Time::zero();
+  if (!samples_.empty() &&
+      (samples_.back().lsn == sender_lsn || now < samples_.back().at + min_interval_))
+    return;
+  samples_.push_back({now, sender_lsn});
+  if (samples_.size() <= 1024) return;
+  // Replay has not moved for long: halves the precision. Keeps the oldest that is not replayed.
+  for (std::size_t i = 2; i < samples_.size(); ++i)
+    samples_.erase(samples_.begin() + static_cast<long>(i));
+  min_interval_ = (now - samples_[1].at) / 512;
 }
 
 std::optional<Time> Replay_History::delay(Time now, Lsn replayed) const {
-  if (seen_.empty()) return std::nullopt;
-  if (seen_.back().lsn <= replayed) return Time::zero();
-  if (seen_.front().lsn > replayed) return std::nullopt;
-  const auto waiting = std::find_if(seen_.begin(), seen_.end(),
-                                    [&](const Seen& seen) { return seen.lsn > replayed; });
+  if (samples_.empty()) return std::nullopt;
+  if (samples_.back().lsn <= replayed) return Time::zero();
+  if (samples_.front().lsn > replayed) return std::nullopt;
+  const auto waiting = std::find_if(samples_.begin(), samples_.end(),
+                                    [&](const Sample& sample) { return sample.lsn > replayed; });
   return now - waiting->at;
 }
 
@@ -37,16 +40,17 @@ Lag measure_lag(const Facts& facts, const Replay_History& history) {
     lag.problem = "its WAL receiver is not shown: GRANT pg_read_all_stats TO primgr's role";
   } else if (!lag.streaming) {
     lag.problem = "its WAL receiver is " + r.status + ", not streaming";
-  } else if (!r.sender_at || !r.position) {
+  } else if (!r.sender_lsn || !r.position) {
     lag.problem = "its sender has not told yet how far it is";
   } else {
     const Lsn end = r.end();
     lag.receive = end - std::min(end, r.received.value_or(0));
     lag.replay = end - std::min(end, *r.position);
     lag.delay = history.delay(r.asked_at, *r.position);
-    // From before this node began to watch: the time of the last commit tells, by two clocks.
+    // WAL that is older than the history: uses the time of the last commit replayed, which compares
+    // the clocks of two hosts.
     if (!lag.delay) lag.delay = *lag.replay ? r.since_commit : std::optional(Time::zero());
-    // Replay may have stood still since it was looked at.
+    // Assumes that nothing was replayed since `asked_at`.
     if (lag.delay) *lag.delay += std::max(facts.asked_at - r.asked_at, Time::zero());
   }
   return lag;

@@ -1,5 +1,5 @@
-// What is known about a node and its cluster, as plain values: what the database told, what was
-// promised, who voted for whom, what was decided.
+// What is known about a node and its cluster, as plain values: the results of the database,
+// promises, votes and decisions.
 
 #pragma once
 
@@ -22,7 +22,8 @@ enum class State { primary = 0, standby = 1, unknown = 2, down = 3 };
 const char* to_string(State state);
 
 enum class Log_Level { error, warning, info, debug };
-// Takes one line, without its end. Must be thread-safe, and must not wait for whoever reads it.
+// Writes one line, given without a line end, to the log. Must be thread-safe, and must not wait for
+// the reader of the log.
 using Logger = std::function<void(Log_Level, const std::string&)>;
 
 // One row of repmgr.nodes.
@@ -32,10 +33,10 @@ struct Node {
   std::string site;  // column "location"
   std::string type;  // "primary", "standby" or "witness"
   bool active = false;
-  std::string host;  // of its conninfo: hostaddr, else host; empty: none that TCP reaches
+  std::string host;  // of its conninfo, see conninfo_host(); empty: none
 };
 
-// Names are compared without case, and '_' equals '-'.
+// Compares node names: case does not matter, and '_' equals '-'.
 bool names_equal(std::string_view a, std::string_view b);
 
 // The one row that is the active primary; null if there is none or more than one.
@@ -44,51 +45,52 @@ const Node* named_primary(const std::vector<Node>& nodes);
 // The one row with that name; null if there is none, or if several names are equal to it.
 const Node* find_node(const std::vector<Node>& nodes, std::string_view name);
 
-// A server that streams from the local one: a row of pg_stat_replication.
-struct Attached {
+// A standby that streams from the local server: a row of pg_stat_replication.
+struct Attached_Standby {
   std::string name, address, state, sync;
   std::optional<Lsn> replayed;
-  std::optional<Time> lag;  // replay_lag: none also when it is idle and has all
+  std::optional<Time> lag;  // replay_lag: none also if it is idle and has replayed all
 };
 
-// How WAL flows to and from the local server. What does not apply is none or empty.
+// The state of replication to and from the local server. What does not apply is none or empty.
 struct Replication {
-  Time asked_at{};              // when it was read, or that was tried
+  Time asked_at{};              // when it was asked for, successfully or not
   bool known = false;           // it could be read
   std::string problem;          // why not
-  std::optional<Lsn> position;  // written last; in recovery: replayed last
+  std::optional<Lsn> position;  // of the WAL written last; in recovery: replayed last
   std::optional<int> timeline;
-  std::vector<Attached> attached;  // by name
-  // In recovery; the first four are of the WAL receiver, and only for those in pg_read_all_stats.
+  std::vector<Attached_Standby> standbys;  // by name
+  // The rest is set in recovery only. status, from and sender_lsn are shown to members of
+  // pg_read_all_stats only.
   bool receiving = false;            // there is a WAL receiver
-  std::string status;                // its: "streaming", …
-  std::string from;                  // its sender's host
-  std::optional<Lsn> sender_at;      // how far its sender was, when last heard
-  std::optional<Lsn> received;       // flushed by it
+  std::string status;                // of the WAL receiver: "streaming", …
+  std::string from;                  // the host of its sender
+  std::optional<Lsn> sender_lsn;     // the last position that its sender reported (latest_end_lsn)
+  std::optional<Lsn> received;       // flushed by the WAL receiver
   std::optional<Time> since_commit;  // since the last transaction replayed, by the primary's clock
   bool paused = false;
 
-  // The end of the WAL, as far as this standby knows. REQUIRES: sender_at.
-  Lsn end() const { return std::max(*sender_at, received.value_or(0)); }
+  // The end of the WAL, as far as this standby knows. REQUIRES: sender_lsn.
+  Lsn end() const { return std::max(*sender_lsn, received.value_or(0)); }
 };
 
-// What one look at the local database told.
+// The result of one look at the local database.
 struct Facts {
   Time asked_at{};             // when the look began
   bool reachable = false;      // it answered; if not, only `problem` below means anything
   bool in_recovery = false;    // pg_is_in_recovery()
-  bool superuser = false;      // what primgr is logged in as
+  bool superuser = false;      // primgr's role is one
   bool nodes_known = false;    // repmgr.nodes was read
   std::vector<Node> nodes;     // its rows, by node_id
-  Time nodes_read_at{};        // when they were asked for: earlier than asked_at if it is blocked
-  std::string blocked;         // why there is no newer list; empty: there is none
+  Time nodes_read_at{};        // when they were asked for; before asked_at if it is blocked now
+  std::string blocked;         // why there is no newer list; empty: it is not blocked
   bool nodes_pending = false;  // never read yet, but being asked for
   std::string problem;         // why it was not reachable, or why repmgr.nodes could not be read
   Replication replication;
 };
 
-// A voter's promise to vote for no other node before `until`, on its own clock. A promise to nobody
-// (an empty name) is the silence of a voter that does not know what it promised before it started.
+// A voter's promise to vote for no other node before `until`, on its own clock. With an empty name,
+// the voter votes for nobody until then: it has started, and does not know what it promised before.
 struct Grant {
   std::string to;
   Time until{};
@@ -96,31 +98,31 @@ struct Grant {
 
 // A voter's last answer to a candidate.
 struct Vote {
-  Time sent_at{};     // when the question was sent: whatever was granted, was granted later
-  std::string names;  // the node it named; empty: no answer counts
-  std::string why;    // why there is no answer
+  Time sent_at{};     // when the question was sent; the promise was given later
+  std::string names;  // the node that the voter named; empty: none
+  std::string why;    // why it named none, or the last question failed
 };
 using Votes = std::map<std::string, Vote>;  // by the voter's name as in repmgr.nodes
 
-// A voter as others are told of it.
+// A voter as it is shown to users (/node, the log).
 struct Voter {
   std::string name;
   bool self = false;
-  bool counts = false;
-  std::string names;              // empty: none that is unexpired
-  std::string why;                // why it names nobody
-  std::optional<Time> age, left;  // of the name: since it was asked for, and until it expires
+  bool counts = false;            // it votes for the candidate
+  std::string names;              // the node it voted for; empty: no vote, or it has expired
+  std::string why;                // why `names` is empty
+  std::optional<Time> age, left;  // of the vote: since it was asked for, until it expires
 };
 
-// A decision, and how long it may be told to others.
+// A decision, and how long it is valid.
 struct Decision {
   State state = State::down;
-  Time until = Time::max();  // from here on, a Primary is Unknown: too few votes are unexpired
-  std::string reason;        // in words; the same words for the same cause
+  Time until = Time::max();  // then a Primary becomes Unknown, as too few votes are left
+  std::string reason;        // for people to read; the same text for the same cause
 };
 
-// Addresses of a host name, best first, within `timeout`; empty: unknown. An address is itself.
-// Must be thread-safe.
+// Returns the IP addresses of a host name, best first; empty if there is none or `timeout` is over.
+// For an IP address, returns that. Must be thread-safe.
 using Resolve = std::function<std::vector<std::string>(const std::string& host, Time timeout)>;
 
 }  // namespace primgr

@@ -10,7 +10,7 @@ namespace primgr {
 
 namespace {
 
-// The string at a key of a JSON object; none if the body is not that.
+// The value of the first of `keys` that a JSON object has as a string; none if there is none.
 std::optional<std::string> json_string(const std::string& body,
                                        std::initializer_list<const char*> keys) {
   const auto json = nlohmann::json::parse(body, nullptr, false);
@@ -74,10 +74,10 @@ void Peers::ask(Kind kind, const Node& peer, const std::string& target, Time int
     const Time now = clock_();
     Poll& poll = peers_[peer.name].poll(kind);
     if (poll.under_way || (poll.asked_at && now < *poll.asked_at + interval)) return;
-    // Made before the question counts as under way, since there may be no memory for it.
+    // Built before the question counts as under way, since this may throw std::bad_alloc.
     done = [this, kind, name = peer.name](const Http_Reply& reply) {
       const std::lock_guard lock_for_reply(mutex_);
-      take(kind, name, reply);
+      handle_reply(kind, name, reply);
       wake_();
       if (--under_way_ == 0) none_under_way_.notify_all();
     };
@@ -89,7 +89,7 @@ void Peers::ask(Kind kind, const Node& peer, const std::string& target, Time int
   get_(peer, target, timeout_, std::move(done));
 }
 
-void Peers::take(Kind kind, const std::string& name, const Http_Reply& reply) {
+void Peers::handle_reply(Kind kind, const std::string& name, const Http_Reply& reply) {
   const auto found = peers_.find(name);
   if (found == peers_.end()) return;  // it was unregistered meanwhile
   Peer& peer = found->second;
@@ -97,21 +97,21 @@ void Peers::take(Kind kind, const std::string& name, const Http_Reply& reply) {
   poll.under_way = false;
   poll.answered = true;
   ++(reply.status ? poll.replied : poll.failed);
-  poll.taken += clock_() - *poll.asked_at;
+  poll.total_time += clock_() - *poll.asked_at;
   try {
     if (kind == Kind::vote) {
-      take_vote(name, poll, reply);
+      handle_vote_reply(name, poll, reply);
     } else {
       peer.reported = http_node_reports_state(reply);
     }
   } catch (const std::bad_alloc&) {
-    // There is no memory for what it says; the next reply may be taken in.
+    // Counts as answered, but its content is lost. The next reply may be stored.
   }
 }
 
-// Only a name is an answer: the vote that was given before lasts out its time, as the voter keeps
-// its promise also while it or its database is down.
-void Peers::take_vote(const std::string& name, const Poll& poll, const Http_Reply& reply) {
+// A reply without a name does not replace the vote before it, which counts until it expires: the
+// voter keeps its promise also while it or its database is down.
+void Peers::handle_vote_reply(const std::string& name, const Poll& poll, const Http_Reply& reply) {
   std::string why;
   const auto named = http_node_reports_primary(reply, why);
   Vote& vote = votes_[name];
@@ -162,7 +162,7 @@ void Peers::keep_only(const std::vector<Node>& nodes) {
   std::erase_if(votes_, unlisted);
 }
 
-void Peers::age(Time missed) {
+void Peers::age_votes(Time missed) {
   const std::lock_guard lock(mutex_);
   missed_ += missed;
   for (auto& [name, vote] : votes_) vote.sent_at -= missed;
@@ -188,7 +188,7 @@ std::vector<Poll_Count> Peers::counts() const {
   for (const auto& [name, peer] : peers_) {
     const auto add = [&, &peer_name = name](const char* kind, const Poll& poll) {
       if (!poll.asked_at) return;
-      counts.push_back({peer_name, kind, poll.replied, poll.failed, poll.taken});
+      counts.push_back({peer_name, kind, poll.replied, poll.failed, poll.total_time});
     };
     add("vote", peer.vote);
     add("state", peer.state);

@@ -19,45 +19,47 @@ namespace primgr {
 
 // What a peer answered over HTTP.
 struct Http_Reply {
-  int status = 0;     // 0: no reply that counts (late, oversized, unreachable, …)
+  int status = 0;     // 0: no valid reply (late, too long, unreachable, …)
   std::string body;   // at most max_reply_size bytes
   std::string error;  // why there is no reply
   Time sent_at{};     // when the request was sent, or earlier, on the asker's clock
 };
 
-// A longer body from a peer is no reply.
+// In bytes. A longer body from a peer counts as no reply.
 inline constexpr std::size_t max_reply_size = 1024;
 
-// Sends `GET target` to a peer and hands over its reply, once, within `timeout`, from any thread;
-// returns at once. Must not throw.
+// Sends `GET target` to a peer, and returns at once. Calls `done` with the reply, once, within
+// `timeout`, in any thread, perhaps before it returns. Must not throw.
 using Http_Get = std::function<void(const Node& peer, const std::string& target, Time timeout,
                                     std::function<void(Http_Reply)> done)>;
 
-// Gives such a question up: its `done` is called soon, with no reply that counts. Must not block or
-// call `done` itself.
+// Abandons a question that Http_Get has sent: its `done` is called soon, with status 0. Must not
+// block, and must not call `done` itself.
 using Http_Drop = std::function<void(const Node& peer, const std::string& target)>;
 
-// The node that a peer's reply to /primary names, or none with `why` set. Never throws.
+// The node that a peer's reply to /primary names, or none with `why` set. Throws std::bad_alloc
+// only.
 std::optional<std::string> http_node_reports_primary(const Http_Reply& reply, std::string& why);
 
 // The state that a peer's reply to /state reports; Unknown for any reply that is not the
-// contract's. Understands the key "State" of the original implementation. Never throws.
+// contract's. Understands the key "State" of the original implementation. Throws std::bad_alloc
+// only.
 State http_node_reports_state(const Http_Reply& reply);
 
-// How the polls of one kind of one peer went.
+// How many questions of one kind one peer has answered, and how many failed.
 struct Poll_Count {
   std::string peer;
   const char* kind = "";  // "vote" or "state"
   std::uint64_t replied = 0, failed = 0;
-  Time taken{};
+  Time total_time{};  // of all of them together
 };
 
-// Polls the peers for their votes and for their states, and keeps what they answered last. Of each
-// kind, one question to a peer is under way at most.
+// Asks the peers for their votes and their states, and keeps the last answers. At most one question
+// of each kind is under way to each peer.
 //
-// Thread-safe. The mutex guards all that is below it. Replies arrive in threads of the Http_Get;
-// they store what they bring under the mutex, and wake the refresher. Nothing blocks while the
-// mutex is held, and nothing else's mutex is taken, so it may be taken while another is held.
+// Thread-safe. The mutex guards all members below it. Replies arrive in threads of Http_Get, which
+// store them under the mutex and wake the refresher. Nothing under it blocks, and no other mutex is
+// taken. So Repmgr_Node's may be held while it is taken.
 class Peers {
  public:
   enum class Kind { vote, state };
@@ -69,27 +71,29 @@ class Peers {
   Peers(const Peers&) = delete;
   Peers& operator=(const Peers&) = delete;
 
-  // Asks `peer`, unless such a question is under way or was sent less than `interval` ago.
+  // Sends a question to `peer`, unless one of that kind is under way or was sent less than
+  // `interval` ago. Does not wait for the reply.
   void ask(Kind kind, const Node& peer, const std::string& target, Time interval);
-  // Gives a question under way up.
+  // Abandons a question that is under way.
   void drop(const Node& peer, const std::string& target) const;
-  // When ask() has something to do again; Time::max() while a question is under way.
+  // When ask() will send again; Time::max() while a question is under way.
   Time due(Kind kind, const std::string& peer, Time interval) const;
-  // When the question for a vote that is under way was sent; none: none is.
+  // When the question for a vote that is under way was sent; none if there is none.
   std::optional<Time> vote_awaited_since(const std::string& peer) const;
 
   // Whether the peer has answered, or failed, at least once; for votes, since forget_answers().
   bool answered(Kind kind, const std::string& peer) const;
-  // The node becomes a candidate anew.
+  // For votes, answered() is false again for all peers: this node is no candidate.
   void forget_answers();
-  // Forgets what is not listed any more.
+  // Forgets all about peers that are not in `nodes`.
   void keep_only(const std::vector<Node>& nodes);
-  // The clock did not count so much time: votes are that much older, and asked for again at once.
-  void age(Time missed);
+  // Makes all votes older by `missed`, which the clock did not count, and has them asked for again
+  // at once.
+  void age_votes(Time missed);
 
-  // The last vote of each peer that ever gave one or failed to.
+  // The last vote of each peer that was asked for one; without a name if it never gave one.
   Votes votes() const;
-  // What the peer last answered to /state; Unknown if that is not known.
+  // The state by the peer's last reply to /state; Unknown if there was none, or it failed.
   State state(const std::string& peer) const;
   std::vector<Poll_Count> counts() const;
 
@@ -100,8 +104,8 @@ class Peers {
     bool under_way = false;
     bool answered = false;
     std::uint64_t replied = 0, failed = 0;
-    Time taken{};
-    Time missed_before{};  // missed_ when it was asked
+    Time total_time{};
+    Time missed_before{};  // missed_ when the question was sent
   };
   struct Peer {
     Poll vote, state;
@@ -110,10 +114,11 @@ class Peers {
     const Poll& poll(Kind kind) const { return kind == Kind::vote ? vote : state; }
   };
 
-  // Null if there is none yet. REQUIRES mutex_, as those below do.
+  // These REQUIRE mutex_.
+  // Null if the peer was never asked anything.
   const Poll* find(Kind kind, const std::string& peer) const;
-  void take(Kind kind, const std::string& name, const Http_Reply& reply);
-  void take_vote(const std::string& name, const Poll& poll, const Http_Reply& reply);
+  void handle_reply(Kind kind, const std::string& name, const Http_Reply& reply);
+  void handle_vote_reply(const std::string& name, const Poll& poll, const Http_Reply& reply);
 
   const Http_Get get_;
   const Http_Drop drop_;
@@ -123,8 +128,8 @@ class Peers {
   mutable std::mutex mutex_;
   std::map<std::string, Peer> peers_;  // by name as in repmgr.nodes
   Votes votes_;
-  Time missed_{};              // all that the clock did not count
-  std::size_t under_way_ = 0;  // questions; the destructor waits for their end
+  Time missed_{};              // all time that the clock did not count
+  std::size_t under_way_ = 0;  // questions; the destructor waits for them
   std::condition_variable none_under_way_;
 };
 

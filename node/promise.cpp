@@ -8,12 +8,12 @@ using namespace std::chrono_literals;
 
 namespace {
 
-// How long a vote waits for another's turn, and for its promise to be kept.
-constexpr auto vote_patience = 100ms;
+// How long a vote may wait for its turn and for the store together.
+constexpr auto vote_timeout = 100ms;
 
 }  // namespace
 
-// One thread's turn to vote.
+// A thread's turn to vote, for the lifetime of this object.
 class Promise::Turn {
  public:
   Turn(Promise& of, Deadline until) : of_(of) {
@@ -29,7 +29,7 @@ class Promise::Turn {
   }
   Turn(const Turn&) = delete;
   Turn& operator=(const Turn&) = delete;
-  // False: it was not to be had in time.
+  // False: the time was over before it was this thread's turn.
   explicit operator bool() const { return mine_; }
 
  private:
@@ -44,11 +44,11 @@ Promise::Promise(Grant_Store store, Time vote_lease, Clock clock)
     return;
   }
   grant_ = {"", clock_() + vote_lease_};
-  if (store_.save) saved_ = store_.save(grant_, std::chrono::steady_clock::now() + vote_patience);
+  if (store_.save) saved_ = store_.save(grant_, std::chrono::steady_clock::now() + vote_timeout);
 }
 
 Ballot Promise::vote(std::string_view named, std::string_view candidate, bool alone) {
-  const auto until = std::chrono::steady_clock::now() + vote_patience;
+  const auto until = std::chrono::steady_clock::now() + vote_timeout;
   const Turn turn(*this, until);
   return turn ? vote_in_turn(named, candidate, alone, until) : Ballot{"", false, false};
 }
@@ -60,12 +60,12 @@ Ballot Promise::vote_in_turn(std::string_view named, std::string_view candidate,
   const Ballot ballot = cast_vote(silent && alone ? Grant{} : grant_, named, candidate, now);
   if (!ballot.granted) return ballot;
   const Grant promise{ballot.names, now + vote_lease_};
-  const auto is_kept = [&] { return promise.to == saved_.to && promise.until <= saved_.until; };
-  if (store_.save && !is_kept()) {
-    // A save that fails or is late leaves saved_ as what is certain: nothing is promised on what
-    // was there before, and a grant that is written after all binds this voter to nobody's harm.
+  const auto is_stored = [&] { return promise.to == saved_.to && promise.until <= saved_.until; };
+  if (store_.save && !is_stored()) {
+    // If saving fails or is late, no vote is given. The grant may still be written later; after a
+    // restart this voter then keeps a promise that nobody relies on, which costs time only.
     saved_ = store_.save({promise.to, promise.until + vote_lease_ / 4}, until);
-    if (!is_kept()) return {"", false, false};
+    if (!is_stored()) return {"", false, false};
   }
   grant_ = promise;
   return ballot;

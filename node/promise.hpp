@@ -1,4 +1,4 @@
-// The voter's promise: to whom this node has granted its vote, and until when.
+// The voter's promise: the node to which this node has granted its vote, and until when.
 
 #pragma once
 
@@ -13,27 +13,29 @@
 
 namespace primgr {
 
-// Where a voter's promise outlives the process. Both may be null: then a voter that has just
-// started is silent for one vote_lease.
+// Stores a voter's promise beyond the end of the process. Both functions may be empty: then a voter
+// that has just started votes for nobody for one vote_lease.
 struct Grant_Store {
   std::function<std::optional<Grant>()> load;  // none: it is not known what was promised
-  // Keeps a grant. Returns by `until`, done or not, what a restart would find at the least: this
-  // grant; or, where it could not be kept (in time), an earlier one; an empty one: not known.
+  // Stores a grant. Returns by `until`, successful or not, the grant that a restart is sure to
+  // find: this one; or an earlier one, if it could not be stored in time; an empty one: not known.
   std::function<Grant(const Grant&, Deadline until)> save;
 };
 
-// Thread-safe. The promise is the business of one thread at a time, the one that set voting_: it
-// must be kept before anybody hears of it, and the store's save() may take as long as a vote may
-// (100 ms). Others wait for their turn, no longer than that all told, then do without the vote: a
-// file that hangs stalls votes and nothing else. mutex_ guards voting_ alone, and is never held
-// while the store works.
+// Thread-safe. A promise must be stored before anybody hears of it, and save() of the store may
+// take the 100 ms that a vote may take. So threads vote in turn: grant_ and saved_ belong to the
+// thread that has set voting_. The others wait for their turn, and get no vote if turn and save()
+// together take longer than 100 ms. Thus a file that hangs stops votes and nothing else. mutex_
+// guards voting_ only, and is not held while the store works.
 class Promise {
  public:
-  // Loads what was promised; may block as the store does.
+  // Loads the last promise. Blocks for as long as the store does.
   Promise(Grant_Store store, Time vote_lease, Clock clock);
 
-  // Votes by the rule of cast_vote(), and keeps the promise that this is. `alone`: there is no
-  // other voter, so nothing can have been promised that this node does not know.
+  // Votes by the rule of cast_vote(), and stores the promise if the vote is granted. Blocks for 100
+  // ms at most, and returns a ballot without a name that is not `stored` if that was too short.
+  // `alone`: there is no other voter, so this node need not wait for a promise that it does not
+  // know.
   Ballot vote(std::string_view named, std::string_view candidate, bool alone);
 
  private:
@@ -48,7 +50,8 @@ class Promise {
   std::condition_variable turn_over_;
   bool voting_ = false;
   Grant grant_;
-  // What the store holds at the least. Its `until` runs ahead, so that not every vote is a write.
+  // The grant that the store is sure to hold. Its `until` is later than that of grant_, so that not
+  // every vote is a write.
   Grant saved_;
 };
 

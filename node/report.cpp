@@ -8,7 +8,7 @@ namespace primgr {
 
 namespace {
 
-// Of a Primary: votes that it lacks, and others that claim what it is.
+// Votes that are missing, and other nodes that claim to be Primary.
 void add_primary_problems(const Report& report, std::vector<std::string>& problems) {
   const std::size_t missing = report.voters.size() - votes_counted(report.voters);
   if (missing > 0) {
@@ -31,8 +31,8 @@ void add_primary_problems(const Report& report, std::vector<std::string>& proble
 void add_standby_problems(const Report& report, std::vector<std::string>& problems) {
   if (!report.lag.problem.empty()) problems.push_back(report.lag.problem);
   if (report.replication.paused) problems.push_back("replay is paused");
-  const bool one = report.claimants.size() == 1 && !report.primary.empty();
-  if (one && !names_equal(report.claimants[0], report.primary)) {
+  const bool comparable = report.claimants.size() == 1 && !report.primary.empty();
+  if (comparable && !names_equal(report.claimants[0], report.primary)) {
     problems.push_back("its database names " + report.primary + " as primary, and not " +
                        report.claimants[0]);
   }
@@ -61,7 +61,7 @@ std::string describe_old_list(const std::string& problem, Time age) {
 
 std::vector<std::string> find_problems(const Report& report) {
   std::vector<std::string> problems;
-  // A witness is Unknown for all of its life.
+  // A witness is always Unknown, which is no problem.
   const bool witness = report.self && report.self->type == "witness";
   switch (report.decision.state) {
     case State::primary:

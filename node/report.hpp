@@ -1,4 +1,4 @@
-// All that a node can tell about itself, and what is wrong with it.
+// All that a node reports about itself, and what is wrong with it.
 
 #pragma once
 
@@ -14,48 +14,49 @@
 
 namespace primgr {
 
-// Who is Primary in the whole cluster, as far as this node was told.
+// Who is Primary in the whole cluster, as far as this node knows.
 struct Real_Primary {
   bool nodes_known = false;            // the node list was read at least once
   std::vector<std::string> claimants;  // the nodes whose /state is Primary, by node_id
 };
 
-// A node, at one moment.
+// The state of a node at one moment.
 struct Report {
   std::string name;
   std::optional<Node> self;  // its row of repmgr.nodes as last read
   Decision decision;
-  Time state_for{};           // how long it has been in that state
-  std::string primary;        // whom its own database names; empty: none
-  std::vector<Voter> voters;  // of a candidate; of others none
-  Time lease{};               // of a Primary: until too few votes are left
+  Time time_in_state{};       // how long it has been in that state
+  std::string primary;        // the node that its own database names; empty: none
+  std::vector<Voter> voters;  // only of a candidate
+  Time lease{};               // of a Primary: how long until too few votes are left
   bool in_recovery = false;
   Replication replication;
   Lag lag;
-  Time cache_age{};
-  std::optional<Time> nodes_age;  // since repmgr.nodes was read; none: it is not known
-  std::string nodes_problem;      // why it is an old list that stands; empty: it is not
-  std::size_t connections = 0;
-  std::vector<std::string> claimants;  // who say that they are Primary, as last heard
+  Time cache_age{};                    // since the look that the cache rests on began
+  std::optional<Time> nodes_age;       // since repmgr.nodes was read; none: no list is in use
+  std::string nodes_problem;           // why an old list is in use; empty: it is not old
+  std::size_t connections = 0;         // to the local database
+  std::vector<std::string> claimants;  // nodes whose last reply says that they are Primary
   std::uint64_t looks = 0, failed_looks = 0;
-  Time looked_for{};  // all of them together
+  Time look_time{};  // of all looks together
   std::vector<Poll_Count> polls;
 };
 
-// How many voters and standbys others are told of, at most.
+// How many voters and standbys /node and the log list at most.
 constexpr std::size_t max_listed = 32;
 
-// The voters that others are told of: those that do not count first, since they are looked for.
+// At most max_listed voters. If there are more, those whose votes do not count come first: an
+// operator looks for these.
 std::vector<Voter> listed_voters(const Report& report);
 
-// Why the node is in its state, with what the voters say.
+// Why the node is in its state, with the votes if it is a candidate.
 std::string describe_decision(const Report& report);
 
-// A list of nodes that is old, since no newer one can be read.
+// The message that an old list of nodes is in use. `problem`: why there is no newer one.
 std::string describe_old_list(const std::string& problem, Time age);
 
-// What is not as it should be with the node, a sentence each; empty: it is well. Here alone this is
-// decided: /node tells it, and the page and --status print it.
+// What is wrong with the node, one text for each problem; empty: nothing. This is the only place
+// that decides it: /node lists the result, and the page and --status print that.
 std::vector<std::string> find_problems(const Report& report);
 
 }  // namespace primgr

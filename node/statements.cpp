@@ -1,4 +1,4 @@
-// What Database asks, and how it reads each answer.
+// The SQL of Database, and how it reads each result.
 
 #include <charconv>
 #include <string_view>
@@ -13,10 +13,11 @@ using namespace std::chrono_literals;
 
 namespace {
 
-// While repmgr.nodes is blocked, how often it is asked for: each attempt that fails is a line in
-// PostgreSQL's log.
+// How long a statement that was blocked is skipped: each failed attempt is a line in PostgreSQL's
+// log.
 constexpr Time blocked_interval = 5s;
 
+// A number from 0 to 1e9; none otherwise.
 std::optional<double> number(const std::string& text) {
   double value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -24,7 +25,8 @@ std::optional<double> number(const std::string& text) {
   return value;
 }
 
-// Seconds as extract(epoch …) writes them. Clocks that differ may make them negative: then zero.
+// Seconds as extract(epoch …) writes them. Two hosts' clocks that differ may make them negative:
+// then zero.
 std::optional<Time> seconds(const std::string& text) {
   if (text.starts_with('-')) return Time::zero();
   const auto value = number(text);
@@ -32,7 +34,7 @@ std::optional<Time> seconds(const std::string& text) {
   return std::chrono::duration_cast<Time>(std::chrono::duration<double>(*value));
 }
 
-// A field as text; empty for NULL, and for what the server did not send.
+// A field as text; empty if it is NULL or not in the result.
 std::string field(const PGresult* rows, int row, int column) {
   if (row >= PQntuples(rows) || column >= PQnfields(rows)) return {};
   const char* value = PQgetvalue(rows, row, column);
@@ -41,38 +43,38 @@ std::string field(const PGresult* rows, int row, int column) {
 }
 
 Replication read_replication(const PGresult* rows) {
-  Replication into;
+  Replication replication;
   const auto text = [&](int column) { return field(rows, 0, column); };
-  into.known = PQntuples(rows) == 1;
-  if (!into.known) {
-    into.problem = std::to_string(PQntuples(rows)) + " rows of replication instead of one";
-    return into;
+  replication.known = PQntuples(rows) == 1;
+  if (!replication.known) {
+    replication.problem = std::to_string(PQntuples(rows)) + " rows of replication instead of one";
+    return replication;
   }
-  into.position = parse_lsn(text(0));
+  replication.position = parse_lsn(text(0));
   int timeline = 0;
   const std::string file = text(1).substr(0, 8), received = text(4);
   // The first eight digits of a WAL file's name are its timeline.
   const auto [end, error] =
       file.empty() ? std::from_chars(received.data(), received.data() + received.size(), timeline)
                    : std::from_chars(file.data(), file.data() + file.size(), timeline, 16);
-  if (error == std::errc()) into.timeline = timeline;
-  into.receiving = PQgetisnull(rows, 0, 2) == 0;
-  into.status = text(3);
-  into.from = text(5);
-  into.sender_at = parse_lsn(text(6));
-  into.received = parse_lsn(text(7));
-  into.since_commit = seconds(text(8));
-  into.paused = text(9) == "t";
-  return into;
+  if (error == std::errc()) replication.timeline = timeline;
+  replication.receiving = PQgetisnull(rows, 0, 2) == 0;
+  replication.status = text(3);
+  replication.from = text(5);
+  replication.sender_lsn = parse_lsn(text(6));
+  replication.received = parse_lsn(text(7));
+  replication.since_commit = seconds(text(8));
+  replication.paused = text(9) == "t";
+  return replication;
 }
 
-std::vector<Attached> read_attached(const PGresult* rows) {
-  std::vector<Attached> attached;
+std::vector<Attached_Standby> read_standbys(const PGresult* rows) {
+  std::vector<Attached_Standby> standbys;
   for (int r = 0; r < PQntuples(rows); ++r) {
     const auto text = [&](int column) { return field(rows, r, column); };
-    attached.push_back({text(0), text(1), text(2), text(3), parse_lsn(text(4)), seconds(text(5))});
+    standbys.push_back({text(0), text(1), text(2), text(3), parse_lsn(text(4)), seconds(text(5))});
   }
-  return attached;
+  return standbys;
 }
 
 std::vector<Node> read_nodes(const PGresult* rows) {
@@ -96,24 +98,24 @@ std::vector<Node> read_nodes(const PGresult* rows) {
 
 const Database::Statement Database::pulse_statement = {
     "EXECUTE primgr_pulse", 1,
-    [](Database& into, const PGresult* rows) {
+    [](Database& database, const PGresult* rows) {
       const std::string answer = field(rows, 0, 0);
       if (PQntuples(rows) != 1 || (answer != "t" && answer != "f")) {
-        into.pulse_.error = "pg_is_in_recovery() is neither true nor false";
+        database.pulse_.error = "pg_is_in_recovery() is neither true nor false";
         return;
       }
-      const char* superuser = PQparameterStatus(into.pulse_.connection, "is_superuser");
-      into.superuser_ = superuser && superuser == std::string_view("on");
-      into.in_recovery_ = answer == "t";
-      into.reachable_ = true;
-      into.problem_.clear();
+      const char* superuser = PQparameterStatus(database.pulse_.connection, "is_superuser");
+      database.superuser_ = superuser && superuser == std::string_view("on");
+      database.in_recovery_ = answer == "t";
+      database.reachable_ = true;
+      database.problem_.clear();
     },
-    [](Database& into, const std::string&, const std::string& message) {
-      into.pulse_.error = message;
+    [](Database& database, const std::string&, const std::string& message) {
+      database.pulse_.error = message;
     },
     nullptr};
 
-// The list of nodes comes last, since it alone can be blocked by others.
+// repmgr.nodes comes last: it is a table, which others may lock, and the rest must not wait for it.
 const Database::Statement Database::survey_statements[] = {
     {"SELECT CASE WHEN r THEN pg_catalog.pg_last_wal_replay_lsn()"
      " ELSE pg_catalog.pg_current_wal_lsn() END,"
@@ -125,63 +127,65 @@ const Database::Statement Database::survey_statements[] = {
      " FROM pg_catalog.pg_is_in_recovery() AS r"
      " LEFT JOIN pg_catalog.pg_stat_wal_receiver AS w ON true",
      10,
-     [](Database& into, const PGresult* rows) {
-       auto attached = std::move(into.found_.replication.attached);  // until they are read anew
-       into.found_.replication = read_replication(rows);
-       into.found_.replication.attached = std::move(attached);
-       into.found_.replication.asked_at = into.survey_.asked_at;
+     [](Database& database, const PGresult* rows) {
+       // Keeps the standbys until the next statement has read them.
+       auto standbys = std::move(database.found_.replication.standbys);
+       database.found_.replication = read_replication(rows);
+       database.found_.replication.standbys = std::move(standbys);
+       database.found_.replication.asked_at = database.survey_.asked_at;
      },
-     [](Database& into, const std::string&, const std::string& message) {
-       into.found_.replication = {};
-       into.found_.replication.problem = message;
-       into.found_.replication.asked_at = into.survey_.asked_at;
+     [](Database& database, const std::string&, const std::string& message) {
+       database.found_.replication = {};
+       database.found_.replication.problem = message;
+       database.found_.replication.asked_at = database.survey_.asked_at;
      },
      nullptr},
     {"SELECT application_name, client_addr, state, sync_state, replay_lsn,"
      " extract(epoch FROM replay_lag) FROM pg_catalog.pg_stat_replication"
      " ORDER BY application_name, pid LIMIT 32",
      6,
-     [](Database& into, const PGresult* rows) {
-       into.found_.replication.attached = read_attached(rows);
-       into.found_.attached_due = {};
+     [](Database& database, const PGresult* rows) {
+       database.found_.replication.standbys = read_standbys(rows);
+       database.found_.standbys_due = {};
      },
-     [](Database& into, const std::string& sqlstate, const std::string& message) {
-       into.found_.replication.attached.clear();
-       into.found_.replication.problem = message;
+     [](Database& database, const std::string& sqlstate, const std::string& message) {
+       database.found_.replication.standbys.clear();
+       database.found_.replication.problem = message;
        if (is_blocked(sqlstate)) {
-         into.found_.attached_due = into.survey_.asked_at + blocked_interval;
+         database.found_.standbys_due = database.survey_.asked_at + blocked_interval;
        }
      },
-     &Found::attached_due},
-    // Bounded, whatever stands there.
+     &Found::standbys_due},
+    // Rows and fields are bounded, so that no content of the table can exhaust this process's
+    // memory.
     {"SELECT node_id, left(node_name, 256), left(location, 256), left(type, 256), active,"
      " CASE WHEN octet_length(conninfo) <= 8192 THEN conninfo END"
      " FROM repmgr.nodes ORDER BY node_id LIMIT 10000",
      6,
-     [](Database& into, const PGresult* rows) {
-       into.found_.nodes = read_nodes(rows);
-       into.found_.nodes_known = true;
-       into.found_.nodes_read_at = into.survey_.asked_at;
-       into.found_.nodes_due = {};
-       into.found_.blocked.clear();
-       into.found_.problem.clear();
+     [](Database& database, const PGresult* rows) {
+       database.found_.nodes = read_nodes(rows);
+       database.found_.nodes_known = true;
+       database.found_.nodes_read_at = database.survey_.asked_at;
+       database.found_.nodes_due = {};
+       database.found_.blocked.clear();
+       database.found_.problem.clear();
      },
-     [](Database& into, const std::string& sqlstate, const std::string& message) {
+     [](Database& database, const std::string& sqlstate, const std::string& message) {
        if (is_blocked(sqlstate)) {
-         into.found_.blocked = message;
-         into.found_.nodes_due = into.survey_.asked_at + blocked_interval;
+         database.found_.blocked = message;
+         database.found_.nodes_due = database.survey_.asked_at + blocked_interval;
          return;
        }
-       into.found_.nodes_known = false;
-       into.found_.nodes.clear();
-       into.found_.blocked.clear();
-       into.found_.problem = message;
+       database.found_.nodes_known = false;
+       database.found_.nodes.clear();
+       database.found_.blocked.clear();
+       database.found_.problem = message;
      },
      &Found::nodes_due}};
 
-// What the server may answer to a statement that nothing is wrong with: PostgreSQL's error classes
-// 40 (rolled back, as by a conflict with recovery), 53 (resources), 57 (operator intervention,
-// timeouts too), and a lock that was not to be had.
+// PostgreSQL's error classes 40 (transaction rollback, as by a conflict with recovery), 53
+// (insufficient resources) and 57 (operator intervention, which includes statement_timeout), and
+// 55P03 (lock_not_available). See PostgreSQL's manual, appendix A.
 bool Database::is_blocked(const std::string& sqlstate) {
   return sqlstate.starts_with("40") || sqlstate.starts_with("53") || sqlstate.starts_with("57") ||
          sqlstate == "55P03";

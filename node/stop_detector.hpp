@@ -1,4 +1,4 @@
-// Tells that this machine was stopped, and CLOCK_BOOTTIME with it.
+// Detects that a hypervisor stopped this machine, and CLOCK_BOOTTIME with it.
 
 #pragma once
 
@@ -8,24 +8,25 @@
 
 namespace primgr {
 
-// A hypervisor that pauses the machine may stop CLOCK_BOOTTIME with it, while a promise to this
-// node runs out elsewhere. Other clocks go on, or are set right afterwards. They may jump, so each
-// is compared with itself only.
+// A hypervisor that pauses the machine may stop CLOCK_BOOTTIME, while the promises of voters on
+// other machines expire. Other clocks go on, or are corrected afterwards. They may jump, so only
+// the time that each has counted since restart() is used.
 //
-// Not thread-safe: its owner's mutex guards it.
+// Not thread-safe: Repmgr_Node::mutex_ guards it.
 class Stop_Detector {
  public:
   Stop_Detector(std::vector<Clock> others, Time now);
 
-  // The time since restart() that the clock which says `now` did not count; zero: none to speak of.
+  // `now` is a time of CLOCK_BOOTTIME. Returns the time since restart() that this clock did not
+  // count; zero if the difference to the other clocks is too small to show a stop.
   Time missed(Time now) const;
-  // From here on.
+  // Starts to count at `now`.
   void restart(Time now);
 
  private:
   const std::vector<Clock> others_;
-  Time read_{};                    // when restart() was called, by the clock in use …
-  std::vector<Time> others_read_;  // … and by the others
+  Time start_{};                    // the time of restart() by CLOCK_BOOTTIME …
+  std::vector<Time> others_start_;  // … and by the other clocks
 };
 
 }  // namespace primgr

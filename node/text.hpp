@@ -1,4 +1,4 @@
-// Small functions on text.
+// Text: trimming, joining lines, percent-encoding. Thread-safe: functions without state.
 
 #pragma once
 
@@ -8,7 +8,7 @@
 
 namespace primgr {
 
-// What may stand around words in a line.
+// The characters that trimmed() removes.
 constexpr std::string_view blanks = " \t\r";
 
 // Without blanks at both ends.
@@ -17,9 +17,9 @@ std::string_view trimmed(std::string_view text);
 // A message of several lines as one line: each run of blanks is one space.
 std::string one_line(std::string_view message);
 
-// Percent-encoded (RFC 3986): one word, in which any byte survives.
+// Percent-encodes all but the unreserved characters of RFC 3986. Works for any bytes.
 std::string url_encoded(std::string_view text);
-// What was encoded so; none if it is no such text.
+// Decodes that; none if a % is not followed by two hexadecimal digits.
 std::optional<std::string> url_decoded(std::string_view text);
 
 }  // namespace primgr

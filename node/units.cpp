@@ -14,7 +14,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
-// The units of time, from short to long.
+// From short to long.
 struct Time_Unit {
   std::string_view name;
   Time length;
@@ -23,7 +23,7 @@ constexpr Time_Unit time_units[] = {{"us", 1us},   {"ms", 1ms}, {"s", 1s},
                                     {"min", 1min}, {"h", 1h},   {"d", 24h}};
 constexpr const Time_Unit& second = time_units[2];
 
-// The units of size, from small to large, each 1,024 times the one before.
+// From small to large, each 1,024 times the one before.
 constexpr std::string_view size_units[] = {"B", "kB", "MB", "GB", "TB"};
 
 // A number and what follows it; no number: the unit is the whole text.

@@ -1,4 +1,4 @@
-// Quantities and how they are written: time, sizes in bytes, positions in the WAL.
+// Durations, sizes in bytes and positions in the WAL: how they are parsed and printed.
 
 #pragma once
 
@@ -12,19 +12,19 @@
 
 namespace primgr {
 
-// A point on, or a stretch of, the clock that CLOCK_BOOTTIME is: it does not jump and it counts
-// time spent suspended. Readings of different hosts are never compared.
+// A time by CLOCK_BOOTTIME, or a duration. This clock does not jump, and it counts the time that
+// the machine is suspended. Times of different hosts are never compared.
 using Time = std::chrono::nanoseconds;
 using Clock = std::function<Time()>;
 
-// When something must be over.
+// A time limit for something that runs in real time (not simulated).
 using Deadline = std::chrono::steady_clock::time_point;
 
 // Reads CLOCK_BOOTTIME. Thread-safe.
 Time boottime();
 
-// What is wrong with something that the operator wrote (a value, a line, a file, the command line).
-// what() is for the operator to read.
+// An error in what the operator wrote (a value, a line, a file, the command line). what() is a
+// message for the operator.
 struct Config_Error : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
@@ -43,7 +43,7 @@ std::string describe_duration(Time duration);
 std::string print_milliseconds(Time time);
 
 // A size as in postgresql.conf: a number and one of the units B, kB, MB, GB, TB; a bare number is
-// bytes. Throws Config_Error if it is none.
+// bytes. Throws Config_Error if it is none, or more than 2^60.
 std::uint64_t parse_size(const std::string& text);
 
 // "12 kB", as PostgreSQL's pg_size_pretty() has it.
@@ -51,6 +51,7 @@ std::string describe_size(double bytes);
 
 // A position in the WAL, in bytes; PostgreSQL writes it as "16/B374D848".
 using Lsn = std::uint64_t;
+// None if the text is not exactly that.
 std::optional<Lsn> parse_lsn(std::string_view text);
 std::string print_lsn(Lsn lsn);
 

@@ -46,9 +46,9 @@ std::vector<Time> count_votes(const std::vector<Node>& voters, const Node& self,
 
 std::vector<Voter> describe_voters(const std::vector<Node>& voters, const Node& self,
                                    const Votes& votes, Time lifetime, Time now) {
-  std::vector<Voter> told;
+  std::vector<Voter> described;
   for (const Node& node : voters) {
-    Voter& voter = told.emplace_back();
+    Voter& voter = described.emplace_back();
     voter.name = node.name;
     voter.self = node.id == self.id;
     const auto found = votes.find(node.name);
@@ -66,7 +66,7 @@ std::vector<Voter> describe_voters(const std::vector<Node>& voters, const Node& 
     voter.left = vote.sent_at + lifetime - now;
     voter.counts = !count_votes({node}, self, votes, lifetime, now).empty();
   }
-  return told;
+  return described;
 }
 
 std::size_t votes_counted(const std::vector<Voter>& voters) {
@@ -75,16 +75,16 @@ std::size_t votes_counted(const std::vector<Voter>& voters) {
 }
 
 std::string describe_votes(const std::vector<Voter>& voters) {
-  std::string told = std::to_string(votes_counted(voters)) + " of " +
+  std::string text = std::to_string(votes_counted(voters)) + " of " +
                      std::to_string(voters.size()) + " votes, " +
                      std::to_string(votes_needed(voters.size())) + " needed: ";
   for (const Voter& voter : voters) {
-    if (&voter != &voters.front()) told += ", ";
-    told += voter.name;
-    if (voter.self) told += " (this node)";
-    told += voter.names.empty() ? ": " + voter.why : " names " + voter.names;
+    if (&voter != &voters.front()) text += ", ";
+    text += voter.name;
+    if (voter.self) text += " (this node)";
+    text += voter.names.empty() ? ": " + voter.why : " names " + voter.names;
   }
-  return told;
+  return text;
 }
 
 Decision decide(const Facts& facts, const std::string& self_name, bool whole_cluster,
@@ -110,7 +110,7 @@ Decision decide(const Facts& facts, const std::string& self_name, bool whole_clu
   if (!check_consensus(expiries.size(), needed)) {
     return {State::unknown, Time::max(), "no majority votes for it"};
   }
-  // It holds until so many have expired that the rest is no majority.
+  // Valid until so many votes have expired that the rest is no majority.
   std::nth_element(expiries.begin(), expiries.begin() + static_cast<std::ptrdiff_t>(needed) - 1,
                    expiries.end(), std::greater<>());
   return {State::primary, expiries[needed - 1], "a majority votes for it"};

@@ -1,5 +1,5 @@
-// The rules of voting: who has a vote, whom a voter may vote for, which votes count, and what a
-// node is that has them. Pure functions over what is known and the time: no I/O, no state.
+// The rules of voting: who has a vote, for whom a voter may vote, which votes count, and the state
+// that follows from them. Pure functions of their arguments: no I/O, no state. Thread-safe.
 
 #pragma once
 
@@ -12,8 +12,9 @@
 
 namespace primgr {
 
-// Those that vote on `self`, itself included: the nodes of its site, or of the whole cluster.
-// Every registered node counts, active or not, witnesses too: a majority of the living is none.
+// The nodes that vote on `self`: the nodes of its site, or of the whole cluster, and itself. Every
+// registered node counts, active or not, and witnesses too: if only reachable nodes counted, both
+// sides of a partition could have a majority.
 std::vector<Node> electorate(const std::vector<Node>& nodes, const Node& self, bool whole_cluster);
 
 // How many votes are a majority of `voters`: floor(n/2)+1.
@@ -22,42 +23,42 @@ std::size_t votes_needed(std::size_t voters);
 // Whether the votes counted are enough.
 bool check_consensus(std::size_t votes_counted, std::size_t votes_needed);
 
-// The rule of the voter: whom it names to `candidate`, and whether that is a vote, granted for
-// vote_lease from `now`. `named` is whom its own database names, empty for none.
-//
-// Never two primaries: a vote counts for a candidate only while the voter that gave it is bound by
-// a grant (count_votes() below ends the one before the other, whatever the network does); two
-// majorities of one electorate share a voter; and what binds a voter names one node. Clocks are
-// compared with themselves only, so all that is assumed of them is that they tick at nearly one
-// rate.
+// What a voter answers to a candidate.
 struct Ballot {
-  std::string names;     // empty: none
-  bool granted = false;  // `names` is the candidate, and the voter is to keep to it
-  bool kept = true;      // false: it would be, but the promise cannot be kept over a restart
+  std::string names;     // the node that it names; empty: none
+  bool granted = false;  // `names` is the candidate, and the voter promises to vote for no other
+  bool stored = true;    // false: no vote, since the promise could not be stored in time
 };
+// The rule of the voter: which node it names to `candidate`, and whether that is a vote, granted
+// for vote_lease from `now`. `last` is its last promise; `named` is the node that its own database
+// names as primary, empty for none.
+//
+// Why there are never two primaries: a vote counts for a candidate only while its voter is bound by
+// a promise (by count_votes(), the vote expires before the promise does, whatever the network
+// does); two majorities of one electorate share a voter; and a promise names one node. Times are
+// compared only with times of the same clock, so the clocks need only tick at nearly the same rate.
 Ballot cast_vote(const Grant& last, std::string_view named, std::string_view candidate, Time now);
 
-// For how long a vote counts: vote_lease less 1 %, a margin for clocks that tick at different
-// rates.
+// How long a vote counts: vote_lease less 1 %, a margin for clocks that tick at different rates.
 Time vote_lifetime(Time vote_lease);
 
-// The rule of the candidate: when each of the votes of `voters` for `self`, one of them, expires;
-// only those that count at `now`. A vote counts for `lifetime` from the moment its question was
-// sent, never from its arrival: the voter's promise began in between.
+// The rule of the candidate: when each vote of `voters` for `self` expires, without those that have
+// expired by `now`. `self` is one of `voters`. A vote counts for `lifetime` from the moment its
+// question was sent, not from the arrival of the reply: the voter's promise began in between.
 std::vector<Time> count_votes(const std::vector<Node>& voters, const Node& self, const Votes& votes,
                               Time lifetime, Time now);
 
-// What each of `voters` says to `self`, at `now`.
+// The vote of each of `voters` on `self`, as it is at `now`.
 std::vector<Voter> describe_voters(const std::vector<Node>& voters, const Node& self,
                                    const Votes& votes, Time lifetime, Time now);
 
-// How many of them vote for the node.
+// How many of them vote for the candidate.
 std::size_t votes_counted(const std::vector<Voter>& voters);
 
-// The same in words: how many votes count, and what each voter says.
+// In words: how many votes count, how many are needed, and what each voter says.
 std::string describe_votes(const std::vector<Voter>& voters);
 
-// What the node `self_name` is, from what is known at `now` (section "States" of the README).
+// The state of the node `self_name` by what is known at `now` (README, section "States").
 Decision decide(const Facts& facts, const std::string& self_name, bool whole_cluster,
                 const Votes& votes, Time lifetime, Time now);
 

@@ -19,7 +19,7 @@ Wake_Up::~Wake_Up() {
 
 void Wake_Up::wake() const {
   const std::uint64_t one = 1;
-  // Fails only if a wake-up is pending already, which is just as good.
+  // Fails only if the counter is at its maximum, and then fd() is readable already.
   [[maybe_unused]] const auto written = write(fd_, &one, sizeof one);
 }
 

@@ -1,4 +1,4 @@
-// Wakes a thread that waits in poll(2).
+// Wakes up a thread that waits in poll(2).
 
 #pragma once
 
@@ -13,9 +13,9 @@ class Wake_Up {
   Wake_Up(const Wake_Up&) = delete;
   Wake_Up& operator=(const Wake_Up&) = delete;
 
-  // Makes fd() readable. Does not block; also for signal handlers.
+  // Makes fd() readable. Does not block; async-signal-safe.
   void wake() const;
-  // Until the next wake() it is not readable. Does not block.
+  // Makes fd() unreadable until the next wake(). Does not block.
   void clear() const;
   int fd() const { return fd_; }
 

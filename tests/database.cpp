@@ -63,7 +63,7 @@ struct Faked {
     for (const Time end = now + time; now < end; now += 1ms) {
       server.step();
       if (auto facts = database.advance(now)) last = facts;
-      if (!database.looking()) database.changed();
+      if (!database.looking()) database.look_needed();
     }
     return last;
   }
@@ -285,12 +285,12 @@ TEST_CASE("a connection is replaced only when the server has closed it") {
   };
   hang(6);
   CHECK(faked.database.connections() == 3);
-  CHECK_FALSE(faked.database.changed());
+  CHECK_FALSE(faked.database.look_needed());
   // It wakes up: each connection that was given up ends, and the next look finds places.
   faked.server.step();
   CHECK(eventually(10, [&] {
     faked.server.step();
-    return faked.database.changed();
+    return faked.database.look_needed();
   }));
   CHECK(faked.look().reachable);
   CHECK(faked.look().nodes_known);

@@ -211,7 +211,7 @@ TEST_CASE("/node tells a candidate's votes, and a standby's lag") {
   CHECK(told["connections"]["most"] == 3);
 
   Facts facts = standby_facts(0x2000, 0x1800, 0x1000);
-  facts.replication.attached = {{"n9", "10.0.0.9", "streaming", "async", Lsn{0x800}, 20ms}};
+  facts.replication.standbys = {{"n9", "10.0.0.9", "streaming", "async", Lsn{0x800}, 20ms}};
   world.look(facts);
   told = node();
   CHECK(told["state"] == "Standby");

@@ -10,28 +10,28 @@ TEST_SUITE_BEGIN("lag");
 TEST_CASE("replay delay: how long WAL has been waiting, by this node's clock") {
   Replay_History history;
   CHECK_FALSE(history.delay(0s, 0));
-  history.saw(100s, 1000, 1000);
+  history.add(100s, 1000, 1000);
   CHECK(history.delay(500s, 1000) == 0s);  // an idle primary makes nobody late
-  history.saw(500s, 2000, 1000);
+  history.add(500s, 2000, 1000);
   CHECK(history.delay(500s, 1000) == 0s);
-  history.saw(501s, 3000, 1000);
+  history.add(501s, 3000, 1000);
   CHECK(history.delay(502s, 1000) == 2s);  // since 500 s there has been something to replay
   CHECK(history.delay(502s, 2000) == 1s);
   CHECK(history.delay(502s, 3000) == 0s);
-  history.saw(503s, 3000, 2500);
+  history.add(503s, 3000, 2500);
   CHECK(history.delay(503s, 2500) == 2s);
   // What was waiting before the history began is not known.
   Replay_History late;
-  late.saw(100s, 5000, 1000);
+  late.add(100s, 5000, 1000);
   CHECK_FALSE(late.delay(101s, 1000));
   CHECK(late.delay(101s, 5000) == 0s);
   // Another sender, which is behind: what was known of the first means nothing.
-  history.saw(504s, 1500, 1500);
+  history.add(504s, 1500, 1500);
   CHECK(history.delay(505s, 1500) == 0s);
   // Paused for a day: bounded, and as late as it is, to a minute or two.
   Replay_History paused;
-  paused.saw(0s, 1, 1);
-  for (int i = 1; i <= 86'400; ++i) paused.saw(std::chrono::seconds(i), Lsn(i) + 1, 1);
+  paused.add(0s, 1, 1);
+  for (int i = 1; i <= 86'400; ++i) paused.add(std::chrono::seconds(i), Lsn(i) + 1, 1);
   CHECK(paused.size() <= 1024);
   CHECK(paused.delay(86'400s, 1).value() >= 86'400s - 3min);
   CHECK(paused.delay(86'400s, 43'200).value() >= 43'200s - 3min);
@@ -40,7 +40,7 @@ TEST_CASE("replay delay: how long WAL has been waiting, by this node's clock") {
 
 TEST_CASE("lag: what is not known is unbounded, never zero") {
   Replay_History history;
-  history.saw(0s, 100, 100);
+  history.add(0s, 100, 100);
   Lag lag = measure_lag(standby_facts(100, 100, 100), history);
   CHECK(lag.streaming);
   CHECK(lag.receive == 0U);
@@ -76,7 +76,7 @@ TEST_CASE("lag: what is not known is unbounded, never zero") {
         std::string::npos);
   CHECK(unbounded([](auto& r) { r.status = "waiting"; }).problem ==
         "its WAL receiver is waiting, not streaming");
-  CHECK(unbounded([](auto& r) { r.sender_at.reset(); }).streaming);
+  CHECK(unbounded([](auto& r) { r.sender_lsn.reset(); }).streaming);
   CHECK(unbounded([](auto& r) { r.position.reset(); }).streaming);
 
   // Before the history: the last commit tells, and nothing if there was none.

@@ -187,7 +187,7 @@ struct Situations {
     primary.replication.known = true;
     primary.replication.position = 0x1000;
     primary.replication.timeline = 3;
-    primary.replication.attached = {{"n2", "10.0.0.2", "streaming", "async", Lsn{0x800}, 20ms},
+    primary.replication.standbys = {{"n2", "10.0.0.2", "streaming", "async", Lsn{0x800}, 20ms},
                                     {"n3", "", "", "", std::nullopt, std::nullopt}};
     Facts old_list = primary;
     old_list.blocked = "the last list is 7 s old: a lock";

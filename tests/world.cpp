@@ -32,12 +32,12 @@ Facts make_facts(std::vector<Node> nodes, bool in_recovery, Time asked_at) {
   return facts;
 }
 
-Facts standby_facts(Lsn sender_at, Lsn received, Lsn replayed) {
+Facts standby_facts(Lsn sender_lsn, Lsn received, Lsn replayed) {
   Facts facts = make_facts(make_site(3), true);
   facts.replication.known = facts.replication.receiving = true;
   facts.replication.status = "streaming";
   facts.replication.from = "10.0.0.1";
-  facts.replication.sender_at = sender_at;
+  facts.replication.sender_lsn = sender_lsn;
   facts.replication.received = received;
   facts.replication.position = replayed;
   facts.replication.timeline = 3;

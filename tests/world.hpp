@@ -24,7 +24,7 @@ Facts make_facts(std::vector<Node> nodes, bool in_recovery = false, Time asked_a
 
 // Facts of a standby that streams. WAL positions: what its sender has, what of it has arrived, what
 // of that is replayed.
-Facts standby_facts(Lsn sender_at, Lsn received, Lsn replayed);
+Facts standby_facts(Lsn sender_lsn, Lsn received, Lsn replayed);
 
 // Who votes for whom, in words; empty if the node is no candidate.
 std::string votes_of(const Repmgr_Node& node);
