@@ -75,32 +75,33 @@ void Peers::ask(Kind kind, const Node& peer, const std::string& target, Time int
     Poll& poll = peers_[peer.name].poll(kind);
     if (poll.under_way || (poll.asked_at && now < *poll.asked_at + interval)) return;
     // Built before the question counts as under way, since this may throw std::bad_alloc.
-    done = [this, kind, name = peer.name](const Http_Reply& reply) {
+    done = [this, question = Question{kind, peer.name, asked_ + 1, now, missed_}](
+               const Http_Reply& reply) {
       const std::lock_guard lock_for_reply(mutex_);
-      handle_reply(kind, name, reply);
+      handle_reply(question, reply);
       wake_();
       if (--under_way_ == 0) none_under_way_.notify_all();
     };
-    poll.under_way = true;
+    poll.under_way = ++asked_;
     poll.asked_at = now;
-    poll.missed_before = missed_;
     ++under_way_;
   }
   get_(peer, target, timeout_, std::move(done));
 }
 
-void Peers::handle_reply(Kind kind, const std::string& name, const Http_Reply& reply) {
-  const auto found = peers_.find(name);
+void Peers::handle_reply(const Question& question, const Http_Reply& reply) {
+  const auto found = peers_.find(question.peer);
   if (found == peers_.end()) return;  // it was unregistered meanwhile
   Peer& peer = found->second;
-  Poll& poll = peer.poll(kind);
-  poll.under_way = false;
+  Poll& poll = peer.poll(question.kind);
+  if (poll.under_way != question.number) return;  // and registered again
+  poll.under_way = 0;
   poll.answered = true;
   ++(reply.status ? poll.replied : poll.failed);
-  poll.total_time += clock_() - *poll.asked_at;
+  poll.total_time += clock_() - question.asked_at;
   try {
-    if (kind == Kind::vote) {
-      handle_vote_reply(name, poll, reply);
+    if (question.kind == Kind::vote) {
+      handle_vote_reply(question, reply);
     } else {
       peer.reported = http_node_reports_state(reply);
     }
@@ -111,11 +112,11 @@ void Peers::handle_reply(Kind kind, const std::string& name, const Http_Reply& r
 
 // A reply without a name does not replace the vote before it, which counts until it expires: the
 // voter keeps its promise also while it or its database is down.
-void Peers::handle_vote_reply(const std::string& name, const Poll& poll, const Http_Reply& reply) {
+void Peers::handle_vote_reply(const Question& question, const Http_Reply& reply) {
   std::string why;
   const auto named = http_node_reports_primary(reply, why);
-  Vote& vote = votes_[name];
-  if (named) vote = {reply.sent_at - (missed_ - poll.missed_before), *named, ""};
+  Vote& vote = votes_[question.peer];
+  if (named) vote = {reply.sent_at - (missed_ - question.missed_before), *named, ""};
   vote.why = why;
 }
 
@@ -187,7 +188,7 @@ std::vector<Poll_Count> Peers::counts() const {
   std::vector<Poll_Count> counts;
   for (const auto& [name, peer] : peers_) {
     const auto add = [&, &peer_name = name](const char* kind, const Poll& poll) {
-      if (!poll.asked_at) return;
+      if (!poll.asked_at && poll.replied + poll.failed == 0) return;
       counts.push_back({peer_name, kind, poll.replied, poll.failed, poll.total_time});
     };
     add("vote", peer.vote);

@@ -101,11 +101,19 @@ class Peers {
   // The questions of one kind to one peer.
   struct Poll {
     std::optional<Time> asked_at;
-    bool under_way = false;
+    std::uint64_t under_way = 0;  // the number of the question; 0: none is
     bool answered = false;
     std::uint64_t replied = 0, failed = 0;
     Time total_time{};
-    Time missed_before{};  // missed_ when the question was sent
+  };
+  // A question as its reply finds it. The number tells whether the Poll still waits for it: the
+  // peer may have been unregistered and registered again meanwhile.
+  struct Question {
+    Kind kind;
+    std::string peer;
+    std::uint64_t number;
+    Time asked_at;
+    Time missed_before;  // missed_ when it was sent
   };
   struct Peer {
     Poll vote, state;
@@ -117,8 +125,8 @@ class Peers {
   // These REQUIRE mutex_.
   // Null if the peer was never asked anything.
   const Poll* find(Kind kind, const std::string& peer) const;
-  void handle_reply(Kind kind, const std::string& name, const Http_Reply& reply);
-  void handle_vote_reply(const std::string& name, const Poll& poll, const Http_Reply& reply);
+  void handle_reply(const Question& question, const Http_Reply& reply);
+  void handle_vote_reply(const Question& question, const Http_Reply& reply);
 
   const Http_Get get_;
   const Http_Drop drop_;
@@ -129,6 +137,7 @@ class Peers {
   std::map<std::string, Peer> peers_;  // by name as in repmgr.nodes
   Votes votes_;
   Time missed_{};              // all time that the clock did not count
+  std::uint64_t asked_ = 0;    // questions so far, which numbers them
   std::size_t under_way_ = 0;  // questions; the destructor waits for them
   std::condition_variable none_under_way_;
 };

@@ -4,6 +4,7 @@
 
 #include "tests/asker.hpp"
 #include "tests/raw_server.hpp"
+#include "tests/world.hpp"
 
 using namespace primgr;
 
@@ -35,6 +36,34 @@ TEST_CASE("a peer that misbehaves gives no vote, and is given up after the timeo
     CHECK_FALSE(http_node_reports_primary(reply, why));
     CHECK_FALSE(why.empty());
     CHECK(asker.took < 0.4 + 3);  // the slowest go on for longer
+  }
+}
+
+TEST_CASE("a reply to a question from before the peer was registered anew is dropped") {
+  std::vector<std::function<void(Http_Reply)>> sent;
+  Time now = 10s;
+  const std::vector<Node> nodes = {make_node(2, "n2")};
+  const auto reply = [](const char* name, Time sent_at) {
+    return Http_Reply{200, R"({"Primary":")" + std::string(name) + R"("})", "", sent_at};
+  };
+  {
+    Peers peers([&](const Node&, const std::string&, Time, auto done) { sent.push_back(done); },
+                nullptr, [&] { return now; }, 1s, [] {});
+    peers.ask(Peers::Kind::vote, nodes[0], "/primary", 1s);
+    peers.keep_only({});
+    // Registered again: first it is asked something else, then for its vote.
+    peers.ask(Peers::Kind::state, nodes[0], "/state", 1s);
+    sent[0](reply("n1", 10s));
+    CHECK_FALSE(peers.answered(Peers::Kind::vote, "n2"));
+    peers.keep_only({});
+    peers.ask(Peers::Kind::vote, nodes[0], "/primary", 1s);
+    sent[1](reply("n1", 10s));
+    CHECK_FALSE(peers.answered(Peers::Kind::vote, "n2"));
+    CHECK(peers.vote_awaited_since("n2") == 10s);
+    CHECK(peers.votes().empty());
+    sent[2](reply("n3", 10s));
+    CHECK(peers.answered(Peers::Kind::vote, "n2"));
+    CHECK(peers.votes().at("n2").names == "n3");
   }
 }
 
