@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <chrono>
+#include <climits>
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -132,7 +133,8 @@ Answer get_reported_primary(Repmgr_Node& node, const std::string& candidate,
                             const std::string& lease, const std::string& voter) {
   // 0, for want of a lease: this node's own vote_lease, as it should be the same on all nodes.
   long long lease_ms = 0;
-  std::from_chars(lease.data(), lease.data() + lease.size(), lease_ms);
+  const auto read = std::from_chars(lease.data(), lease.data() + lease.size(), lease_ms);
+  if (read.ec == std::errc::result_out_of_range) lease_ms = LLONG_MAX;
   const auto candidate_lease = milliseconds(std::clamp(lease_ms, 0LL, 3'600'000LL));
   std::optional<std::string> name;
   if (voter.empty() || names_equal(voter, node.name())) {

@@ -48,6 +48,8 @@ TEST_CASE("/primary") {
   CHECK(served.ask("GET", "/primary").status == 200);
   CHECK(served.ask("GET", "/primary?candidate=n3").body == R"({"Primary":"n1"})");
   CHECK(served.ask("GET", "/primary?candidate=n1&lease=3001").body == R"({"state":"Unknown"})");
+  CHECK(served.ask("GET", "/primary?candidate=n1&lease=99999999999999999999").body ==
+        R"({"state":"Unknown"})");
   CHECK(served.ask("GET", "/primary?candidate=n1&lease=3000").body == R"({"Primary":"n1"})");
   CHECK(served.ask("GET", "/primary?candidate=%00&lease=-9e99x").body == R"({"Primary":"n1"})");
   // A question that was meant for another node gets no name and no grant.
