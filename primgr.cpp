@@ -244,7 +244,11 @@ Http_Reply Http_Client::ask(Call& call) try {
   if (reply.status == 0 && reply.error.empty()) reply.error = "timed out";
   return reply;
 } catch (const std::exception& error) {
-  return no_reply(error.what());
+  try {
+    return no_reply(error.what());
+  } catch (const std::bad_alloc&) {
+    return no_reply("out of memory");  // so short that it needs none
+  }
 }
 
 Http_Reply Http_Client::ask_at(Call& call, const Address& to, const std::string& at,
@@ -752,9 +756,13 @@ int run_daemon(const Config& config, Tls& tls, const Stderr_Log& log, const sigs
   Upkeep upkeep(config, tls, wired.node, log);
   int signal = 0;
   while (signal != SIGTERM && signal != SIGINT) {
-    signal = upkeep.wait_for_signal(signal_fd.get());
-    if (signal == SIGHUP) upkeep.run(true);
-    if (signal == SIGUSR1) wired.node.look_now();
+    try {
+      signal = upkeep.wait_for_signal(signal_fd.get());
+      if (signal == SIGHUP) upkeep.run(true);
+      if (signal == SIGUSR1) wired.node.look_now();
+    } catch (const std::bad_alloc&) {
+      // A line of the log is lost. A signal that was not read yet comes again.
+    }
   }
   limit_shutdown_time();
   notify_systemd("STOPPING=1");

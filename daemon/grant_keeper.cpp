@@ -62,7 +62,12 @@ Grant Grant_Keeper::save(const Grant& grant, Deadline until) {
   }
   shared_->writing = grant;
   start_job([grant](Shared& shared) {
-    const std::string why = shared.store.save(grant);
+    std::string why;
+    try {
+      why = shared.store.save(grant);
+    } catch (const std::bad_alloc&) {
+      why = "out of memory";  // so short that it needs none
+    }
     const std::lock_guard held(shared.mutex);
     shared.stored = why.empty() ? grant : Grant{};
     shared.why = why;
@@ -98,7 +103,8 @@ void Grant_Keeper::run_jobs(std::shared_ptr<Shared> shared) {
   for (;;) {
     shared->changed.wait(lock, [&] { return shared->job || shared->ending; });
     if (!shared->job) break;
-    const auto job = shared->job;
+    // Nobody changes it while it is there, so it is called in place: a copy takes memory.
+    const auto& job = shared->job;
     lock.unlock();
     job(*shared);
     lock.lock();

@@ -131,6 +131,7 @@ bool Connection_Pool::discard_lost() {
   std::vector<PGconn*> lost;
   {
     const std::lock_guard lock(mutex_);
+    lost.reserve(idle_.size());  // erase_if() must not be left by an exception
     std::erase_if(idle_, [&](PGconn* connection) {
       // Reads asynchronous messages, such as a changed parameter or the end of the connection.
       const bool alive = PQconsumeInput(connection) == 1 && !PQisBusy(connection) &&

@@ -95,6 +95,25 @@ constexpr const char* no_answer =
 
 }  // namespace
 
+TEST_CASE("a state file for which there is no memory: no vote, until there is some") {
+  bool scarce = true;
+  std::vector<std::string> lines;
+  Grant_Keeper keeper({[](std::string&) { return Grant{}; },
+                       [&](const Grant&) -> std::string {
+                         if (scarce) throw std::bad_alloc();
+                         return "";
+                       }},
+                      [&](Log_Level, const std::string& line) { lines.push_back(line); });
+  const auto save = [&] {
+    return keeper.save({"n1", 5s}, std::chrono::steady_clock::now() + 20s).to;
+  };
+  CHECK(save() == "");
+  REQUIRE(lines.size() == 1);
+  CHECK(lines[0] == "state_file: out of memory: this node votes for nobody until it can be kept");
+  scarce = false;
+  CHECK(save() == "n1");
+}
+
 TEST_CASE("a state file that hangs: no vote, the reason is logged, and nothing stalls") {
   const auto shared = std::make_shared<Hanging_Store>();
   Hanging_Store& store = *shared;
