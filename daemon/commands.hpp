@@ -1,0 +1,34 @@
+// The commands that print something and exit: `primgr --once`, `--status`, `--look`.
+
+#pragma once
+
+#include <exception>
+
+#include "daemon/config.hpp"
+#include "daemon/log.hpp"
+#include "daemon/options.hpp"
+#include "daemon/tls.hpp"
+
+namespace primgr {
+
+// Flushes standard output. Returns the exit status: `status`, unless the output could not be
+// written.
+int flush_output(int status);
+
+// Prints an error. Returns the exit status: `status`.
+int report_error(const std::exception& error, int status);
+
+// `primgr --look`. Reads no file but the configuration: repmgr's user may not be allowed to read
+// the TLS key or the passfile. Returns the exit status. Throws Config_Error.
+int run_look(const Options& options);
+
+// `primgr --status`: asks a daemon for /cluster and prints the answer, with --watch every 2 s.
+// Returns the exit status. Throws Config_Error.
+int run_status(const Config& config, const Options& options, const Stderr_Log& log);
+
+// `primgr --once`: finds out the state without the daemon, prints it, and ends the process with the
+// exit status.
+[[noreturn]] void run_once(Config config, const Tls& tls, const Options& options,
+                           const Stderr_Log& log);
+
+}  // namespace primgr
