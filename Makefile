@@ -29,7 +29,7 @@ MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
 .PHONY: all help packages sysroot install uninstall deb rpm dist check-packages check-deploy \
         check-reproducible check check-alone simulate faults harm fuzz sanitize sanitize-lab demo bench \
-        lab-deps browser-deps format clean distclean $(CROSS) $(CROSS:%=check-%) FORCE
+        need-root lab-deps browser-deps format clean distclean $(CROSS) $(CROSS:%=check-%) FORCE
 
 all: $(BIN) ## build ./primgr, statically linked, with all it needs fetched on the way
 
@@ -52,10 +52,11 @@ FLAGS_obj  = $(WARNINGS) $(CXXFLAGS)
 FLAGS_test = $(WARNINGS) -g -DPRIMGR_NO_MAIN $(if $(filter node/% repmgr_node% tests/simulation%,$<),-O1,-O0)
 FLAGS_asan = $(FLAGS_test) $(ASAN)
 FLAGS_tsan = $(FLAGS_test) $(TSAN)
-FLAGS_fuzz = -O1 -g -DPRIMGR_NO_MAIN -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
+FUZZ       = -fsanitize=fuzzer,address,undefined
+FLAGS_fuzz = -O1 -g -DPRIMGR_NO_MAIN $(subst fuzzer,fuzzer-no-link,$(FUZZ)) -fno-sanitize-recover=all
 compile    = @mkdir -p $(@D) && echo '  CXX     $@' && $(2) $(STD) $(1) $(INCLUDES) -MMD -MP -c -o $@ $<
 define flavour
-$(B)/$(1)/%.o: %.cpp Makefile $(FETCHED) | $(TOP)/page.html.inc
+$(B)/$(1)/%.o: %.cpp Makefile $(TOP)/version.stamp $(FETCHED) | $(TOP)/page.html.inc
 	$$(call compile,$$(FLAGS_$(1)),$$(or $(2),$$(CXX)))
 endef
 $(foreach f,obj test asan tsan,$(eval $(call flavour,$(f))))
@@ -85,12 +86,16 @@ $(B)/primgr-asan: $(call objects,asan,main $(UNITS))
 $(B)/primgr-tsan: $(call objects,tsan,main $(UNITS))
 	$(call link-test,$(CXX) $(TSAN))
 $(B)/fuzzer: $(call objects,fuzz,fuzz/fuzz primgr $(UNITS))
-	$(call link-test,clang++ -fsanitize=fuzzer,address,undefined)
+	$(call link-test,clang++ $(FUZZ))
 
 $(CROSS):
 	@$(MAKE) ARCH=$@ all
 $(CROSS:%=check-%): check-%:
 	@$(MAKE) ARCH=$* all check-alone
+
+# Changes with VERSION, which is compiled in.
+$(TOP)/version.stamp: $(if $(subst $(VERSION),,$(file <$(TOP)/version.stamp)),FORCE)
+	@mkdir -p $(@D) && echo '$(VERSION)' >$@
 
 # The page, as a literal that daemon/page.cpp includes.
 $(TOP)/page.html.inc: web/page.html
@@ -102,17 +107,14 @@ $(TOP)/page.html.inc: web/page.html
 PREFIX = /usr/local
 install: $(BIN) ## install below PREFIX=/usr/local, for packagers below DESTDIR
 	@tools/install-files install $(BIN) '$(DESTDIR)$(PREFIX)' '$(PREFIX)'
-
 uninstall: ## remove what install put there
 	@tools/install-files uninstall '$(DESTDIR)$(PREFIX)'
 
 deb: $(BIN) ## build the Debian package, in build/; ARCH=arm64 for that
 	@tools/make-package deb $(BIN) $(ARCH)
-
 rpm: $(BIN) ## build the RPM package, in build/; ARCH=arm64 for that
 	@tools/install-packages rpm
 	@tools/make-package rpm $(BIN) $(RPM_ARCH)
-
 dist: ## make what a release has, of each architecture that can be built here, in build/dist
 	@tools/make-dist $(TOP)/dist $(MACHINE) $(CROSS)
 
@@ -131,8 +133,8 @@ check-reproducible: primgr ## build it again in another folder: the same bytes
 
 # ---- tests --------------------------------------------------------------------------------------
 
-lab-deps:
-	@lab/lab deps
+need-root: ; @tools/need-root
+lab-deps: ; @lab/lab deps
 
 # Ubuntu has Chromium as a snap only; there the test of the page is skipped.
 browser-deps: lab-deps
@@ -140,7 +142,7 @@ browser-deps: lab-deps
 
 # TESTS=… picks some: make check TESTS="-ts=rules".
 TESTS      =
-check: primgr $(B)/tests browser-deps $(PROMTOOL) ## run every test: units, endpoints, and a real cluster
+check: need-root primgr $(B)/tests browser-deps $(PROMTOOL) ## run every test: units, endpoints, and a real cluster
 	PROMTOOL=$(PROMTOOL) $(B)/tests $(TESTS)
 
 SEEDS = 100000
@@ -190,9 +192,8 @@ bench: primgr $(B)/bare $(B)/hold $(B)/peers lab-deps ## measure primgr: PARTS="
 
 format: ## reformat the sources
 	clang-format -i *.?pp */*.?pp
-
 clean: ## remove what was built, but for the libraries
-	rm -rf primgr $(TOP)/dist $(foreach b,$(TOP) $(CROSS:%=$(TOP)/%),$(addprefix $(b)/,obj test asan tsan fuzz primgr* tests* fuzzer bare hold peers))
+	rm -rf primgr $(filter-out $(addprefix %/,src apt httplib libpq promtool sysroot try $(CROSS)) %.stamp,$(wildcard $(addprefix $(TOP)/,* $(CROSS:%=%/*))))
 
 distclean: ## remove everything that was built or fetched
 	rm -rf primgr $(TOP)

@@ -6,6 +6,7 @@
 #include <doctest/doctest.h>
 #include <signal.h>
 
+#include <cstdio>
 #include <iostream>
 #include <mutex>
 
@@ -196,8 +197,8 @@ TEST_SUITE_END();
 
 namespace {
 
-// Counts, and remembers what failed, for the lines that main() ends with: of a log that is cut off,
-// the end is what is left.
+// Prints a line for each test case, and remembers what failed for the lines that main() ends with:
+// of a log that is cut off, the end is what is left.
 struct Summary : doctest::IReporter {
   static inline std::size_t run = 0, failed = 0;
   static inline std::vector<std::string> failures;  // a line for each test case
@@ -211,8 +212,10 @@ struct Summary : doctest::IReporter {
   void test_run_start() override {}
   void test_case_start(const doctest::TestCaseData& test) override {
     const std::lock_guard lock(mutex);
+    suite = test.m_test_suite;
     name = test.m_name;
     first.clear();
+    start = Steady::now();
   }
   void log_assert(const doctest::AssertData& assert) override {
     if (assert.m_failed) note(assert.m_file, assert.m_line, assert.m_expr);
@@ -228,6 +231,10 @@ struct Summary : doctest::IReporter {
   void test_case_end(const doctest::CurrentTestCaseStats& stats) override {
     const std::lock_guard lock(mutex);
     if (!stats.testCaseSuccess) failures.push_back(name + ": " + first);
+    char line[32];
+    std::snprintf(line, sizeof line, "%s %6.2f s  ", stats.testCaseSuccess ? "ok    " : "FAILED",
+                  seconds_since(start));
+    std::cout << line << suite << ": " << name << std::endl;
   }
   void test_case_reenter(const doctest::TestCaseData&) override {}
   void subcase_start(const doctest::SubcaseSignature&) override {}
@@ -241,8 +248,9 @@ struct Summary : doctest::IReporter {
     if (first.empty()) first = std::string(file) + ":" + std::to_string(line) + ": " + what;
   }
 
-  std::mutex mutex;  // guards name, first
-  std::string name, first;
+  std::mutex mutex;  // guards what is below
+  std::string suite, name, first;
+  Steady::time_point start;
 };
 REGISTER_LISTENER("summary", 1, Summary);
 

@@ -22,7 +22,7 @@ void write_state(Metrics& m, const Report& report, const Process& process) {
   m.gauge("start_time_seconds", "When this process started, since the epoch.",
           static_cast<double>(wall_clock(boottime() - process.started).tv_sec));
   m.family("state", "gauge", "1 for the state that this node is in.");
-  for (const State state : {State::primary, State::standby, State::unknown, State::down}) {
+  for (const State state : all_states) {
     m.sample(report.decision.state == state, {{"state", to_string(state)}});
   }
   m.gauge("state_seconds", "How long it has been in that state.", seconds(report.time_in_state));

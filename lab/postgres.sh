@@ -140,6 +140,8 @@ conninfo_of() { say "host=${ADDRESS[$1]} port=${PG_PORT[$1]} user=repmgr dbname=
 ## psql NODE [ARG…]     as superuser in database repmgr
 verb_psql() {
   need_node "${1:-}"
+  # psql complains of a folder that its user may not enter, such as root's home.
+  "${AS_POSTGRES[@]}" test -x "$PWD" || cd "$DIR" || exit
   psql_on "$@"
 }
 

@@ -18,10 +18,13 @@ namespace primgr {
 // What a node is right now. The numbers are the exit statuses of `primgr --once state`.
 enum class State { primary = 0, standby = 1, unknown = 2, down = 3 };
 
+inline constexpr State all_states[] = {State::primary, State::standby, State::unknown, State::down};
+
 // "Primary", "Standby", "Unknown" or "Down": the words of the HTTP contract.
 const char* to_string(State state);
 
-enum class Log_Level { error, warning, info, debug };
+// `none` is for a log that writes nothing.
+enum class Log_Level { none = -1, error, warning, info, debug };
 // Writes one line, given without a line end, to the log. Must be thread-safe, and must not wait for
 // the reader of the log.
 using Logger = std::function<void(Log_Level, const std::string&)>;

@@ -7,7 +7,7 @@
 Http_Reply Asker::ask(const Address& address, Time timeout, const std::string& host) {
   Config asking = config;
   asking.peers["peer"] = address;
-  const Stderr_Log log(Log_Level::error);
+  const Stderr_Log log(Log_Level::none);
   const Tls tls(asking, log);
   Http_Client client(asking, resolver, tls);
   std::atomic<bool> done = false;

@@ -31,7 +31,38 @@ In_Namespace::~In_Namespace() {
   ::close(home_);
 }
 
+namespace {
+
+std::string lab_name() {
+  return "check-" + std::to_string(getpid());
+}
+
+// Has the lab of this process brought down when the process has ended, however it ended: a process
+// of its own session waits for the end of a pipe that only this one holds open.
+void start_janitor() {
+  static const bool started = [] {
+    int ends[2];
+    REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
+    const std::string script =
+        "trap '' INT TERM HUP; cat >/dev/null; LAB=" + lab_name() + " exec lab/lab down";
+    const pid_t pid = fork();
+    REQUIRE(pid >= 0);
+    if (pid == 0) {
+      ::setsid();
+      ::dup2(ends[0], STDIN_FILENO);
+      ::execl("/bin/sh", "sh", "-c", script.c_str(), nullptr);
+      ::_exit(127);
+    }
+    ::close(ends[0]);
+    return true;
+  }();
+  static_cast<void>(started);
+}
+
+}  // namespace
+
 Lab::Lab(const std::string& options) {
+  start_janitor();
   const Ran up = attempt("up " + options);
   INFO(up.output);
   REQUIRE(up.status == 0);
@@ -39,16 +70,25 @@ Lab::Lab(const std::string& options) {
 }
 
 Ran Lab::attempt(const std::string& verb) const {
+  return call(verb, "2>&1");
+}
+
+Ran Lab::call(const std::string& verb, const std::string& redirection) const {
   const auto start = Steady::now();
-  Ran ran = shell("export LAB=check-" + std::to_string(getpid()) + "; { lab/lab " + verb +
-                  "; } 2>&1 </dev/null");
+  Ran ran =
+      shell("export LAB=" + lab_name() + "; { lab/lab " + verb + "; } </dev/null " + redirection);
   if (seconds_since(start) > 5) MESSAGE("lab/lab ", verb, " took ", seconds_since(start), " s");
   return ran;
 }
 
 std::string Lab::run(const std::string& verb) const {
-  const Ran ran = attempt(verb);
-  INFO("lab/lab " << verb << "\n" << ran.output);
+  // What a program complains of is not part of its answer.
+  static std::atomic<int> calls = 0;
+  const std::string errors = "/tmp/primgr-" + lab_name() + "-" + std::to_string(++calls);
+  const Ran ran = call(verb, "2>" + errors);
+  const std::string complaints = primgr::read_file(errors);
+  ::unlink(errors.c_str());
+  INFO("lab/lab " << verb << "\n" << ran.output << "\n" << complaints);
   REQUIRE(ran.status == 0);
   return ran.output;
 }

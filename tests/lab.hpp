@@ -36,8 +36,9 @@ class Lab {
   explicit Lab(const std::string& options = "");
   ~Lab() { attempt("down"); }
 
+  // A verb; its output, standard error included.
   Ran attempt(const std::string& verb) const;
-  // A verb that must succeed; its output.
+  // A verb that must succeed; its standard output.
   std::string run(const std::string& verb) const;
   // SQL on a node, as superuser.
   std::string sql(const std::string& node, const std::string& statement) const;
@@ -62,6 +63,8 @@ class Lab {
   std::vector<std::string> nodes() const;
 
  private:
+  Ran call(const std::string& verb, const std::string& redirection) const;
+
   std::string hub_;
   mutable std::map<std::string, std::string> addresses_;
   mutable std::vector<std::string> nodes_;

@@ -163,7 +163,7 @@ struct Situations {
 
   const Certificates certificates;
   Config config = certificates.config("node");
-  Stderr_Log log{Log_Level::error};
+  Stderr_Log log{Log_Level::none};
   Tls tls{config, log};
   World world;
   std::map<std::string, std::string> documents;

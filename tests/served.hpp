@@ -46,7 +46,7 @@ struct Served {
   }
 
   Config config;
-  Stderr_Log log{Log_Level::error};
+  Stderr_Log log{Log_Level::none};
   Tls tls;
   Http_Server server;
   int port = 0;

@@ -277,7 +277,7 @@ TEST_CASE("TLS: the system's authorities are not trusted where tls_ca is set") {
 
 TEST_CASE("TLS: files that cannot be used are named") {
   const Certificates certificates;
-  const Stderr_Log log(Log_Level::error);
+  const Stderr_Log log(Log_Level::none);
   const auto error_with = [&](const Config& config) {
     return error_of([&] { const Tls tls(config, log); });
   };
