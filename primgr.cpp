@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <httplib.h>
 #include <malloc.h>
+#include <netdb.h>
 #include <nss.h>
 #include <poll.h>
 #include <pthread.h>
@@ -44,6 +45,8 @@
 #include "daemon/options.hpp"
 #include "daemon/request.hpp"
 #include "daemon/systemd.hpp"
+#include "node/report.hpp"
+#include "node/text.hpp"
 
 namespace primgr {
 
@@ -341,18 +344,31 @@ class Time_Limit {
   std::jthread thread_;
 };
 
+// Whether the name service knows a host. Blocks.
+bool resolves(const std::string& host) {
+  addrinfo* found = nullptr;
+  const bool known = getaddrinfo(host.c_str(), nullptr, nullptr, &found) == 0;
+  if (known) freeaddrinfo(found);
+  return known;
+}
+
 }  // namespace
 
-Http_Reply ask_daemon(const Tls& tls, const Url& url, bool own, const std::string& path) {
+Http_Reply ask_daemon(const Tls& tls, const Url& url, bool own, const std::string& path,
+                      milliseconds limit) {
   constexpr std::size_t max_size = 64 << 20;
   const auto client = make_client(
       tls, {url.address, "", url.tls, own ? "" : url.address.host, !own && !tls.verifies()});
-  client->set_connection_timeout(5s);
-  client->set_read_timeout(10s);
-  const Time_Limit limit(*client, 15s);
+  client->set_connection_timeout(limit);
+  client->set_read_timeout(limit);
+  const Time_Limit time_limit(*client, limit);
   const Received received = get(*client, path, max_size);
-  if (limit.is_over()) return no_reply("timed out");
-  return received.reply.status ? received.reply : no_reply(describe_error(received.error));
+  if (time_limit.is_over()) return no_reply("timed out");
+  if (received.reply.status) return received.reply;
+  if (received.error == httplib::Error::Connection && !resolves(url.address.host)) {
+    return no_reply("no address found for " + url.address.host);
+  }
+  return no_reply(describe_error(received.error));
 }
 
 // ---- the HTTP server ----------------------------------------------------------------------------
@@ -682,6 +698,7 @@ class Upkeep {
     // refresh() begins once a refresh_interval at least, unless the refresher is stuck.
     const Time refreshed = node_.refreshed_at();
     if (std::exchange(refreshed_at_, refreshed) != refreshed) notify_systemd("WATCHDOG=1");
+    notify_status();
     // A daemon that is just ending may still have the name, so this is tried again each time.
     if (look_socket_.fd() < 0 && !look_socket_.bind() &&
         !std::exchange(look_socket_warned_, true)) {
@@ -691,9 +708,18 @@ class Upkeep {
   }
 
  private:
+  // What `systemctl status` shows: the state and why, when it has changed.
+  void notify_status() {
+    const Report report = node_.get_report();
+    const std::string status = std::string("STATUS=") + to_string(report.decision.state) + ": " +
+                               one_line(report.decision.reason);
+    if (std::exchange(status_, status) != status) notify_systemd(status.c_str());
+  }
+
   Tls& tls_;
   Repmgr_Node& node_;
   const Stderr_Log& log_;
+  std::string status_;
   Look_Socket look_socket_;
   bool look_socket_warned_ = false;
   Time refreshed_at_{};

@@ -3,11 +3,13 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <iostream>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -17,7 +19,9 @@
 #include "daemon/http.hpp"
 #include "daemon/json.hpp"
 #include "daemon/look_socket.hpp"
+#include "daemon/node_document.hpp"
 #include "daemon/status.hpp"
+#include "node/conninfo.hpp"
 
 namespace primgr {
 
@@ -83,10 +87,13 @@ int print_cluster(const Http_Reply& reply, const Url& url, const Options& option
   return exit_unavailable;
 }
 
-// The answer of the daemon of this host to /realPrimary; none if it gives no valid one. It may
-// still know the nodes that it read before the database went down.
+// How long --once waits for the daemon of this host, which answers from its cache.
+constexpr auto once_limit = 2s;
+
+// The answer of the daemon of this host to /realPrimary; none if it gives no valid one.
 std::optional<Answer> ask_real_primary(const Config& config, const Tls& tls) {
-  const Http_Reply reply = ask_daemon(tls, own_daemon_url(config), true, "/realPrimary");
+  const Http_Reply reply =
+      ask_daemon(tls, own_daemon_url(config), true, "/realPrimary", once_limit);
   const Json told = parse_json(reply.body, 2);
   const bool is_one = reply.status == 200 && at(told, "realPrimary").is_string();
   const bool is_none =
@@ -95,30 +102,67 @@ std::optional<Answer> ask_real_primary(const Config& config, const Tls& tls) {
   return Answer{reply.status, reply.body};
 }
 
-// The answer to --once, the word to print of it, and the exit status.
-struct Once {
-  Answer answer;
-  std::string word;
-  int status = 0;
-};
-Once ask_once(const Config& config, const Tls& tls, Repmgr_Node& node, const std::string& subject) {
-  if (subject == "state") {
-    const State state = node.get_state();
-    return {get_reported_state(node), to_string(state), static_cast<int>(state)};
-  }
-  const bool real = subject == "real-primary";
-  Answer answer = real ? get_reported_real_primary(node) : get_reported_primary(node, {}, {});
-  if (real && !node.get_real_primary().nodes_known) {
-    answer = ask_real_primary(config, tls).value_or(answer);
-  }
-  const auto body = Json::parse(answer.body);
-  if (answer.status == 200) {
-    const std::string name = body.at(real ? "realPrimary" : "Primary");
-    return {answer, name, 0};
-  }
-  const std::string state = body.value("state", "Unknown");
-  return {answer, state, state == "Down" ? 3 : 2};
+// The answer to --once by the daemon of this host, which holds the votes, and may still know the
+// nodes that it read before the database went down. None if there is no daemon, or it is that of
+// another node.
+std::optional<Answer> ask_own_daemon(const Config& config, const Tls& tls, const Stderr_Log& log,
+                                     const std::string& subject) {
+  Node self;
+  self.name = config.node.node_name;
+  std::string why;
+  const Json node = parse_node_document(
+      self, ask_daemon(tls, own_daemon_url(config), true, "/node", once_limit), why);
+  const std::string state = text_at(node, "state");
+  const bool is_known = std::any_of(std::begin(all_states), std::end(all_states),
+                                    [&](State known) { return to_string(known) == state; });
+  log(Log_Level::info, is_known ? "the daemon of this host says: " + text_at(node, "reason")
+                                : "no daemon of this host answers: " + why);
+  if (!is_known) return std::nullopt;
+  if (subject == "real-primary") return ask_real_primary(config, tls);
+  if (subject == "state") return Answer{0, dump({{"state", state}})};
+  const Json& primary = at(node, "primary");
+  if (primary.is_string()) return Answer{200, dump({{"Primary", primary}})};
+  return Answer{503, dump({{"state", state == "Down" ? "Down" : "Unknown"}})};
 }
+
+// The answer to --once by this process's own look.
+Answer look(Repmgr_Node& node, const std::string& subject) {
+  if (subject == "state") return get_reported_state(node);
+  return subject == "primary" ? get_reported_primary(node, {}, {})
+                              : get_reported_real_primary(node);
+}
+
+// Says on standard error why the database was there, but did not tell what was asked for: a right,
+// a role or a password is missing. A server that is down is no such case.
+void explain_refusal(const Repmgr_Node& node, const std::string& conninfo) {
+  const Report report = node.get_report();
+  const bool refused = report.decision.state == State::down && is_server_up(conninfo);
+  const bool unreadable =
+      report.decision.state == State::unknown && !node.get_real_primary().nodes_known;
+  if (!refused && !unreadable) return;
+  std::cerr << "primgr: " << (refused ? "the server is up, but does not let primgr look: " : "")
+            << printable(report.decision.reason) << std::endl;
+}
+
+// Prints an answer to --once: a word, or the body. Returns the exit status.
+int print_once(const Answer& answer, const Options& options) {
+  const Json body = parse_json(answer.body, 3);
+  std::string word;
+  for (const char* key : {"Primary", "realPrimary", "state"}) {
+    if (word.empty()) word = text_at(body, key);
+  }
+  if (word.empty()) word = "Unknown";  // several nodes claim to be Primary
+  std::cout << (options.json ? answer.body : word) << '\n';
+  if (options.subject != "state") {
+    return flush_output(answer.status == 200 ? 0 : word == "Down" ? 3 : 2);
+  }
+  const auto found = std::find_if(std::begin(all_states), std::end(all_states),
+                                  [&](State state) { return word == to_string(state); });
+  return flush_output(static_cast<int>(*found));
+}
+
+// A daemon may wait for its peers.
+constexpr auto status_limit = 15s;
 
 }  // namespace
 
@@ -131,7 +175,7 @@ int run_status(const Config& config, const Options& options, const Stderr_Log& l
   const bool colour = terminal && !(no_colour && *no_colour);
   if (options.watch) signal(SIGHUP, SIG_DFL);  // main() ignores it; this must end with its terminal
   for (;; std::this_thread::sleep_for(2s)) {
-    const Http_Reply reply = ask_daemon(tls, url, own, "/cluster");
+    const Http_Reply reply = ask_daemon(tls, url, own, "/cluster", status_limit);
     if (options.watch && terminal && !options.json) std::cout << "\x1b[H\x1b[J";
     const int status = print_cluster(reply, url, options, colour);
     if (!options.watch) return flush_output(status);
@@ -141,13 +185,15 @@ int run_status(const Config& config, const Options& options, const Stderr_Log& l
 }
 
 void run_once(Config config, const Tls& tls, const Options& options, const Stderr_Log& log) {
+  if (const auto answer = ask_own_daemon(config, tls, log, options.subject)) {
+    std::_Exit(print_once(*answer, options));
+  }
   config.node.candidate = false;
   Wired_Node wired(config, tls, log);
   wired.node.run([&] { return wired.node.settled(options.subject == "real-primary"); });
-  const Once once = ask_once(config, tls, wired.node, options.subject);
-  std::cout << (options.json ? once.answer.body : printable(once.word)) << '\n';
+  explain_refusal(wired.node, config.node.conninfo);
   // The answer is final. A normal exit would wait for the peers that have not answered.
-  std::_Exit(flush_output(once.status));
+  std::_Exit(print_once(look(wired.node, options.subject), options));
 }
 
 }  // namespace primgr

@@ -26,8 +26,9 @@ int run_look(const Options& options);
 // Returns the exit status. Throws Config_Error.
 int run_status(const Config& config, const Options& options, const Stderr_Log& log);
 
-// `primgr --once`: finds out the state without the daemon, prints it, and ends the process with the
-// exit status.
+// `primgr --once`: asks the daemon of this host, looks itself if there is none, prints what it
+// found, and ends the process with the exit status. A look that failed for want of a right says so
+// on standard error.
 [[noreturn]] void run_once(Config config, const Tls& tls, const Options& options,
                            const Stderr_Log& log);
 

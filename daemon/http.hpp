@@ -79,11 +79,12 @@ class Http_Client {
   std::thread watchdog_;
 };
 
-// Sends a GET to a daemon. Blocks for 15 s at most. `own`: it is the daemon of this host, asked at
-// an address that its certificate is not for, so the host in the certificate is not checked.
+// Sends a GET to a daemon. Blocks for `limit` at most. `own`: it is the daemon of this host, asked
+// at an address that its certificate is not for, so the host in the certificate is not checked.
 // Without tls_ca, the certificate of any other daemon must be signed by one of the system's
 // authorities. Throws Config_Error if TLS cannot be set up.
-Http_Reply ask_daemon(const Tls& tls, const Url& url, bool own, const std::string& path);
+Http_Reply ask_daemon(const Tls& tls, const Url& url, bool own, const std::string& path,
+                      std::chrono::milliseconds limit);
 
 // Serves the endpoints over HTTP, with cpp-httplib.
 //

@@ -27,7 +27,7 @@ Without --once it serves that over HTTP: /state, /primary, /realPrimary, /cluste
   -l, --listen ADDR:PORT  serve there instead of where the configuration says
   -L, --log-level LEVEL   error, warning, info or debug
   -F, --log-format FORMAT text or json: a line an event, either way
-  -1, --once [WHAT]       look, print one word, exit; no daemon is needed
+  -1, --once [WHAT]       print one word, exit; asks the daemon of this host, else looks itself
                             state         0 Primary, 1 Standby, 2 Unknown, 3 Down
                             primary       whom this node's database names: 0 printed, 2 none, 3 Down
                             real-primary  the cluster's one Primary: 0 printed, 2 none or several, 3 Down

@@ -86,6 +86,13 @@ std::string parse_conninfo(const std::string& text) {
   return text;
 }
 
+bool is_server_up(const std::string& conninfo) {
+  // The connection string is expanded where dbname stands; what comes later overrides it.
+  const char* const keywords[] = {"dbname", "connect_timeout", nullptr};
+  const char* const values[] = {conninfo.c_str(), "2", nullptr};
+  return PQpingParams(keywords, values, 1) == PQPING_OK;
+}
+
 std::string print_conninfo(const std::string& conninfo) {
   const Conninfo options(PQconninfoParse(conninfo.c_str(), nullptr));
   std::string text;

@@ -33,6 +33,10 @@ std::string conninfo_host(const std::string& conninfo);
 // of Config_Error quotes no part of a password.
 std::string parse_conninfo(const std::string& text);
 
+// Whether a server answers there, whatever it says to this user: PQping() of libpq. False while it
+// is starting or stopping. Blocks, 2 s at most for each address.
+bool is_server_up(const std::string& conninfo);
+
 // The connection string as keywords and values, with ******** for each secret. Empty if it cannot
 // be parsed.
 std::string print_conninfo(const std::string& conninfo);

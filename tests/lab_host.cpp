@@ -13,9 +13,11 @@
 
 #include <filesystem>
 #include <fstream>
+#include <iostream>
 #include <optional>
 #include <sstream>
 
+#include "daemon/file.hpp"
 #include "tests/lab.hpp"
 #include "tests/raw_server.hpp"
 #include "tests/state_folder.hpp"
@@ -87,8 +89,29 @@ TEST_CASE("lab: --once in a shell script, with and without a daemon; signals") {
   CHECK(once("n1", "frob").ends_with(" 64"));
   for (const char* name : {"TERM", "INT"}) check_that_signal_ends(lab, name);
 
-  // Without a daemon on the host: the other nodes' votes can still be read.
+  // The daemon is asked first, so anybody may ask, also who is not let into the database.
+  const std::string hba = lab.conf("n1", "data") + "/pg_hba.conf";
+  lab.run("exec-node n1 sed -i '1i local repmgr primgr peer' " + hba);
+  lab.sql("n1", "SELECT pg_reload_conf()");
+  CHECK(once("n1", "") == "Primary 0");
+  CHECK(lab.run("exec-node n1 setpriv --reuid nobody --clear-groups " + lab.conf("n1", "dir") +
+                "/../primgr --config " + lab.conf("n1", "primgr_conf") + " --once") == "Primary");
   lab.run("primgr n1 stop");
+  const std::string refused = once("n1", "");
+  CHECK(refused.find("the server is up, but does not let primgr look: ") != refused.npos);
+  CHECK(refused.ends_with("Down 3"));
+  lab.run("exec-node n1 sed -i 1d " + hba);
+  lab.sql("n1", "ALTER ROLE primgr NOLOGIN; SELECT pg_reload_conf()");
+  CHECK(once("n1", "").find("role \"primgr\" is not permitted to log in") != std::string::npos);
+  lab.sql("n1",
+          "ALTER ROLE primgr LOGIN; REVOKE ALL ON SCHEMA repmgr FROM primgr; "
+          "SELECT pg_reload_conf()");
+  const std::string unreadable = once("n1", "");
+  CHECK(unreadable.find("permission denied") != unreadable.npos);
+  CHECK(unreadable.ends_with("Unknown 2"));
+  lab.sql("n1", "GRANT USAGE ON SCHEMA repmgr TO primgr");
+
+  // Without a daemon on the host: the other nodes' votes can still be read.
   CHECK(once("n1", "") == "Primary 0");
   CHECK(once("n1", "real-primary") == "n1 0");
   // Nobody votes, so it is not Primary; and no daemon answers that it is.
@@ -141,9 +164,10 @@ TEST_CASE("lab: systemd is told that primgr is ready, alive, and ending") {
   }
   CHECK(told() == "READY=1");
   CHECK(told() == "WATCHDOG=1");
+  CHECK(told().starts_with("STATUS=Down: "));
   kill(pid, SIGTERM);
   std::string last;
-  while ((last = told()) == "WATCHDOG=1") {
+  while ((last = told()) == "WATCHDOG=1" || last.starts_with("STATUS=")) {
   }
   CHECK(last == "STOPPING=1");
   int status = 0;
@@ -325,6 +349,65 @@ TEST_CASE("lab: SIGUSR1 and SIGHUP, which are for the daemon, do not end --once 
   ask("--once", 3);
   ask("--status", 69);
   std::filesystem::remove(conf);
+}
+
+TEST_CASE(
+    "lab: the HAProxy section of the README works as it stands, below Debian's defaults too") {
+  if (!lab_possible("the README's HAProxy section")) return;
+  const Lab lab("--nodes 2 --no-repmgrd --no-haproxy");
+  const std::string readme = read_file("README.md");
+  const auto begin = readme.find("       listen postgres_write\n");
+  REQUIRE(begin != readme.npos);
+  std::string section = readme.substr(begin, readme.find("\n\n", begin) + 1 - begin);
+  for (const char* node : {"1", "2"}) {
+    const std::string shown = std::string("10.0.0.") + node + ":5432";
+    REQUIRE(section.find(shown) != section.npos);
+    section.replace(
+        section.find(shown), shown.size(),
+        lab.address(std::string("n") + node) + ":" + lab.conf(std::string("n") + node, "port"));
+  }
+  const State_Folder folder;
+  std::ofstream(folder.path("cfg")) << "defaults\n  mode http\n  option httplog\n"
+                                       "  timeout connect 5000\n  timeout client 50000\n"
+                                       "  timeout server 50000\n\n"
+                                    << section;
+  INFO(section);
+  const Ran ran = lab.attempt(
+      "exec sh -c " +
+      quoted("haproxy -db -f " + folder.path("cfg") +
+             " & for try in $(seq 100); do PGCONNECT_TIMEOUT=2 psql -X -h 127.0.0.1 -p 5000"
+             " -U repmgr -d repmgr -qAtc 'SELECT 42, inet_server_addr()' && break;"
+             " sleep 0.1; done; kill $!"));
+  INFO(ran.output);
+  CHECK(ran.output.find("42|" + lab.address("n1")) != std::string::npos);
+}
+
+// Not run by itself: the next test runs it, and it ends that run.
+TEST_CASE("is killed with a lab up" * doctest::skip()) {
+  const Lab lab("--nodes 1 --no-repmgrd --no-haproxy --no-wait");
+  std::cout << "folder: " << lab.conf("n1", "dir") << std::endl;
+  const State_Folder secret;  // of mode 0700
+  const std::string psql = std::filesystem::absolute("lab/lab").string() + " psql n1 -qAtc ";
+  std::cout << "psql: "
+            << shell("cd " + secret.folder + " && exec 2>&1; LAB=check-" +
+                     std::to_string(getpid()) + " " + psql + "'SELECT 42'")
+                   .output
+            << std::endl;
+  ::raise(SIGKILL);
+}
+
+TEST_CASE("lab: psql in a folder of root's alone; the lab is gone after a run that was killed") {
+  if (!lab_possible("a killed run")) return;
+  const std::string self = std::filesystem::read_symlink("/proc/self/exe");
+  // The process that brings the lab down has the output too, so this waits for it.
+  const Ran ran = shell(quoted(self) + " --no-skip -tc='is killed with a lab up' 2>&1");
+  INFO(ran.output);
+  CHECK(ran.output.find("psql: 42\n") != std::string::npos);
+  std::istringstream rest(ran.output.substr(ran.output.find("folder: ") + 8));
+  std::string folder;
+  rest >> folder;
+  CHECK(folder.starts_with("/tmp/primgr-lab-check-"));
+  CHECK_FALSE(std::filesystem::exists(std::filesystem::path(folder).parent_path()));
 }
 
 TEST_SUITE_END();
