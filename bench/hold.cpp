@@ -161,89 +161,97 @@ void wait(int epoll, int milliseconds, Ready ready) {
 
 // ---- a burden -----------------------------------------------------------------------------------
 
-int hold(const Options& options) {
+// Connections that are kept open, and what became of them.
+class Burden {
+ public:
+  explicit Burden(const Options& options) : options_(options) {
+    while (many_.size() < 16384) many_ += "GET /state HTTP/1.1\r\nHost: primgr\r\n\r\n";
+  }
+  // Returns the exit status.
+  int run() {
+    const auto start = Clock::now(), end = start + std::chrono::seconds(options_.seconds);
+    before_ = start;
+    for (auto now = start; now < end; now = Clock::now()) {
+      open_more(now);
+      wait(epoll_, 10, [&](int fd, std::uint32_t events) { handle(fd, events, now); });
+      if (options_.mode != "drip") continue;
+      for (auto& [fd, one] : held_) {
+        if (one.open && one.next <= now) push(fd, one, now);
+      }
+    }
+    std::printf("%ld opened, %ld at most at once, %ld at the end, %ld cut, %ld refused\n", opened_,
+                most_, open_, cut_, refused_);
+    return opened_ == 0;
+  }
+
+ private:
   struct Held {
     bool open = false;
     std::size_t sent = 0;
     Clock::time_point next{};
   };
-  // The head of a ClientHello that announces 512 bytes.
-  constexpr std::string_view hello("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03primgr", 17);
-  const std::string request = "GET /state HTTP/1.1\r\nHost: primgr\r\n\r\n";
-  const std::string slow =
-      "GET /state HTTP/1.1\r\nHost: primgr\r\nX-Slow: " + std::string(4000, 'x');
-  std::string many;
-  while (many.size() < 16384) many += request;
 
-  const int epoll = epoll_create1(EPOLL_CLOEXEC);
-  std::map<int, Held> held;
-  long opened = 0, open = 0, most = 0, cut = 0, refused = 0;
-  const auto start = Clock::now(), end = start + std::chrono::seconds(options.seconds);
-  double allowed = 0;
-  auto before = start;
-
-  const auto drop = [&](int fd) {
-    const Held& one = held.at(fd);
-    ++(one.open ? cut : refused);
-    if (one.open) --open;
-    held.erase(fd);
-    close(fd);
-  };
-  const auto push = [&](int fd, Held& one, Clock::time_point now) {
-    if (options.mode == "idle") return;
-    const std::string_view text = options.mode == "tls"    ? hello
-                                  : options.mode == "drip" ? std::string_view(slow)
-                                                           : std::string_view(many);
-    std::size_t at = one.sent % text.size();
-    if (options.mode == "tls" && one.sent > 0) return;
+  // As many as the rate allows, up to the count.
+  void open_more(Clock::time_point now) {
+    const auto rate = static_cast<double>(options_.rate);
+    allowed_ += std::chrono::duration<double>(now - before_).count() * rate;
+    allowed_ = std::min(allowed_, rate / 10 + 1);
+    before_ = now;
+    for (; allowed_ >= 1 && static_cast<long>(held_.size()) < options_.count; --allowed_) {
+      const int fd = start_connection(options_);
+      if (fd < 0) {
+        ++refused_;
+        continue;
+      }
+      held_[fd] = Held{};
+      watch(epoll_, fd, EPOLLOUT | EPOLLRDHUP, true);
+    }
+  }
+  void handle(int fd, std::uint32_t events, Clock::time_point now) {
+    Held& one = held_.at(fd);
+    if (events & (EPOLLERR | EPOLLHUP | EPOLLRDHUP)) {
+      ++(one.open ? cut_ : refused_);
+      if (one.open) --open_;
+      held_.erase(fd);
+      close(fd);
+    } else if (events & EPOLLOUT) {
+      if (!one.open) {
+        one.open = true;
+        ++opened_;
+        most_ = std::max(most_, ++open_);
+      }
+      push(fd, one, now);
+      watch(epoll_, fd, EPOLLRDHUP | (options_.mode == "noread" ? EPOLLOUT | EPOLLET : 0u));
+    }
+  }
+  // Sends what the mode sends next.
+  void push(int fd, Held& one, Clock::time_point now) {
+    // The head of a ClientHello that announces 512 bytes.
+    constexpr std::string_view hello("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03primgr", 17);
+    if (options_.mode == "idle" || (options_.mode == "tls" && one.sent > 0)) return;
+    const std::string_view text = options_.mode == "tls"    ? hello
+                                  : options_.mode == "drip" ? std::string_view(slow_)
+                                                            : std::string_view(many_);
     do {
-      const std::size_t size = options.mode == "drip" ? 1 : text.size() - at;
+      const std::size_t at = one.sent % text.size();
+      const std::size_t size = options_.mode == "drip" ? 1 : text.size() - at;
       const ssize_t wrote = send(fd, text.data() + at, size, MSG_NOSIGNAL);
       if (wrote <= 0) break;
       one.sent += static_cast<std::size_t>(wrote);
-      at = one.sent % text.size();
-    } while (options.mode == "noread");
+    } while (options_.mode == "noread");
     one.next = now + 1s;
-  };
-
-  for (auto now = start; now < end; now = Clock::now()) {
-    allowed = std::min(allowed + std::chrono::duration<double>(now - before).count() *
-                                     static_cast<double>(options.rate),
-                       static_cast<double>(options.rate) / 10 + 1);
-    before = now;
-    for (; allowed >= 1 && static_cast<long>(held.size()) < options.count; --allowed) {
-      const int fd = start_connection(options);
-      if (fd < 0) {
-        ++refused;
-        continue;
-      }
-      held[fd] = Held{};
-      watch(epoll, fd, EPOLLOUT | EPOLLRDHUP, true);
-    }
-    wait(epoll, 10, [&](int fd, std::uint32_t events) {
-      Held& one = held.at(fd);
-      if (events & (EPOLLERR | EPOLLHUP | EPOLLRDHUP)) {
-        drop(fd);
-      } else if (events & EPOLLOUT) {
-        if (!one.open) {
-          one.open = true;
-          ++opened;
-          most = std::max(most, ++open);
-        }
-        push(fd, one, now);
-        watch(epoll, fd, EPOLLRDHUP | (options.mode == "noread" ? EPOLLOUT | EPOLLET : 0u));
-      }
-    });
-    if (options.mode == "drip") {
-      for (auto& [fd, one] : held) {
-        if (one.open && one.next <= now) push(fd, one, now);
-      }
-    }
   }
-  std::printf("%ld opened, %ld at most at once, %ld at the end, %ld cut, %ld refused\n", opened,
-              most, open, cut, refused);
-  return opened == 0;
-}
+
+  const Options& options_;
+  const std::string slow_ =
+      "GET /state HTTP/1.1\r\nHost: primgr\r\nX-Slow: " + std::string(4000, 'x');
+  std::string many_;
+  const int epoll_ = epoll_create1(EPOLL_CLOEXEC);
+  std::map<int, Held> held_;
+  long opened_ = 0, open_ = 0, most_ = 0, cut_ = 0, refused_ = 0;
+  double allowed_ = 0;  // connections that may be opened now
+  Clock::time_point before_{};
+};
 
 // ---- the one that asks --------------------------------------------------------------------------
 
@@ -266,86 +274,105 @@ int whole_answer(const std::string& text) {
   return text.size() >= head + 4 + length ? status : 0;
 }
 
-int check(const Options& options) {
+// Asks at a fixed rate, each question on a connection of its own.
+class Checker {
+ public:
+  explicit Checker(const Options& options) : options_(options) {}
+  // Returns the exit status.
+  int run() {
+    const long total = options_.seconds * options_.rate;
+    const auto start = Clock::now();
+    for (long next = 0; next < total || !asked_.empty();) {
+      const auto now = Clock::now();
+      const auto due = start + next * 1'000'000us / options_.rate;
+      if (next < total && due <= now) {
+        ask(due);
+        ++next;
+        continue;
+      }
+      give_up(now);
+      const auto left =
+          next < total ? std::chrono::duration_cast<std::chrono::milliseconds>(due - now).count()
+                       : 20;
+      wait(epoll_, static_cast<int>(std::clamp<long>(left + 1, 1, 20)),
+           [&](int fd, std::uint32_t events) { handle(fd, events); });
+    }
+    return report();
+  }
+
+ private:
   struct Asked {
     Clock::time_point due{};
     std::string answer;
   };
-  constexpr std::string_view request =
-      "GET /state HTTP/1.1\r\nHost: primgr\r\nConnection: close\r\n\r\n";
-  const int epoll = epoll_create1(EPOLL_CLOEXEC);
-  std::map<int, Asked> asked;
-  std::deque<std::pair<Clock::time_point, int>> oldest;
-  std::vector<double> times;
-  std::map<int, long> statuses;
-  long failures = 0;
-  const long total = options.seconds * options.rate;
 
-  const auto finish = [&](int fd, int status) {
-    times.push_back(
-        std::chrono::duration<double, std::milli>(Clock::now() - asked.at(fd).due).count());
-    if (status > 0) {
-      ++statuses[status];
-    } else {
-      ++failures;
+  void ask(Clock::time_point due) {
+    const int fd = start_connection(options_);
+    if (fd < 0) {
+      times_.push_back(0);
+      ++failures_;
+      return;
     }
-    asked.erase(fd);
-    close(fd);
-  };
-
-  const auto start = Clock::now();
-  for (long next = 0; next < total || !asked.empty();) {
-    const auto now = Clock::now();
-    const auto due = start + next * 1'000'000us / options.rate;
-    if (next < total && due <= now) {
-      const int fd = start_connection(options);
-      ++next;
-      if (fd < 0) {
-        times.push_back(0);
-        ++failures;
-        continue;
-      }
-      asked[fd] = {due, {}};
-      oldest.emplace_back(due, fd);
-      watch(epoll, fd, EPOLLOUT, true);
-      continue;
-    }
-    for (; !oldest.empty() && oldest.front().first + 5s <= now; oldest.pop_front()) {
-      const auto found = asked.find(oldest.front().second);
-      if (found != asked.end() && found->second.due == oldest.front().first) {
+    asked_[fd] = {due, {}};
+    oldest_.emplace_back(due, fd);
+    watch(epoll_, fd, EPOLLOUT, true);
+  }
+  // Ends what has had no answer for 5 s.
+  void give_up(Clock::time_point now) {
+    for (; !oldest_.empty() && oldest_.front().first + 5s <= now; oldest_.pop_front()) {
+      const auto found = asked_.find(oldest_.front().second);
+      if (found != asked_.end() && found->second.due == oldest_.front().first) {
         finish(found->first, 0);
       }
     }
-    const auto left = next < total
-                          ? std::chrono::duration_cast<std::chrono::milliseconds>(due - now).count()
-                          : 20;
-    wait(epoll, static_cast<int>(std::clamp<long>(left + 1, 1, 20)),
-         [&](int fd, std::uint32_t events) {
-           Asked& one = asked.at(fd);
-           if (events & EPOLLOUT) {
-             if (send(fd, request.data(), request.size(), MSG_NOSIGNAL) < 0) return finish(fd, 0);
-             return watch(epoll, fd, EPOLLIN);
-           }
-           char buffer[4096];
-           const ssize_t got = recv(fd, buffer, sizeof buffer, 0);
-           if (got <= 0) return finish(fd, 0);
-           one.answer.append(buffer, static_cast<std::size_t>(got));
-           const int status = whole_answer(one.answer);
-           if (status != 0) finish(fd, status);
-         });
   }
-  close(epoll);
+  void handle(int fd, std::uint32_t events) {
+    constexpr std::string_view request =
+        "GET /state HTTP/1.1\r\nHost: primgr\r\nConnection: close\r\n\r\n";
+    Asked& one = asked_.at(fd);
+    if (events & EPOLLOUT) {
+      if (send(fd, request.data(), request.size(), MSG_NOSIGNAL) < 0) return finish(fd, 0);
+      return watch(epoll_, fd, EPOLLIN);
+    }
+    char buffer[4096];
+    const ssize_t got = recv(fd, buffer, sizeof buffer, 0);
+    if (got <= 0) return finish(fd, 0);
+    one.answer.append(buffer, static_cast<std::size_t>(got));
+    const int status = whole_answer(one.answer);
+    if (status != 0) finish(fd, status);
+  }
+  // `status`: of the answer; 0 or less: it failed.
+  void finish(int fd, int status) {
+    times_.push_back(
+        std::chrono::duration<double, std::milli>(Clock::now() - asked_.at(fd).due).count());
+    if (status > 0) {
+      ++statuses_[status];
+    } else {
+      ++failures_;
+    }
+    asked_.erase(fd);
+    close(fd);
+  }
+  int report() {
+    std::sort(times_.begin(), times_.end());
+    const auto percentile = [&](std::size_t p) {  // the nearest rank
+      return times_[std::max<std::size_t>(1, (times_.size() * p + 99) / 100) - 1];
+    };
+    std::printf("%zu %ld %.1f %.1f %.1f", times_.size(), failures_, percentile(50), percentile(99),
+                times_.back());
+    for (const auto& [status, count] : statuses_) std::printf(" %d:%ld", status, count);
+    std::printf("\n");
+    return failures_ > 0 || percentile(99) > static_cast<double>(options_.bound_ms);
+  }
 
-  std::sort(times.begin(), times.end());
-  const auto percentile = [&](std::size_t p) {  // the nearest rank
-    return times[std::max<std::size_t>(1, (times.size() * p + 99) / 100) - 1];
-  };
-  std::printf("%zu %ld %.1f %.1f %.1f", times.size(), failures, percentile(50), percentile(99),
-              times.back());
-  for (const auto& [status, count] : statuses) std::printf(" %d:%ld", status, count);
-  std::printf("\n");
-  return failures > 0 || percentile(99) > static_cast<double>(options.bound_ms);
-}
+  const Options& options_;
+  const int epoll_ = epoll_create1(EPOLL_CLOEXEC);
+  std::map<int, Asked> asked_;
+  std::deque<std::pair<Clock::time_point, int>> oldest_;
+  std::vector<double> times_;  // ms
+  std::map<int, long> statuses_;
+  long failures_ = 0;
+};
 
 }  // namespace
 
@@ -355,5 +382,5 @@ int main(int argc, char** argv) {
   getrlimit(RLIMIT_NOFILE, &files);
   files.rlim_cur = files.rlim_max;
   setrlimit(RLIMIT_NOFILE, &files);
-  return options.mode == "check" ? check(options) : hold(options);
+  return options.mode == "check" ? Checker(options).run() : Burden(options).run();
 }
