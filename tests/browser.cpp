@@ -55,12 +55,32 @@ Browser::Browser(const std::string& network) : network_(network) {
   REQUIRE(started);
 }
 
-std::vector<std::string> Browser::texts(const std::string& selector) {
-  std::vector<std::string> all;
-  for (const std::string& element : find(selector)) {
-    all.push_back(command("GET", element + "/text").get<std::string>());
+namespace {
+
+// Calls `use` again for as long as the page, which updates itself every second, has replaced an
+// element between the search for it and its use.
+template <typename Use>
+auto with_elements(Use use) {
+  for (int tries = 1;; ++tries) {
+    try {
+      return use();
+    } catch (const std::runtime_error& error) {
+      const bool stale = std::string(error.what()).find("stale element") != std::string::npos;
+      if (!stale || tries == 20) throw;
+    }
   }
-  return all;
+}
+
+}  // namespace
+
+std::vector<std::string> Browser::texts(const std::string& selector) {
+  return with_elements([&] {
+    std::vector<std::string> all;
+    for (const std::string& element : find(selector)) {
+      all.push_back(command("GET", element + "/text").get<std::string>());
+    }
+    return all;
+  });
 }
 
 std::string Browser::text(const std::string& selector) {
@@ -84,7 +104,7 @@ void Browser::shows_new_answer() {
 }
 
 void Browser::type(const std::string& selector, const std::string& keys) {
-  command("POST", find(selector).at(0) + "/value", {{"text", keys}});
+  with_elements([&] { command("POST", find(selector).at(0) + "/value", {{"text", keys}}); });
 }
 
 Json Browser::run(const std::string& script) {
