@@ -13,7 +13,6 @@
 #include <fcntl.h>
 #include <httplib.h>
 #include <malloc.h>
-#include <netdb.h>
 #include <nss.h>
 #include <poll.h>
 #include <pthread.h>
@@ -344,14 +343,6 @@ class Time_Limit {
   std::jthread thread_;
 };
 
-// Whether the name service knows a host. Blocks.
-bool resolves(const std::string& host) {
-  addrinfo* found = nullptr;
-  const bool known = getaddrinfo(host.c_str(), nullptr, nullptr, &found) == 0;
-  if (known) freeaddrinfo(found);
-  return known;
-}
-
 }  // namespace
 
 Http_Reply ask_daemon(const Tls& tls, const Url& url, bool own, const std::string& path,
@@ -365,7 +356,7 @@ Http_Reply ask_daemon(const Tls& tls, const Url& url, bool own, const std::strin
   const Received received = get(*client, path, max_size);
   if (time_limit.is_over()) return no_reply("timed out");
   if (received.reply.status) return received.reply;
-  if (received.error == httplib::Error::Connection && !resolves(url.address.host)) {
+  if (received.error == httplib::Error::Connection && Resolver()(url.address.host, limit).empty()) {
     return no_reply("no address found for " + url.address.host);
   }
   return no_reply(describe_error(received.error));
