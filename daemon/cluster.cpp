@@ -1,11 +1,13 @@
 #include "daemon/cluster.hpp"
 
-#include <algorithm>
 #include <chrono>
 #include <exception>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <utility>
+
+#include "daemon/json.hpp"
 
 namespace primgr {
 
@@ -18,16 +20,13 @@ class Cluster::Document {
   // Adds a node with its `document`. Where both have a key, what this node knows of it is used.
   void add(const Node& node, Json document) {
     Json entry = begin(node, true);
-    const State states[] = {State::primary, State::standby, State::unknown, State::down};
-    const Json state = document.value("state", Json());
-    const bool known = std::any_of(std::begin(states), std::end(states),
-                                   [&](State s) { return state == to_string(s); });
-    if (state == to_string(State::primary)) claimants_.push_back(node.name);
+    const std::optional<State> state = parse_state(text_at(document, "state"));
+    if (state == State::primary) claimants_.push_back(node.name);
     for (auto& [key, value] : document.items()) {
       if (!entry.contains(key)) entry[key] = std::move(value);
     }
     Json& problems = entry["problems"];
-    if (!known) {
+    if (!state) {
       problems = {"its answer tells no state"};
     } else if (!problems.is_array()) {
       problems = {"its primgr tells no problems: it is older than this one"};

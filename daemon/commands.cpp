@@ -3,13 +3,11 @@
 #include <signal.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <iostream>
-#include <iterator>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -112,17 +110,16 @@ std::optional<Answer> ask_own_daemon(const Config& config, const Tls& tls, const
   std::string why;
   const Json node = parse_node_document(
       self, ask_daemon(tls, own_daemon_url(config), true, "/node", once_limit), why);
-  const std::string state = text_at(node, "state");
-  const bool is_known = std::any_of(std::begin(all_states), std::end(all_states),
-                                    [&](State known) { return to_string(known) == state; });
-  log(Log_Level::info, is_known ? "the daemon of this host says: " + text_at(node, "reason")
-                                : "no daemon of this host answers: " + why);
-  if (!is_known) return std::nullopt;
+  const std::optional<State> state = parse_state(text_at(node, "state"));
+  log(Log_Level::info, state ? "the daemon of this host says: " + text_at(node, "reason")
+                             : "no daemon of this host answers: " + why);
+  if (!state) return std::nullopt;
   if (subject == "real-primary") return ask_real_primary(config, tls);
-  if (subject == "state") return Answer{0, dump({{"state", state}})};
+  if (subject == "state") return Answer{0, dump({{"state", to_string(*state)}})};
   const Json& primary = at(node, "primary");
   if (primary.is_string()) return Answer{200, dump({{"Primary", primary}})};
-  return Answer{503, dump({{"state", state == "Down" ? "Down" : "Unknown"}})};
+  return Answer{503,
+                dump({{"state", to_string(*state == State::down ? State::down : State::unknown)}})};
 }
 
 // The answer to --once by this process's own look.
@@ -156,9 +153,7 @@ int print_once(const Answer& answer, const Options& options) {
   if (options.subject != "state") {
     return flush_output(answer.status == 200 ? 0 : word == "Down" ? 3 : 2);
   }
-  const auto found = std::find_if(std::begin(all_states), std::end(all_states),
-                                  [&](State state) { return word == to_string(state); });
-  return flush_output(static_cast<int>(*found));
+  return flush_output(static_cast<int>(parse_state(word).value()));
 }
 
 // A daemon may wait for its peers.

@@ -25,6 +25,13 @@ const char* to_string(State state) {
   return "Down";
 }
 
+std::optional<State> parse_state(std::string_view word) {
+  for (const State state : all_states) {
+    if (word == to_string(state)) return state;
+  }
+  return std::nullopt;
+}
+
 bool names_equal(std::string_view a, std::string_view b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(),
                     [](char x, char y) { return folded(x) == folded(y); });

@@ -22,6 +22,8 @@ inline constexpr State all_states[] = {State::primary, State::standby, State::un
 
 // "Primary", "Standby", "Unknown" or "Down": the words of the HTTP contract.
 const char* to_string(State state);
+// The state of that word; none if it is no such word.
+std::optional<State> parse_state(std::string_view word);
 
 // `none` is for a log that writes nothing.
 enum class Log_Level { none = -1, error, warning, info, debug };
