@@ -103,6 +103,8 @@ TEST_CASE("lab: --once in a shell script, with and without a daemon; signals") {
   // A peer_timeout that a busy machine does not exceed.
   const Lab lab("--no-repmgrd --no-haproxy --set 'peer_timeout = 5s' --set 'vote_lease = 8s'");
   REQUIRE(lab.answers("n1", 200));
+  // A standby hears of the Primary by its next poll.
+  for (const char* node : {"n2", "n3"}) REQUIRE(lab.answers(node, 200, "/realPrimary"));
   const Once once{lab};
   CHECK(once("n1", "") == "Primary 0");
   CHECK(once("n2", "state") == "Standby 1");
