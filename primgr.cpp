@@ -44,6 +44,7 @@
 #include "daemon/options.hpp"
 #include "daemon/request.hpp"
 #include "daemon/systemd.hpp"
+#include "node/conninfo.hpp"
 #include "node/report.hpp"
 #include "node/text.hpp"
 
@@ -795,10 +796,8 @@ int run_daemon(const Config& config, Tls& tls, const Stderr_Log& log, const sigs
 // ---- the process --------------------------------------------------------------------------------
 
 int print_version() {
-  const int libpq = PQlibVersion();
   std::cout << "primgr " PRIMGR_VERSION " (cpp-httplib " CPPHTTPLIB_VERSION ", libpq "
-            << libpq / 10000 << '.' << libpq % 10000 << ", " << OpenSSL_version(OPENSSL_VERSION)
-            << ")\n";
+            << libpq_version() << ", " << OpenSSL_version(OPENSSL_VERSION) << ")\n";
   return flush_output(0);
 }
 

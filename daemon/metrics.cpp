@@ -1,8 +1,11 @@
 #include "daemon/metrics.hpp"
 
+#include <openssl/crypto.h>
+
 #include <chrono>
 #include <string>
 
+#include "node/conninfo.hpp"
 #include "node/voting.hpp"
 
 namespace primgr {
@@ -18,7 +21,9 @@ void write_state(Metrics& m, const Report& report, const Process& process) {
       .sample(1, {{"version", PRIMGR_VERSION},
                   {"node", report.self ? report.self->name : report.name},
                   {"site", report.self ? report.self->site : ""},
-                  {"role", report.self ? report.self->type : ""}});
+                  {"role", report.self ? report.self->type : ""},
+                  {"openssl", OpenSSL_version(OPENSSL_VERSION_STRING)},
+                  {"libpq", libpq_version()}});
   m.gauge("start_time_seconds", "When this process started, since the epoch.",
           static_cast<double>(wall_clock(boottime() - process.started).tv_sec));
   m.family("state", "gauge", "1 for the state that this node is in.");

@@ -6,6 +6,10 @@
 
 namespace primgr {
 
+std::string libpq_version() {
+  return std::to_string(PQlibVersion() / 10000) + '.' + std::to_string(PQlibVersion() % 10000);
+}
+
 std::string conninfo_option(const Conninfo& options, std::string_view keyword) {
   for (auto* o = options.get(); o && o->keyword; ++o) {
     if (o->keyword == keyword) return o->val ? o->val : "";

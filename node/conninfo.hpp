@@ -16,6 +16,9 @@ struct Conninfo_Deleter {
 // The options of a connection string, as PQconninfoParse() returns them; null: it cannot be read.
 using Conninfo = std::unique_ptr<PQconninfoOption, Conninfo_Deleter>;
 
+// The version of libpq that is linked in: "17.6".
+std::string libpq_version();
+
 // The value of a keyword; empty if it is not set, or `options` is null.
 std::string conninfo_option(const Conninfo& options, std::string_view keyword);
 
