@@ -13,6 +13,7 @@ using namespace primgr;
 struct Certificates {
   Certificates();
   ~Certificates();
+  // With 0 days, it has expired. (Recent openssl refuses less.)
   void sign(const std::string& name, const std::string& ca, const std::string& san,
             int days = 9) const;
   void sh(const std::string& command) const;

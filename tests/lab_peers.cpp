@@ -323,8 +323,11 @@ TEST_CASE("lab: a failover over TLS, and a client without a certificate is refus
   if (!lab_possible("TLS")) return;
   const Lab lab("--tls --no-repmgrd");  // up when HAProxy, which checks over TLS, sees each node
   const std::string conf = lab.conf("n2", "primgr_conf");
-  CHECK(lab.attempt("exec-node n2 " + program() + " --config " + conf + " --once real-primary")
-            .output == "n1");
+  // n2 hears of the Primary by its next poll.
+  CHECK(eventually(20, [&] {
+    return lab.attempt("exec-node n2 " + program() + " --config " + conf + " --once real-primary")
+               .output == "n1";
+  }));
   const Ran shown = lab.attempt("exec-node n2 " + program() + " --config " + conf + " --status");
   INFO(shown.output);
   CHECK(shown.status == 0);

@@ -211,7 +211,7 @@ TEST_CASE("TLS: files that do not match are used in neither direction, files tha
   REQUIRE(both.ask().status == 200);
   const auto in_use = both.served.tls.context();
   certificates.sh("cat node.crt ca.crt >chain.crt; cat ca.crt ca.crt >ca2.crt");
-  certificates.sign("expired", "ca", "IP:127.0.0.1", -1);
+  certificates.sign("expired", "ca", "IP:127.0.0.1", 0);
   {
     const Asking meanwhile(both);
     for (const char* change : mismatches) {
