@@ -619,7 +619,8 @@ class Daemon_Threads {
   Daemon_Threads& operator=(const Daemon_Threads&) = delete;
 
   // Starts the refresher, and the listener when the node has settled, so that the first answer is a
-  // final one. Connections wait in the backlog until then, 1 s at most.
+  // final one. Connections wait in the backlog until then, 1.5 s at most: longer than the default
+  // peer_timeout, after which every voter has answered or failed.
   void start() {
     refresher_ = std::thread([this] {
       for (;; std::this_thread::sleep_for(10ms)) {
@@ -630,7 +631,7 @@ class Daemon_Threads {
         }
       }
     });
-    const Deadline deadline = std::chrono::steady_clock::now() + 1s;
+    const Deadline deadline = std::chrono::steady_clock::now() + 1500ms;
     while (!node_.settled() && std::chrono::steady_clock::now() < deadline) {
       std::this_thread::sleep_for(1ms);
     }

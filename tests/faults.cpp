@@ -298,12 +298,16 @@ class Campaign {
     });
     return after;
   }
+  // How many answers other than 200 came from a node meanwhile; each is printed.
   std::size_t not_200(std::size_t node, double from, double to) {
     const std::lock_guard lock(mutex_);
-    return static_cast<std::size_t>(
-        std::count_if(samples_.begin(), samples_.end(), [&](const Sample& s) {
-          return s.node == node && s.status != 200 && s.sent >= from && s.received <= to;
-        }));
+    std::size_t found = 0;
+    for (const Sample& s : samples_) {
+      if (s.node != node || s.status == 200 || s.sent < from || s.received > to) continue;
+      ++found;
+      MESSAGE(s.status, " from ", name(node), " ", s.sent - from, " s after the fault began");
+    }
+    return found;
   }
   // Answers of 200 by A, then B, then A again within one lease.
   std::size_t violations() const {
