@@ -96,6 +96,52 @@ void check_refused_looks(const Lab& lab, const Once& once) {
   lab.sql("n1", "GRANT USAGE ON SCHEMA repmgr TO primgr");
 }
 
+// The commands in the README's section on shell scripts.
+std::vector<std::string> readme_commands() {
+  const std::string readme = read_file("README.md"), heading = "\n## In shell scripts\n";
+  const auto begin = readme.find(heading);
+  REQUIRE(begin != readme.npos);
+  const auto from = begin + heading.size();
+  std::istringstream section(readme.substr(from, readme.find("\n## ", from) - from));
+  std::vector<std::string> commands;
+  for (std::string line; std::getline(section, line);) {
+    if (line.starts_with("    ") && line[4] != '#') commands.push_back(line.substr(4));
+  }
+  return commands;
+}
+
+// Each of them as it stands there, on the Primary n1 and on a standby, as root and as another user.
+void check_readme_commands(const Lab& lab) {
+  const std::pair<const char*, std::pair<const char*, const char*>> expected[] = {
+      {"primgr --once ", {"Primary\n0", "Standby\n1"}},
+      {"primgr --once primary ", {"n1\n0", "n1\n0"}},
+      {"primgr --once real-primary ", {"n1\n0", "n1\n0"}},
+      {"primgr --once state --json ", {"{\"state\":\"Primary\"}\n0", "{\"state\":\"Standby\"}\n1"}},
+      {"primgr --once >/dev/null || exit 0", {"0", ""}},
+      {"primary=$(primgr --once real-primary) || ", {"0", "0"}},
+  };
+  const std::vector<std::string> commands = readme_commands();
+  REQUIRE(commands.size() == std::size(expected));
+  for (std::size_t i = 0; i < commands.size(); ++i) {
+    CAPTURE(commands[i]);
+    CHECK(commands[i].starts_with(expected[i].first));
+    for (const char* user : {"root", "nobody"}) {
+      for (const char* node : {"n1", "n2"}) {
+        CAPTURE(user);
+        CAPTURE(node);
+        // An alias works in a non-interactive shell of POSIX from the next line on.
+        const std::string script = "alias primgr='" + lab.conf(node, "dir") +
+                                   "/../primgr --config " + lab.conf(node, "primgr_conf") + "'\n" +
+                                   commands[i] + "\necho $?";
+        CHECK(lab.attempt("exec-node " + std::string(node) + " setpriv --reuid " + user +
+                          " --clear-groups sh -c " + quoted(script))
+                  .output ==
+              (node == std::string("n1") ? expected[i].second.first : expected[i].second.second));
+      }
+    }
+  }
+}
+
 }  // namespace
 
 TEST_CASE("lab: --once in a shell script, with and without a daemon; signals") {
@@ -105,6 +151,7 @@ TEST_CASE("lab: --once in a shell script, with and without a daemon; signals") {
   REQUIRE(lab.answers("n1", 200));
   // A standby hears of the Primary by its next poll.
   for (const char* node : {"n2", "n3"}) REQUIRE(lab.answers(node, 200, "/realPrimary"));
+  check_readme_commands(lab);
   const Once once{lab};
   CHECK(once("n1", "") == "Primary 0");
   CHECK(once("n2", "state") == "Standby 1");
