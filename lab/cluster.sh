@@ -44,12 +44,13 @@ plan_nodes() {
   ((count)) || count=${#OPT_NAMES[@]}
   ((count)) || count=3
   ((${#sites[@]} == 0 || ${#sites[@]} == count)) || wrong "--nodes $count, but the sites have ${#sites[@]}"
-  ((${#OPT_NAMES[@]} == 0 || ${#OPT_NAMES[@]} == count)) || wrong "$count nodes, but ${#OPT_NAMES[@]} names"
+  ((${#OPT_NAMES[@]} == 0 || ${#OPT_NAMES[@]} == count || ${#OPT_NAMES[@]} == count + ${#OPT_WITNESSES[@]})) ||
+    wrong "$count nodes, but ${#OPT_NAMES[@]} names"
   ((count + ${#OPT_WITNESSES[@]} < 30)) || wrong "at most 29 nodes"
 
   for ((i = 0; i < count; i++)); do names+=("${OPT_NAMES[i]:-n$((i + 1))}"); kinds+=(node); : "${sites[i]:=default}"; done
   for site in "${OPT_WITNESSES[@]}"; do
-    names+=("w$((${#names[@]} + 1))") kinds+=(witness) sites+=("${site:-${sites[0]}}")
+    names+=("${OPT_NAMES[${#names[@]}]:-w$((${#names[@]} + 1))}") kinds+=(witness) sites+=("${site:-${sites[0]}}")
   done
 
   for ((i = 0; i < ${#names[@]}; i++)); do
@@ -197,7 +198,7 @@ start_all() {
 ### The cluster
 
 ## up [OPTION]…         3 nodes n1 n2 n3 in the site `default`, unless told
-##     --nodes N, --names a,b,c          so many; called so
+##     --nodes N, --names a,b,c          so many; called so, with --nodes the witnesses after them
 ##     --site NAME:COUNT                 again for each site
 ##     --witness [SITE]                  again for each witness
 ##     --no-repmgrd, --no-haproxy        without them
