@@ -107,7 +107,7 @@ $(TOP)/page.html.inc: web/page.html
 PREFIX = /usr/local
 install: $(BIN) ## install below PREFIX=/usr/local, for packagers below DESTDIR
 	@tools/install-files install $(BIN) '$(DESTDIR)$(PREFIX)' '$(PREFIX)'
-uninstall: ## remove what install put there
+uninstall: ## end the service that runs from there, and remove what install put there
 	@tools/install-files uninstall '$(DESTDIR)$(PREFIX)'
 
 deb: $(BIN) ## build the Debian package, in build/; ARCH=arm64 for that
