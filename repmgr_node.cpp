@@ -265,7 +265,8 @@ void Repmgr_Node::vote_for_itself(const Node& self, bool alone) {
     own_vote_->why = "its promise cannot be kept in state_file";
     return;
   }
-  own_vote_ = {now, ballot.names, named.empty() ? "names none" : "keeps an earlier promise"};
+  own_vote_ = {now, ballot.names, named.empty() ? "names none" : "keeps an earlier promise",
+               settings_.vote_lease};
 }
 
 Votes Repmgr_Node::all_votes() const {
@@ -283,7 +284,7 @@ std::string Repmgr_Node::vote_question(const Node& voter, const std::string& can
     target +=
         "candidate=" + url_encoded(candidate) + "&lease=" +
         print_milliseconds(std::chrono::ceil<std::chrono::milliseconds>(settings_.vote_lease)) +
-        "&";
+        "&accepts=less&";
   }
   return target + "voter=" + url_encoded(voter.name);
 }

@@ -40,7 +40,7 @@ struct Node_Settings {
   Time peer_timeout = std::chrono::seconds(1);
   Time refresh_interval = std::chrono::seconds(1);
   Time cache_ttl = std::chrono::seconds(20);
-  Time vote_lease = std::chrono::seconds(3);  // the same on every node
+  Time vote_lease = std::chrono::seconds(3);  // for how long this node promises its vote
   bool consensus_cluster = false;  // all nodes of the cluster vote, not only those of the site
   bool candidate = true;  // false (--once): reads whom the others name, and asks for no votes
 };
@@ -84,6 +84,7 @@ class Repmgr_Node {
 
   // As configured.
   const std::string& name() const { return settings_.node_name; }
+  Time vote_lease() const { return settings_.vote_lease; }
   // The state at this moment: not Primary if its votes have expired, and Down if the cache is older
   // than cache_ttl.
   State get_state() const;
@@ -92,8 +93,8 @@ class Repmgr_Node {
   // Votes: returns the node that this node names to a candidate which counts votes for `lease`. If
   // that is the candidate, the vote is granted for vote_lease, and the promise has been stored in
   // the Grant_Store. None if this node is Down, names none, or could not store the promise, and if
-  // `lease` is longer than vote_lease. If the cache does not name the candidate, makes run() look
-  // again. Blocks for 100 ms at most.
+  // `lease` is longer than vote_lease (zero: the candidate counts no longer than it is told). If
+  // the cache does not name the candidate, makes run() look again. Blocks for 100 ms at most.
   std::optional<std::string> grant_vote(std::string_view candidate, Time lease);
   // Every registered node, as last read; also when the database is Down.
   std::vector<Node> get_all_nodes() const;

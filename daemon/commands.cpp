@@ -125,8 +125,7 @@ std::optional<Answer> ask_own_daemon(const Config& config, const Tls& tls, const
 // The answer to --once by this process's own look.
 Answer look(Repmgr_Node& node, const std::string& subject) {
   if (subject == "state") return get_reported_state(node);
-  return subject == "primary" ? get_reported_primary(node, {}, {})
-                              : get_reported_real_primary(node);
+  return subject == "primary" ? get_reported_primary(node, {}) : get_reported_real_primary(node);
 }
 
 // Says on standard error why the database was there, but did not tell what was asked for: a right,

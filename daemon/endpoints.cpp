@@ -129,21 +129,26 @@ Answer get_reported_state(const Repmgr_Node& node) {
   return {503, R"({"state":"Down"})"};
 }
 
-Answer get_reported_primary(Repmgr_Node& node, const std::string& candidate,
-                            const std::string& lease, const std::string& voter) {
-  // 0, for want of a lease: this node's own vote_lease, as it should be the same on all nodes.
+Answer get_reported_primary(Repmgr_Node& node, const Params& params) {
+  const std::string candidate = param(params, "candidate"), voter = param(params, "voter"),
+                    lease = param(params, "lease");
+  const bool accepts_less = param(params, "accepts") == "less";
+  // 0, for want of a lease: this node's own vote_lease.
   long long lease_ms = 0;
   const auto read = std::from_chars(lease.data(), lease.data() + lease.size(), lease_ms);
   if (read.ec == std::errc::result_out_of_range) lease_ms = LLONG_MAX;
-  const auto candidate_lease = milliseconds(std::clamp(lease_ms, 0LL, 3'600'000LL));
+  const auto candidate_lease =
+      milliseconds(accepts_less ? 0 : std::clamp(lease_ms, 0LL, 3'600'000LL));
   std::optional<std::string> name;
   if (voter.empty() || names_equal(voter, node.name())) {
     name = candidate.empty() ? node.get_primary() : node.grant_vote(candidate, candidate_lease);
   }
   if (name) {
-    if (Answer answer{200, dump({{"Primary", *name}})}; answer.body.size() <= max_reply_size) {
-      return answer;
+    Json body = {{"Primary", *name}};
+    if (accepts_less && names_equal(*name, candidate)) {
+      body["lease"] = std::chrono::floor<milliseconds>(node.vote_lease()).count();
     }
+    if (Answer answer{200, dump(body)}; answer.body.size() <= max_reply_size) return answer;
   }
   const bool down = node.get_state() == State::down;
   return {503, dump({{"state", to_string(down ? State::down : State::unknown)}})};
@@ -249,8 +254,7 @@ Answer Endpoints::primary(const Request& request) {
   if (!candidate.empty() && !slot.emplace(waiting_for_votes_, request.client_address)) {
     return state_answer(503, State::unknown);
   }
-  return get_reported_primary(node_, candidate, param(request.params, "lease"),
-                              param(request.params, "voter"));
+  return get_reported_primary(node_, request.params);
 }
 
 Answer Endpoints::real_primary(const Request&) {

@@ -24,13 +24,13 @@ namespace primgr {
 // `/state`: the state of this node. Thread-safe; reads the cache only.
 Answer get_reported_state(const Repmgr_Node& node);
 
-// `/primary`: the node that this node's own database names as primary. With a `candidate` it is a
-// request for a vote: `lease` is how long the candidate counts it, in ms; if that is longer than
-// this node's vote_lease, no vote is granted. `voter` is whom the candidate meant to ask; if that
-// is another node, the answer has no name. Thread-safe; reads the cache, and blocks for 100 ms at
-// most while a vote is written to state_file.
-Answer get_reported_primary(Repmgr_Node& node, const std::string& candidate,
-                            const std::string& lease, const std::string& voter = {});
+// `/primary`: the node that this node's own database names as primary. With the parameter
+// `candidate` it is a request for a vote: `lease` is how long the candidate counts it, in ms. If
+// that is longer than this node's vote_lease, no vote is granted, unless `accepts=less` says that
+// the candidate heeds the `lease` of the answer. `voter` is whom the candidate meant to ask; if
+// that is another node, the answer has no name. Thread-safe; reads the cache, and blocks for 100 ms
+// at most while a vote is written to state_file.
+Answer get_reported_primary(Repmgr_Node& node, const Params& params);
 
 // `/realPrimary`: the one node of the whole cluster whose state is Primary. Thread-safe; reads the
 // cache only.

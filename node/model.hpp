@@ -103,9 +103,10 @@ struct Grant {
 
 // A voter's last answer to a candidate.
 struct Vote {
-  Time sent_at{};     // when the question was sent; the promise was given later
-  std::string names;  // the node that the voter named; empty: none
-  std::string why;    // why it named none, or the last question failed
+  Time sent_at{};            // when the question was sent; the promise was given later
+  std::string names;         // the node that the voter named; empty: none
+  std::string why;           // why it named none, or the last question failed
+  Time lease = Time::max();  // for how long it said that it promises; max(): it did not say
 };
 using Votes = std::map<std::string, Vote>;  // by the voter's name as in repmgr.nodes
 

@@ -46,6 +46,15 @@ std::optional<std::string> http_node_reports_primary(const Http_Reply& reply, st
   return std::nullopt;
 }
 
+Time http_node_reports_lease(const Http_Reply& reply) {
+  constexpr std::int64_t longest = 3'600'000;  // ms
+  const auto json = nlohmann::json::parse(reply.body, nullptr, false);
+  if (!json.is_object() || !json.contains("lease")) return Time::max();
+  const auto& lease = json["lease"];
+  if (!lease.is_number_integer()) return Time::zero();
+  return std::chrono::milliseconds(std::clamp<std::int64_t>(lease.get<std::int64_t>(), 0, longest));
+}
+
 State http_node_reports_state(const Http_Reply& reply) {
   if (reply.status == 0 || reply.body.size() > max_reply_size) return State::unknown;
   const auto word = reported_state(reply);
@@ -116,7 +125,10 @@ void Peers::handle_vote_reply(const Question& question, const Http_Reply& reply)
   std::string why;
   const auto named = http_node_reports_primary(reply, why);
   Vote& vote = votes_[question.peer];
-  if (named) vote = {reply.sent_at - (missed_ - question.missed_before), *named, ""};
+  if (named) {
+    vote = {reply.sent_at - (missed_ - question.missed_before), *named, "",
+            http_node_reports_lease(reply)};
+  }
   vote.why = why;
 }
 

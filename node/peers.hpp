@@ -41,6 +41,11 @@ using Http_Drop = std::function<void(const Node& peer, const std::string& target
 // only.
 std::optional<std::string> http_node_reports_primary(const Http_Reply& reply, std::string& why);
 
+// For how long a voter says that it grants its vote ("lease", in ms); Time::max() if it does not
+// say, as an older voter, which then grants what was asked for. Zero if it says nothing sensible.
+// Throws std::bad_alloc only.
+Time http_node_reports_lease(const Http_Reply& reply);
+
 // The state that a peer's reply to /state reports; Unknown for any reply that is not the
 // contract's. Understands the key "State" of the original implementation. Throws std::bad_alloc
 // only.

@@ -30,6 +30,10 @@ Time vote_lifetime(Time vote_lease) {
   return vote_lease - vote_lease / 100;
 }
 
+Time vote_expiry(const Vote& vote, Time lifetime) {
+  return vote.sent_at + std::min(lifetime, vote_lifetime(vote.lease));
+}
+
 std::vector<Time> count_votes(const std::vector<Node>& voters, const Node& self, const Votes& votes,
                               Time lifetime, Time now) {
   std::vector<Time> expiries;
@@ -37,7 +41,7 @@ std::vector<Time> count_votes(const std::vector<Node>& voters, const Node& self,
     const auto found = votes.find(voter.name);
     if (found == votes.end()) continue;
     const Vote& vote = found->second;
-    const Time expiry = vote.sent_at + lifetime;
+    const Time expiry = vote_expiry(vote, lifetime);
     if (vote.names.empty() || expiry <= now) continue;
     if (names_equal(vote.names, self.name)) expiries.push_back(expiry);
   }
@@ -57,13 +61,13 @@ std::vector<Voter> describe_voters(const std::vector<Node>& voters, const Node& 
       continue;
     }
     const Vote& vote = found->second;
-    if (vote.names.empty() || vote.sent_at + lifetime <= now) {
+    if (vote.names.empty() || vote_expiry(vote, lifetime) <= now) {
       voter.why = vote.why.empty() ? "vote expired" : vote.why;
       continue;
     }
     voter.names = vote.names;
     voter.age = now - vote.sent_at;
-    voter.left = vote.sent_at + lifetime - now;
+    voter.left = vote_expiry(vote, lifetime) - now;
     voter.counts = !count_votes({node}, self, votes, lifetime, now).empty();
   }
   return described;

@@ -42,9 +42,13 @@ Ballot cast_vote(const Grant& last, std::string_view named, std::string_view can
 // How long a vote counts: vote_lease less 1 %, a margin for clocks that tick at different rates.
 Time vote_lifetime(Time vote_lease);
 
+// When a vote expires for a candidate that counts votes for `lifetime` at most. A voter may have a
+// shorter vote_lease than the candidate, and says so with its vote: the lesser counts.
+Time vote_expiry(const Vote& vote, Time lifetime);
+
 // The rule of the candidate: when each vote of `voters` for `self` expires, without those that have
-// expired by `now`. `self` is one of `voters`. A vote counts for `lifetime` from the moment its
-// question was sent, not from the arrival of the reply: the voter's promise began in between.
+// expired by `now`. `self` is one of `voters`. A vote counts from the moment its question was sent,
+// not from the arrival of the reply: the voter's promise began in between.
 std::vector<Time> count_votes(const std::vector<Node>& voters, const Node& self, const Votes& votes,
                               Time lifetime, Time now);
 

@@ -51,6 +51,15 @@ TEST_CASE("/primary") {
   CHECK(served.ask("GET", "/primary?candidate=n1&lease=99999999999999999999").body ==
         R"({"state":"Unknown"})");
   CHECK(served.ask("GET", "/primary?candidate=n1&lease=3000").body == R"({"Primary":"n1"})");
+  // Who heeds the lease in the answer may ask for more.
+  const std::string told = R"({"Primary":"n1","lease":3000})";
+  for (const char* lease : {"", "&lease=2000", "&lease=3001", "&lease=99999999999999999999"}) {
+    CHECK(served.ask("GET", "/primary?candidate=n1&accepts=less" + std::string(lease)).body ==
+          told);
+  }
+  CHECK(served.ask("GET", "/primary?candidate=n3&accepts=less").body == R"({"Primary":"n1"})");
+  CHECK(served.ask("GET", "/primary?candidate=n1&lease=3001&accepts=more").status == 503);
+  CHECK(served.ask("GET", "/primary?accepts=less").body == R"({"Primary":"n1"})");
   CHECK(served.ask("GET", "/primary?candidate=%00&lease=-9e99x").body == R"({"Primary":"n1"})");
   // A question that was meant for another node gets no name and no grant.
   CHECK(served.ask("GET", "/primary?voter=N2").body == R"({"Primary":"n1"})");
@@ -100,11 +109,11 @@ TEST_CASE("an answer is 1,024 bytes at most, whatever the nodes are called") {
   nodes = make_site(2);
   nodes[0].name = std::string(2000, 'x');
   strange.look(make_facts(nodes, true));
-  CHECK(get_reported_primary(strange.node, "", "").status == 503);
+  CHECK(get_reported_primary(strange.node, {}).status == 503);
   nodes[0].name = "\xff\"\\\n";
   strange.look(make_facts(nodes, true));
-  CHECK(get_reported_primary(strange.node, "", "").status == 200);
-  CHECK(Json::accept(get_reported_primary(strange.node, "", "").body));
+  CHECK(get_reported_primary(strange.node, {}).status == 200);
+  CHECK(Json::accept(get_reported_primary(strange.node, {}).body));
 }
 
 TEST_CASE("/replica, /read-only, /readiness: who may be read from") {

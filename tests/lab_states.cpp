@@ -124,6 +124,36 @@ TEST_CASE("lab: a primary without a network is 509, and 200 again if nobody took
   lab.run("heal");
 }
 
+TEST_CASE("lab: vote_lease is changed node by node, and the Primary answers 200 throughout") {
+  if (!lab_possible("another vote_lease")) return;
+  const Lab lab("--no-repmgrd --state-file");
+  REQUIRE(lab.answers("n1", 200));
+  lab.run("write 'CREATE TABLE t (n int)'");
+  const Watcher n1(lab, "n1");
+  std::size_t rows = 0;
+  // The Primary's is the longer meanwhile.
+  const std::pair<const char*, std::vector<const char*>> changes[] = {{"6s", {"n1", "n2", "n3"}},
+                                                                      {"4s", {"n2", "n3", "n1"}}};
+  for (const auto& [lease, order] : changes) {
+    for (const char* node : order) {
+      CAPTURE(lease);
+      CAPTURE(node);
+      const std::string conf = lab.conf(node, "primgr_conf");
+      shell("sed -i '/^vote_lease/d' " + conf + " && echo vote_lease = " + lease + " >>" + conf);
+      lab.run("primgr " + std::string(node) + " restart");
+      CHECK(lab.answers(node, node == std::string("n1") ? 200 : 202));
+      lab.run("write 'INSERT INTO t VALUES (1)'");
+      ++rows;
+    }
+  }
+  INFO(lab.log("n1"));
+  for (const int status : {202, 503, 509}) {
+    CAPTURE(status);
+    CHECK_FALSE(n1.ever(status));
+  }
+  CHECK(lab.run("psql n1 -d postgres -qAtc 'SELECT count(*) FROM t'") == std::to_string(rows));
+}
+
 TEST_CASE("lab: a server that hangs is 503 within db_timeout, and nothing leaks") {
   if (!lab_possible("pause")) return;
   {

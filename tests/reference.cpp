@@ -239,6 +239,8 @@ TEST_CASE("doc/http.md has each field of each endpoint, with its type, and when 
     for (auto& [path, documented] : fields) {
       documented.check(Json::parse(situations.ask(path)));
       documented.check(Json::parse(situations.ask(path, {{"lag", "x"}})));
+      documented.check(
+          Json::parse(situations.ask(path, {{"candidate", "n1"}, {"accepts", "less"}})));
     }
   });
   fields.at("/cluster").check(Json::parse(situations.ask("/cluster", {}, 0)));

@@ -12,6 +12,7 @@
 #include <optional>
 #include <random>
 #include <set>
+#include <sstream>
 
 #include "daemon/endpoints.hpp"
 #include "tests/world.hpp"
@@ -26,6 +27,7 @@ class Simulation {
     start_up_silence,
     counted_from_arrival,
     grants_ignored,
+    lease_not_told,
     wall_clock,
     one_clock
   };
@@ -35,12 +37,14 @@ class Simulation {
     const int sites = chance(0.5) ? 1 : 2;
     const int size = 1 + static_cast<int>(random_() % 7);
     hosts_.resize(static_cast<std::size_t>(size));
+    const bool mixed = chance(0.5);
     for (int i = 0; i < size; ++i) {
       Host& host = hosts_[static_cast<std::size_t>(i)];
       host.site = sites == 2 && i % 2 ? "b" : "a";
       host.rate = 1 + (uniform() - 0.5) * 0.005;  // any two are 0.5 % apart at most
       host.offset = uniform() * 1e6;
       host.file = chance(0.5);
+      if (mixed) host.lease = std::chrono::milliseconds(2500 + random_() % 3500);
       rows_.push_back(make_node(i + 1, "n" + std::to_string(i + 1), "standby", host.site));
       if (i == size - 1 && size > 2 && chance(0.1)) rows_.back().type = "witness";
     }
@@ -81,24 +85,27 @@ class Simulation {
   // The longest time to the first 200: an old promise or the silence after a start, with what the
   // state file is written ahead (lease + lease/4); the voter's next look; a question under way that
   // fails; the next question and its answer.
-  static double settle_bound() {
+  double settle_bound() const {
     const Node_Settings settings;
-    const Time bound = settings.vote_lease + settings.vote_lease / 4 + settings.refresh_interval +
-                       settings.peer_timeout + 500ms;
+    Time lease{};
+    for (const Host& host : hosts_) lease = std::max(lease, host.lease);
+    const Time bound =
+        lease + lease / 4 + settings.refresh_interval + settings.peer_timeout + 500ms;
     return std::chrono::duration<double>(bound).count();
   }
 
  private:
   struct Host {
     std::string site;
-    double rate = 1, offset = 0, jump = 0;  // its clock: offset + jump + rate * true time …
-    double stopped = 0;                     // … without the time that it was stopped for
-    std::optional<double> stopped_at;       // since when it is
-    bool file = false;                      // has a state_file
-    std::optional<Grant> kept;              // what that holds
-    bool started = false;                   // once before
-    std::unique_ptr<Repmgr_Node> node;      // null: crashed
-    int life = 0;                           // how often it crashed
+    double rate = 1, offset = 0, jump = 0;    // its clock: offset + jump + rate * true time …
+    Time lease = Node_Settings().vote_lease;  // nodes may differ
+    double stopped = 0;                       // … without the time that it was stopped for
+    std::optional<double> stopped_at;         // since when it is
+    bool file = false;                        // has a state_file
+    std::optional<Grant> kept;                // what that holds
+    bool started = false;                     // once before
+    std::unique_ptr<Repmgr_Node> node;        // null: crashed
+    int life = 0;                             // how often it crashed
     bool paused = false;
     double slow = 0;  // its messages take up to so many seconds
     bool db_up = true, in_recovery = true;
@@ -174,6 +181,7 @@ class Simulation {
     Node_Settings settings;
     settings.node_name = rows_[i].name;
     settings.consensus_cluster = cluster_;
+    settings.vote_lease = host.lease;
     Grant_Store store;
     if (host.file) {
       store.load = [&host] { return host.kept; };
@@ -264,13 +272,12 @@ class Simulation {
     Host& voter = hosts_[j];
     if (!voter.node) return;
     if (voter.paused) return at(now_ + 0.01, [=, this] { serve(i, j, id, target, sent_at); });
-    const auto name = target.find("candidate="), lease = target.find("&lease=");
-    const Answer said =
-        broken_ == Broken::grants_ignored
-            ? get_reported_primary(*voter.node, "", "")
-            : get_reported_primary(*voter.node, target.substr(name + 10, lease - name - 10),
-                                   target.substr(lease + 7, target.find("&voter=") - lease - 7),
-                                   target.substr(target.find("&voter=") + 7));
+    const Params params = broken_ == Broken::grants_ignored ? Params() : parameters(target);
+    Answer said = get_reported_primary(*voter.node, params);
+    if (broken_ == Broken::lease_not_told && said.status == 200) {
+      said.body = said.body.substr(0, said.body.find(",\"lease\"")) + "}";
+      if (said.body.ends_with("}}")) said.body.pop_back();
+    }
     if (chance(loss_) || cut_.contains({j, i})) return;
     at(now_ + delay(i), [=, this] { answer(i, id, {said.status, said.body, "", sent_at}); });
   }
@@ -285,6 +292,17 @@ class Simulation {
     if (broken_ == Broken::counted_from_arrival) reply.sent_at = clock(i);
     asked.mapped()(std::move(reply));
     wake(i);
+  }
+
+  // Of a request target; its values need no decoding.
+  static Params parameters(const std::string& target) {
+    Params params;
+    std::istringstream query(target.substr(target.find('?') + 1));
+    for (std::string field; std::getline(query, field, '&');) {
+      const auto equals = field.find('=');
+      params.emplace(field.substr(0, equals), field.substr(equals + 1));
+    }
+    return params;
   }
 
   double delay(std::size_t i) {
@@ -439,6 +457,7 @@ TEST_CASE("each rule of the leases is needed: without it the simulation finds tw
       {"a vote counts from its sending, not from its arrival",
        Simulation::Broken::counted_from_arrival},
       {"a grant binds until it expires", Simulation::Broken::grants_ignored},
+      {"a voter tells for how long it promises", Simulation::Broken::lease_not_told},
       {"the clock is not the wall clock", Simulation::Broken::wall_clock},
       {"another clock tells that the machine was stopped", Simulation::Broken::one_clock},
   };

@@ -35,6 +35,30 @@ TEST_CASE("a candidate that counts a vote for longer than it is granted gets non
   CHECK(world.node.grant_vote("n1", 2s) == "n1");
 }
 
+TEST_CASE("where vote_lease differs, the shorter of the voter's and the candidate's counts") {
+  CHECK(vote_expiry({10s, "n1", "", Time::max()}, 2970ms) == 12970ms);  // an older voter says none
+  CHECK(vote_expiry({10s, "n1", "", 5s}, 2970ms) == 12970ms);
+  CHECK(vote_expiry({10s, "n1", "", 2s}, 2970ms) == 11980ms);
+  const auto lease = [](const char* body) { return http_node_reports_lease({200, body, ""}); };
+  CHECK(lease(R"({"Primary":"n1"})") == Time::max());
+  CHECK(lease(R"({"Primary":"n1","lease":2500})") == 2500ms);
+  CHECK(lease(R"({"lease":18446744073709551615})") <= 1h);
+  for (const char* odd : {"0", "-1", "2.5", "null", "\"2500\"", "[]", "1e300"}) {
+    CAPTURE(odd);
+    CHECK(lease((R"({"Primary":"n1","lease":)" + std::string(odd) + "}").c_str()) == Time::zero());
+  }
+
+  World world;
+  world.primaries["n2"] = {200, R"({"Primary":"n1","lease":1000})", ""};
+  world.look(make_facts(make_site(3)));
+  REQUIRE(world.node.get_state() == State::primary);
+  world.primaries.clear();
+  world.now += 989ms;
+  CHECK(world.node.get_state() == State::primary);
+  world.now += 1ms;
+  CHECK(world.node.get_state() == State::unknown);
+}
+
 TEST_CASE("a node that voted for another does not vote for itself before that has expired") {
   World world(World::named("n2"));
   auto nodes = make_site(3);
