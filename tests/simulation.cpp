@@ -274,9 +274,9 @@ class Simulation {
     if (voter.paused) return at(now_ + 0.01, [=, this] { serve(i, j, id, target, sent_at); });
     const Params params = broken_ == Broken::grants_ignored ? Params() : parameters(target);
     Answer said = get_reported_primary(*voter.node, params);
-    if (broken_ == Broken::lease_not_told && said.status == 200) {
-      said.body = said.body.substr(0, said.body.find(",\"lease\"")) + "}";
-      if (said.body.ends_with("}}")) said.body.pop_back();
+    const auto lease = said.body.find(",\"lease\"");
+    if (broken_ == Broken::lease_not_told && lease != said.body.npos) {
+      said.body.replace(lease, said.body.npos, "}");
     }
     if (chance(loss_) || cut_.contains({j, i})) return;
     at(now_ + delay(i), [=, this] { answer(i, id, {said.status, said.body, "", sent_at}); });
