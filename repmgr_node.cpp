@@ -17,12 +17,18 @@ namespace {
 constexpr Time undecided_interval = 200ms;
 // From one look to the next, at least, whoever asks for one.
 constexpr Time min_look_interval = 100ms;
+// For so long after a promise to another has ended, a new primary is looked for each
+// min_look_interval.
+constexpr Time vacancy = 2min;
+// For so long after a vote was handed back, the other voters are asked each handed_back_interval:
+// they may learn of it a moment later.
+constexpr Time hand_back_time = 1s, handed_back_interval = 50ms;
 
 }  // namespace
 
 Repmgr_Node::Repmgr_Node(Node_Settings settings, Node_Environment environment)
     : settings_(std::move(settings)),
-      lifetime_(vote_lifetime(settings_.vote_lease)),
+      lease_{settings_.vote_lease, settings_.check_delay},
       clock_(environment.clock),
       log_(std::move(environment.log)),
       refreshed_at_(clock_()),
@@ -181,6 +187,7 @@ Time Repmgr_Node::refresh() {
     peers_.ask(Peers::Kind::state, peer, "/state", settings_.refresh_interval);
   }
   write_cache();
+  hand_votes_back(others);
   const std::lock_guard lock(mutex_);
   return refresh_due(others, voters);
 }
@@ -193,8 +200,13 @@ Time Repmgr_Node::refresh_due(const std::vector<Node>& others,
   for (const Node& node : others) {
     due = std::min(due, peers_.due(Peers::Kind::state, node.name, settings_.refresh_interval));
   }
+  if (const auto over_at = votes_over_at()) due = std::min(due, *over_at);
+  if (bound_until_ && *bound_until_ > now) due = std::min(due, *bound_until_);
+  for (const auto& [peer, token] : peers_.to_hand_back()) {
+    due = std::min(due, peers_.due(Peers::Kind::hand_back, peer, undecided_interval));
+  }
   for (const Node& node : voters) {
-    due = std::min(due, peers_.due(Peers::Kind::vote, node.name, poll_interval()));
+    due = std::min(due, peers_.due(Peers::Kind::vote, node.name, vote_interval()));
     const auto since = peers_.vote_awaited_since(node.name);
     if (since && *since + straggler_timeout() > now) {
       due = std::min(due, *since + straggler_timeout());
@@ -233,13 +245,26 @@ const Node* Repmgr_Node::candidate() const {
 // The time from one look, or question for a vote, to the next: short while the node is undecided or
 // its votes are about to expire. A witness is always Unknown, and so never undecided.
 Time Repmgr_Node::poll_interval() const {
-  const bool short_of_votes =
-      cache_.decision.until != Time::max() && cache_.decision.until < clock_() + lifetime_ / 2;
+  const bool short_of_votes = cache_.decision.until != Time::max() &&
+                              cache_.decision.until < clock_() + vote_lifetime(lease_) / 2;
   const bool witness = facts_.reachable && facts_.nodes_known && !facts_.in_recovery &&
                        !candidate() && find_node(facts_.nodes, settings_.node_name);
   const bool undecided = cache_.decision.state == State::unknown && !witness;
+  // The node that this one voted for is gone. As a rule another one is about to be promoted.
+  const Time since_promise = bound_until_ ? clock_() - *bound_until_ : vacancy;
+  const bool vacant = since_promise >= Time::zero() && since_promise < vacancy;
+  if (vacant && cache_.decision.state != State::down) {
+    return std::min(min_look_interval, settings_.refresh_interval);
+  }
   return undecided || short_of_votes ? std::min(undecided_interval, settings_.refresh_interval)
                                      : settings_.refresh_interval;
+}
+
+// From one question for a vote to the next.
+Time Repmgr_Node::vote_interval() const {
+  const bool just_freed = freed_at_ && clock_() - *freed_at_ < hand_back_time;
+  const bool primary = cache_.decision.state == State::primary;
+  return just_freed && !primary ? std::min(handed_back_interval, poll_interval()) : poll_interval();
 }
 
 // How long a voter may take to answer if the outcome is certain without it.
@@ -256,9 +281,16 @@ void Repmgr_Node::vote_for_itself(const Node& self, bool alone) {
     if (primary) named = primary->name;
   }
   const Time now = clock_();
-  Ballot ballot{named, false};
-  if (settings_.candidate) ballot = promise_.vote(named, self.name, alone);
+  Ballot ballot;
+  ballot.names = named;
+  if (settings_.candidate) ballot = promise_.vote(named, self.name, own_token_, alone);
   const std::lock_guard lock(mutex_);
+  if (ballot.granted) {
+    own_token_ = ballot.token;
+    bound_until_.reset();  // what it had promised to another is over
+  } else if (ballot.bound_for > Time::zero()) {
+    bound_until_ = now + ballot.bound_for;
+  }
   if (!ballot.stored) {
     // The vote before remains, and counts until it expires.
     if (!own_vote_) own_vote_.emplace();
@@ -281,10 +313,12 @@ Votes Repmgr_Node::all_votes() const {
 std::string Repmgr_Node::vote_question(const Node& voter, const std::string& candidate) const {
   std::string target = "/primary?";
   if (settings_.candidate) {
-    target +=
-        "candidate=" + url_encoded(candidate) + "&lease=" +
-        print_milliseconds(std::chrono::ceil<std::chrono::milliseconds>(settings_.vote_lease)) +
-        "&accepts=less&";
+    target += "candidate=" + url_encoded(candidate) + "&lease=" +
+              print_milliseconds(std::chrono::ceil<std::chrono::milliseconds>(
+                  settings_.vote_lease - settings_.check_delay)) +
+              "&accepts=less&";
+    const std::string token = peers_.token(voter.name);
+    if (!token.empty()) target += "token=" + url_encoded(token) + "&";
   }
   return target + "voter=" + url_encoded(voter.name);
 }
@@ -295,7 +329,7 @@ bool Repmgr_Node::poll_other_nodes(const std::vector<Node>& nodes_to_poll,
   Time interval;
   {
     const std::lock_guard lock(mutex_);
-    interval = poll_interval();
+    interval = vote_interval();
   }
   for (const Node& voter : nodes_to_poll) {
     peers_.ask(Peers::Kind::vote, voter, vote_question(voter, candidate_node), interval);
@@ -311,11 +345,55 @@ bool Repmgr_Node::poll_other_nodes(const std::vector<Node>& nodes_to_poll,
     not_needed = stragglers(nodes_to_poll, *self, needed, now);
     std::vector<Node> voters = nodes_to_poll;
     voters.push_back(*self);
-    elected =
-        check_consensus(count_votes(voters, *self, all_votes(), lifetime_, now).size(), needed);
+    elected = check_consensus(count_votes(voters, *self, all_votes(), lease_, now).size(), needed);
   }
-  for (const Node& voter : not_needed) peers_.drop(voter, vote_question(voter, candidate_node));
+  for (const Node& voter : not_needed) peers_.drop(Peers::Kind::vote, voter);
   return elected;
+}
+
+// When this node hands its votes back, if it is not Primary any more and does not become it again
+// before; none if there is nothing to hand back, or if it may yet be Primary by these votes: its
+// database is gone, is in recovery or names another, or a majority of the voters names another.
+std::optional<Time> Repmgr_Node::votes_over_at() const {
+  if (cache_.decision.state == State::primary || !settings_.candidate) return std::nullopt;
+  const Node* self = candidate();
+  const Node* named = named_primary(facts_.nodes);
+  if (self && named && named->id == self->id) {
+    const auto voters = electorate(facts_.nodes, *self, settings_.consensus_cluster);
+    if (!names_another(voters, *self, all_votes(), lease_, clock_())) return std::nullopt;
+    // It goes on voting for itself, and asking, so its own vote is nothing to hand back.
+    if (!peers_.holds_tokens()) return std::nullopt;
+  } else if (own_token_.empty() && !peers_.holds_tokens()) {
+    return std::nullopt;
+  }
+  return last_200_ ? hand_back_due(*last_200_, settings_.check_delay) : clock_();
+}
+
+// First drops the votes, so that this node does not count what it hands back. Then tells the
+// voters, again and again until each has answered or its promise has expired.
+void Repmgr_Node::hand_votes_back(const std::vector<Node>& others) {
+  std::string own_token;
+  bool over = false;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto over_at = votes_over_at();
+    over = over_at && clock_() >= *over_at;
+    if (over) {
+      peers_.give_up_votes();
+      own_vote_.reset();
+      own_token.swap(own_token_);
+    }
+  }
+  if (over) promise_.end(settings_.node_name, own_token);
+  const auto tokens = peers_.to_hand_back();
+  for (const Node& peer : others) {
+    const auto token = tokens.find(peer.name);
+    if (token == tokens.end()) continue;
+    peers_.ask(Peers::Kind::hand_back, peer,
+               "/primary?candidate=" + url_encoded(settings_.node_name) +
+                   "&handback=" + url_encoded(token->second) + "&voter=" + url_encoded(peer.name),
+               undecided_interval);
+  }
 }
 
 // The voters that have been silent for straggler_timeout(), if the outcome is certain without them,
@@ -334,7 +412,7 @@ std::vector<Node> Repmgr_Node::stragglers(const std::vector<Node>& voters, const
     ++silent;
     if (*since + straggler_timeout() <= now) late.push_back(voter);
   }
-  const std::size_t fresh = count_votes(answered, self, all_votes(), lifetime_, now).size();
+  const std::size_t fresh = count_votes(answered, self, all_votes(), lease_, now).size();
   const bool certain = check_consensus(fresh, needed) || !check_consensus(fresh + silent, needed);
   return certain ? late : std::vector<Node>();
 }
@@ -369,8 +447,9 @@ void Repmgr_Node::write_cache() {
     if (!looked_) return;
     const Time now = clock_();
     cache_.looked_at = facts_.asked_at;
-    cache_.decision = decide(facts_, settings_.node_name, settings_.consensus_cluster, all_votes(),
-                             lifetime_, now);
+    if (cache_.decision.state == State::primary) last_200_ = now;
+    cache_.decision =
+        decide(facts_, settings_.node_name, settings_.consensus_cluster, all_votes(), lease_, now);
     decision = decision_at(now);
     if (!state_since_ || decision.state != state_) {
       state_ = decision.state;
@@ -413,7 +492,7 @@ std::vector<Voter> Repmgr_Node::voters_at(Time now) const {
   const Node* self = candidate();
   if (!self) return {};
   return describe_voters(electorate(facts_.nodes, *self, settings_.consensus_cluster), *self,
-                         all_votes(), lifetime_, now);
+                         all_votes(), lease_, now);
 }
 
 // Whether each peer that this node asks has answered or failed at least once.
@@ -478,14 +557,32 @@ std::optional<std::string> Repmgr_Node::get_primary() const {
   return named ? std::optional(named->name) : std::nullopt;
 }
 
-std::optional<std::string> Repmgr_Node::grant_vote(std::string_view candidate, Time lease) {
+Ballot Repmgr_Node::grant_vote(std::string_view candidate, Time lease,
+                               const std::optional<std::string>& shown) {
   const std::optional<std::string> named = get_primary();
   if (!named || !names_equal(*named, candidate)) look_now();
-  if (!named && get_state() == State::down) return std::nullopt;
+  if (!named && get_state() == State::down) return {};
   // The candidate would count the vote for longer than it is granted.
-  if (lease > settings_.vote_lease) return std::nullopt;
-  const Ballot ballot = promise_.vote(named.value_or(""), candidate, false);
-  return ballot.names.empty() ? std::nullopt : std::optional(ballot.names);
+  if (lease > settings_.vote_lease) return {};
+  Ballot ballot = promise_.vote(named.value_or(""), candidate, shown, false);
+  if (ballot.granted) {
+    const std::lock_guard lock(mutex_);
+    bound_until_ = clock_() + settings_.vote_lease;
+  }
+  return ballot;
+}
+
+bool Repmgr_Node::end_promise(std::string_view candidate, std::string_view token) {
+  const std::optional<Time> bound_for = promise_.end(candidate, token);
+  if (!bound_for) return false;
+  {
+    const std::lock_guard lock(mutex_);
+    freed_at_ = clock_();
+    bound_until_ = *freed_at_ + *bound_for;
+  }
+  peers_.hurry();
+  look_now();
+  return true;
 }
 
 bool Repmgr_Node::get_is_in_recovery_mode() const {

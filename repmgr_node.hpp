@@ -40,7 +40,8 @@ struct Node_Settings {
   Time peer_timeout = std::chrono::seconds(1);
   Time refresh_interval = std::chrono::seconds(1);
   Time cache_ttl = std::chrono::seconds(20);
-  Time vote_lease = std::chrono::seconds(3);  // for how long this node promises its vote
+  Time vote_lease = std::chrono::seconds(4);   // for how long this node promises its vote
+  Time check_delay = std::chrono::seconds(1);  // how long a node may be used after its last 200
   bool consensus_cluster = false;  // all nodes of the cluster vote, not only those of the site
   bool candidate = true;  // false (--once): reads whom the others name, and asks for no votes
 };
@@ -85,17 +86,24 @@ class Repmgr_Node {
   // As configured.
   const std::string& name() const { return settings_.node_name; }
   Time vote_lease() const { return settings_.vote_lease; }
+  Time check_delay() const { return settings_.check_delay; }
   // The state at this moment: not Primary if its votes have expired, and Down if the cache is older
   // than cache_ttl.
   State get_state() const;
   // The node that this node's own database names as primary; none if it names none or is down.
   std::optional<std::string> get_primary() const;
-  // Votes: returns the node that this node names to a candidate which counts votes for `lease`. If
-  // that is the candidate, the vote is granted for vote_lease, and the promise has been stored in
-  // the Grant_Store. None if this node is Down, names none, or could not store the promise, and if
-  // `lease` is longer than vote_lease (zero: the candidate counts no longer than it is told). If
-  // the cache does not name the candidate, makes run() look again. Blocks for 100 ms at most.
-  std::optional<std::string> grant_vote(std::string_view candidate, Time lease);
+  // Votes: names a node to a candidate which counts votes for `lease`. If that is the candidate,
+  // the vote is granted for vote_lease, and the promise has been stored in the Grant_Store. Names
+  // none if this node is Down, names none, or could not store the promise, and if `lease` is longer
+  // than vote_lease (zero: the candidate counts no longer than it is told). `shown`: as for
+  // Promise::vote(). If the cache does not name the candidate, makes run() look again. Blocks for
+  // 100 ms at most.
+  Ballot grant_vote(std::string_view candidate, Time lease,
+                    const std::optional<std::string>& shown = std::nullopt);
+  // Ends the promise to a candidate that hands its vote back, see hand_back(). Returns whether that
+  // ended it; then run() looks and, as a candidate, asks for votes at once. Blocks for 100 ms at
+  // most.
+  bool end_promise(std::string_view candidate, std::string_view token);
   // Every registered node, as last read; also when the database is Down.
   std::vector<Node> get_all_nodes() const;
   // The nodes of the cluster that report to be Primary. Includes this node by its own state.
@@ -143,6 +151,7 @@ class Repmgr_Node {
   void age_votes(Time now);
   void vote_for_itself(const Node& self, bool alone);
   std::string vote_question(const Node& voter, const std::string& candidate) const;
+  void hand_votes_back(const std::vector<Node>& others);
   void write_cache();
   Time straggler_timeout() const;
 
@@ -157,6 +166,8 @@ class Repmgr_Node {
   State state_at(Time now) const;
   Decision decision_at(Time now) const;
   Time poll_interval() const;
+  Time vote_interval() const;
+  std::optional<Time> votes_over_at() const;
   std::vector<Voter> voters_at(Time now) const;
   std::vector<std::string> claimants(Time now) const;
   bool all_answered(Peers::Kind kind) const;
@@ -165,7 +176,7 @@ class Repmgr_Node {
   std::string change_message(const Decision& decision, Time now);
 
   const Node_Settings settings_;
-  const Time lifetime_;  // of a vote: vote_lifetime()
+  const Lease lease_;
   const Clock clock_;
   const Logger log_;
   const Wake_Up wake_up_;
@@ -181,8 +192,13 @@ class Repmgr_Node {
   bool looked_ = false;      // the first look is over
   std::vector<Node> nodes_;  // the list of nodes as last read, also when the database is down
   std::optional<Vote> own_vote_;
+  std::string own_token_;  // of the promise to itself
   Cache cache_;
-  Stop_Detector stop_detector_;  // restarted by age_votes()
+  std::optional<Time> last_200_;  // by decisions before this one: the last was not later
+  // When the last promise to another node ends, or ended early.
+  std::optional<Time> bound_until_;
+  std::optional<Time> freed_at_;  // when the last promise was handed back
+  Stop_Detector stop_detector_;   // restarted by age_votes()
   Replay_History replay_;
   // The state that was last decided, and since when.
   State state_ = State::down;

@@ -75,50 +75,54 @@ TEST_CASE("every registered node of the site votes: inactive ones and witnesses 
   CHECK(electorate(nodes, nodes[0], true).size() == 4);
 }
 
+// How long votes count here.
+const Lease three_seconds{10s, 6900ms};
+
 TEST_CASE("decide: down, standby and the reasons for unknown") {
   const Votes none;
   Facts down;
   down.problem = "refused";
-  Decision decision = decide(down, "n1", false, none, 3s, 0s);
+  Decision decision = decide(down, "n1", false, none, three_seconds, 0s);
   CHECK(decision.state == State::down);
   CHECK(decision.reason == "refused");
 
-  CHECK(decide(make_facts(make_site(3), true), "n2", false, none, 3s, 0s).state == State::standby);
+  CHECK(decide(make_facts(make_site(3), true), "n2", false, none, three_seconds, 0s).state ==
+        State::standby);
   // A standby is one whatever repmgr.nodes says: reads need no vote.
-  CHECK(decide(make_facts({}, true), "n2", false, none, 3s, 0s).state == State::standby);
+  CHECK(decide(make_facts({}, true), "n2", false, none, three_seconds, 0s).state == State::standby);
 
   Facts unreadable = make_facts({});
   unreadable.nodes_known = false;
   unreadable.problem = "relation \"repmgr.nodes\" does not exist";
-  decision = decide(unreadable, "n1", false, none, 3s, 0s);
+  decision = decide(unreadable, "n1", false, none, three_seconds, 0s);
   CHECK(decision.state == State::unknown);
   CHECK(decision.reason.find("does not exist") != std::string::npos);
 
-  decision = decide(make_facts(make_site(3)), "n9", false, none, 3s, 0s);
+  decision = decide(make_facts(make_site(3)), "n9", false, none, three_seconds, 0s);
   CHECK(decision.state == State::unknown);
   CHECK(decision.reason.find("\"n9\"") != std::string::npos);
 
   const std::vector<Node> witnessed = {make_node(1, "w", "witness")};
-  CHECK(decide(make_facts(witnessed), "w", false, none, 3s, 0s).state == State::unknown);
+  CHECK(decide(make_facts(witnessed), "w", false, none, three_seconds, 0s).state == State::unknown);
 }
 
 TEST_CASE("decide: a majority of all registered nodes, not of those that answer") {
   const Facts facts = make_facts(make_site(5));
   Votes votes = {{"n1", {10s, "n1", ""}}};
-  CHECK(decide(facts, "n1", false, votes, 3s, 10s).state == State::unknown);
+  CHECK(decide(facts, "n1", false, votes, three_seconds, 10s).state == State::unknown);
   votes["n2"] = {10s, "N1", ""};
-  CHECK(decide(facts, "n1", false, votes, 3s, 10s).state == State::unknown);
+  CHECK(decide(facts, "n1", false, votes, three_seconds, 10s).state == State::unknown);
   votes["n3"] = {9s, "n1", ""};
   votes["n9"] = {10s, "n1", ""};  // not registered
-  const Decision decision = decide(facts, "n1", false, votes, 3s, 10s);
+  const Decision decision = decide(facts, "n1", false, votes, three_seconds, 10s);
   CHECK(decision.state == State::primary);
   CHECK(decision.until == 12s);  // the third vote is the first to expire
   const Node& n1 = facts.nodes[0];
-  CHECK(describe_votes(describe_voters(facts.nodes, n1, votes, 3s, 10s))
+  CHECK(describe_votes(describe_voters(facts.nodes, n1, votes, three_seconds, 10s))
             .starts_with("3 of 5 votes, 3 needed: n1 (t"));
-  CHECK(decide(facts, "n1", false, votes, 3s, 12s).state == State::unknown);
+  CHECK(decide(facts, "n1", false, votes, three_seconds, 12s).state == State::unknown);
   votes["n4"] = {10s, "n1", ""};  // one to spare: the oldest does not matter
-  CHECK(decide(facts, "n1", false, votes, 3s, 10s).until == 13s);
+  CHECK(decide(facts, "n1", false, votes, three_seconds, 10s).until == 13s);
 }
 
 TEST_CASE("decide: votes for others, and votes of other sites, do not count") {
@@ -129,8 +133,8 @@ TEST_CASE("decide: votes for others, and votes of other sites, do not count") {
                        {"n2", {10s, "n3", ""}},
                        {"n4", {10s, "n1", ""}},
                        {"n5", {10s, "n1", ""}}};
-  CHECK(decide(make_facts(nodes), "n1", false, votes, 3s, 10s).state == State::unknown);
-  CHECK(decide(make_facts(nodes), "n1", true, votes, 3s, 10s).state == State::primary);
+  CHECK(decide(make_facts(nodes), "n1", false, votes, three_seconds, 10s).state == State::unknown);
+  CHECK(decide(make_facts(nodes), "n1", true, votes, three_seconds, 10s).state == State::primary);
 }
 
 TEST_CASE("a voter votes for whom its database names, and keeps to it for as long as it promised") {
@@ -152,7 +156,8 @@ TEST_CASE("a voter votes for whom its database names, and keeps to it for as lon
   const Grant silence{"", 13s};
   CHECK(cast_vote(silence, "n1", "n1", 12s).names == "");
   CHECK(cast_vote(silence, "n1", "n1", 13s).granted);
-  CHECK(vote_lifetime(3s) == 2970ms);
+  CHECK(vote_lifetime({3s, 0s}) == 2970ms);
+  CHECK(vote_lifetime({4s, 1s}) == 2960ms);
 }
 
 TEST_CASE("what a peer's reply to /primary names") {

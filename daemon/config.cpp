@@ -11,6 +11,7 @@
 
 #include "daemon/file.hpp"
 #include "node/text.hpp"
+#include "node/voting.hpp"
 
 namespace primgr {
 
@@ -111,13 +112,16 @@ void parse_setting(std::string_view line, const std::string& where, Config& conf
 // Throws Config_Error if values that are valid one by one contradict each other. The message begins
 // with the place of one of them.
 void check_combinations(const Config& config, Places& places) {
-  constexpr const char* lease_keys[] = {"vote_lease", "refresh_interval", "peer_timeout"};
+  constexpr const char* lease_keys[] = {"vote_lease", "check_delay", "refresh_interval",
+                                        "peer_timeout"};
   const Node_Settings& node = config.node;
   const Time renewal = node.refresh_interval + node.peer_timeout;
-  if (node.vote_lease <= renewal) {
+  const Time counted = vote_lifetime({node.vote_lease, node.check_delay});
+  if (counted <= renewal) {
     const auto key = std::find_if(std::begin(lease_keys), std::end(lease_keys),
                                   [&](const char* k) { return places.contains(k); });
     throw Config_Error(places[*key] + "vote_lease (" + print_duration(node.vote_lease) +
+                       ") less 1 % and check_delay (" + print_duration(node.check_delay) +
                        ") must be longer than refresh_interval + peer_timeout (" +
                        print_duration(renewal) + "), or votes expire before they are renewed");
   }

@@ -139,14 +139,25 @@ Answer get_reported_primary(Repmgr_Node& node, const Params& params) {
   if (read.ec == std::errc::result_out_of_range) lease_ms = LLONG_MAX;
   const auto candidate_lease =
       milliseconds(accepts_less ? 0 : std::clamp(lease_ms, 0LL, 3'600'000LL));
-  std::optional<std::string> name;
-  if (voter.empty() || names_equal(voter, node.name())) {
-    name = candidate.empty() ? node.get_primary() : node.grant_vote(candidate, candidate_lease);
+  const bool for_this_voter = voter.empty() || names_equal(voter, node.name());
+  const bool handed_back = params.contains("handback");
+  Ballot ballot;
+  if (!for_this_voter) {
+    // Names none.
+  } else if (candidate.empty() || handed_back) {
+    if (handed_back) node.end_promise(candidate, param(params, "handback"));
+    ballot.names = node.get_primary().value_or("");
+  } else {
+    ballot = node.grant_vote(candidate, candidate_lease,
+                             accepts_less ? std::optional(param(params, "token")) : std::nullopt);
   }
-  if (name) {
-    Json body = {{"Primary", *name}};
-    if (accepts_less && names_equal(*name, candidate)) {
+  if (!ballot.names.empty()) {
+    Json body = {{"Primary", ballot.names}};
+    if (accepts_less && ballot.granted) {
       body["lease"] = std::chrono::floor<milliseconds>(node.vote_lease()).count();
+      if (!ballot.token.empty()) body["token"] = ballot.token;
+    } else if (accepts_less && ballot.bound_for > 0s) {
+      body["bound"] = std::chrono::floor<milliseconds>(ballot.bound_for).count();
     }
     if (Answer answer{200, dump(body)}; answer.body.size() <= max_reply_size) return answer;
   }

@@ -73,35 +73,57 @@ std::string Grant_File::save(const Grant& grant) {
 std::string Grant_File::print(const Grant& grant, std::string_view boot_id, std::string_view node) {
   const std::string until = std::to_string(grant.until.count());
   std::string text = "primgr 2 boot=" + std::string(boot_id) + " until=" + until +
-                     " node=" + url_encoded(node) + " to=" + url_encoded(grant.to) + " ";
+                     " kept=" + std::to_string(grant.kept_until.count()) +
+                     " token=" + url_encoded(grant.token) + " node=" + url_encoded(node) +
+                     " to=" + url_encoded(grant.to) + " ";
   const std::string end = " until=" + until + "\n";
   if (text.size() + end.size() < record_size) text.resize(record_size - end.size(), ' ');
   return text + end;
 }
 
+namespace {
+
+std::optional<Time> parse_time(std::string_view digits) {
+  std::int64_t time = 0;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), time);
+  if (error != std::errc() || end != digits.data() + digits.size() || time < 0) return std::nullopt;
+  return Time(time);
+}
+
+// Reads the fields of a record, "key=value", in the order in which print() writes them.
+class Fields {
+ public:
+  explicit Fields(std::string_view text) : text_(text) {}
+  // The value of the next field if it has that key.
+  std::optional<std::string_view> next(std::string_view key) {
+    if (!text_.starts_with(key)) return std::nullopt;
+    const auto end = std::min(text_.find(' '), text_.size());
+    const std::string_view value = text_.substr(key.size(), end - key.size());
+    text_.remove_prefix(std::min(end + 1, text_.size()));
+    return value;
+  }
+
+ private:
+  std::string_view text_;
+};
+
+}  // namespace
+
 std::optional<Grant> Grant_File::parse(std::string_view text, std::string_view boot_id,
                                        std::string_view node, Time now, std::string& why) {
-  const std::string_view whole = text;
+  constexpr std::string_view version = "primgr 2 ";
   why = "is damaged, or of another version";
-  const auto next = [&](std::string_view key) -> std::optional<std::string_view> {
-    if (!text.starts_with(key)) return std::nullopt;
-    const auto end = std::min(text.find(' '), text.size());
-    const std::string_view value = text.substr(key.size(), end - key.size());
-    text.remove_prefix(std::min(end + 1, text.size()));
-    return value;
-  };
-  if (!text.starts_with("primgr 2 ")) return std::nullopt;
-  text.remove_prefix(9);
-  const auto boot = next("boot="), until = next("until="), of = next("node="), to = next("to=");
-  if (!boot || !until || !of || !to) return std::nullopt;
-  std::int64_t time = 0;
-  const auto [end, error] = std::from_chars(until->data(), until->data() + until->size(), time);
-  const auto own = url_decoded(*of), name = url_decoded(*to);
-  if (error != std::errc() || end != until->data() + until->size() || !own || !name) {
-    return std::nullopt;
-  }
-  const Grant grant{*name, Time(time)};
-  if (whole.size() != record_size || print(grant, *boot, *own) != whole) return std::nullopt;
+  if (!text.starts_with(version)) return std::nullopt;
+  Fields fields(text.substr(version.size()));
+  const auto boot = fields.next("boot="), until = fields.next("until="),
+             kept = fields.next("kept="), token = fields.next("token="), of = fields.next("node="),
+             to = fields.next("to=");
+  if (!boot || !until || !kept || !token || !of || !to) return std::nullopt;
+  const auto time = parse_time(*until), kept_until = parse_time(*kept);
+  const auto shown = url_decoded(*token), own = url_decoded(*of), name = url_decoded(*to);
+  if (!time || !kept_until || !shown || !own || !name) return std::nullopt;
+  const Grant grant{*name, *time, *shown, *kept_until};
+  if (text.size() != record_size || print(grant, *boot, *own) != text) return std::nullopt;
   if (boot_id.empty() || *boot != boot_id) {
     why = "is of an earlier boot";
     return std::nullopt;
@@ -110,7 +132,7 @@ std::optional<Grant> Grant_File::parse(std::string_view text, std::string_view b
     why = "is of the node \"" + *own + "\", not of this one";
     return std::nullopt;
   }
-  if (time < 0 || grant.until > now + 2min) {
+  if (std::max(grant.until, grant.kept_until) > now + 2min) {
     why = "promises for longer than a vote_lease can be";
     return std::nullopt;
   }

@@ -19,10 +19,10 @@ struct State_File_In_Use : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// Stores a voter's grant as one record of fixed size: boot id, voter, the node that it promised its
-// vote to, and until when. Times are on CLOCK_BOOTTIME, so they mean nothing after a reboot, and
-// the kernel's boot id tells. A record of an earlier boot or of another voter, or one that is
-// damaged, is ignored: the voter is then silent for one vote_lease (see Grant).
+// Stores a voter's grant as one record of fixed size: boot id, voter, and the members of Grant.
+// Times are on CLOCK_BOOTTIME, so they mean nothing after a reboot, and the kernel's boot id tells.
+// A record of an earlier boot or of another voter, or one that is damaged, is ignored: the voter is
+// then silent for one vote_lease (see Grant).
 //
 // The record is overwritten in place by one pwrite(2), without fsync(2): it has to outlive the
 // process, not the kernel, and the page cache does. A process killed meanwhile leaves the old

@@ -90,8 +90,11 @@ void Grant_Keeper::start_job(std::function<void(Shared&)> job) {
 Grant Grant_Keeper::guaranteed() const {
   const Grant &stored = shared_->stored, &writing = shared_->writing;
   if (!shared_->job) return stored;
-  return stored.to == writing.to ? Grant{stored.to, std::min(stored.until, writing.until)}
-                                 : Grant{};
+  if (stored.to != writing.to || stored.token != writing.token) return {};
+  Grant both = stored;
+  both.until = std::min(stored.until, writing.until);
+  both.kept_until = std::min(stored.kept_until, writing.kept_until);
+  return both;
 }
 
 void Grant_Keeper::log_change(const std::string& problem) {

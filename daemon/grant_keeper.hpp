@@ -68,7 +68,7 @@ class Grant_Keeper {
   // These REQUIRE the mutex.
   void start_job(std::function<void(Shared&)> job);
   // The promise that a restart would find at the least. While a job is running, the file may hold
-  // the new record or the old one, so this is the earlier of both, if they are to the same node.
+  // the new record or the old one, so this is the lesser of both, if node and token are the same.
   Grant guaranteed() const;
   // Logs an error if it is another one than the last.
   void log_change(const std::string& problem);

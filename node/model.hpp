@@ -99,6 +99,10 @@ struct Facts {
 struct Grant {
   std::string to;
   Time until{};
+  std::string token = {};  // who shows it ends the promise, see hand_back(); empty: nobody can
+  Time kept_until{};  // what was promised to `to` under other tokens lasts until then all the same
+
+  bool operator==(const Grant&) const = default;
 };
 
 // A voter's last answer to a candidate.
@@ -107,6 +111,12 @@ struct Vote {
   std::string names;         // the node that the voter named; empty: none
   std::string why;           // why it named none, or the last question failed
   Time lease = Time::max();  // for how long it said that it promises; max(): it did not say
+};
+
+// How long votes are promised, and how long a node may be used after its last 200: the settings
+// vote_lease and check_delay.
+struct Lease {
+  Time vote_lease{}, check_delay{};
 };
 using Votes = std::map<std::string, Vote>;  // by the voter's name as in repmgr.nodes
 

@@ -8,34 +8,58 @@
 
 namespace primgr {
 
+using namespace std::chrono_literals;
+
 namespace {
 
+using nlohmann::json;
+
 // The value of the first of `keys` that a JSON object has as a string; none if there is none.
-std::optional<std::string> json_string(const std::string& body,
+std::optional<std::string> json_string(const json& object,
                                        std::initializer_list<const char*> keys) {
-  const auto json = nlohmann::json::parse(body, nullptr, false);
-  if (!json.is_object()) return std::nullopt;
+  if (!object.is_object()) return std::nullopt;
   for (const char* key : keys) {
-    const auto value = json.find(key);
-    if (value != json.end() && value->is_string()) return value->get<std::string>();
+    const auto value = object.find(key);
+    if (value != object.end() && value->is_string()) return value->get<std::string>();
   }
   return std::nullopt;
 }
 
+// A number of milliseconds; none if there is none. Zero if it is not from 0 to an hour.
+std::optional<Time> json_milliseconds(const json& object, const char* key) {
+  if (!object.is_object() || !object.contains(key)) return std::nullopt;
+  const json& value = object[key];
+  if (!value.is_number_integer()) return Time::zero();
+  constexpr std::int64_t longest = 3'600'000;
+  return std::chrono::milliseconds(std::clamp<std::int64_t>(value.get<std::int64_t>(), 0, longest));
+}
+
+Promise_Terms read_terms(const json& body) {
+  constexpr std::size_t longest_token = 64;
+  Promise_Terms terms;
+  terms.lease = json_milliseconds(body, "lease").value_or(Time::max());
+  terms.token = json_string(body, {"token"}).value_or("").substr(0, longest_token);
+  terms.bound_for = json_milliseconds(body, "bound").value_or(Time::zero());
+  return terms;
+}
+
 std::optional<std::string> reported_state(const Http_Reply& reply) {
-  return json_string(reply.body, {"state", "State"});
+  return json_string(json::parse(reply.body, nullptr, false), {"state", "State"});
 }
 
 }  // namespace
 
-std::optional<std::string> http_node_reports_primary(const Http_Reply& reply, std::string& why) {
+std::optional<std::string> http_node_reports_primary(const Http_Reply& reply, std::string& why,
+                                                     Promise_Terms* terms) {
   why.clear();
   if (reply.status == 0) {
     why = reply.error;
   } else if (reply.body.size() > max_reply_size) {
     why = "reply too long";
   } else if (reply.status == 200) {
-    auto name = json_string(reply.body, {"Primary"});
+    const json body = json::parse(reply.body, nullptr, false);
+    if (terms) *terms = read_terms(body);
+    auto name = json_string(body, {"Primary"});
     if (name && !name->empty()) return name;
     why = "200 without the name of a primary";
   } else if (reply.status == 503) {
@@ -44,15 +68,6 @@ std::optional<std::string> http_node_reports_primary(const Http_Reply& reply, st
     why = "HTTP status " + std::to_string(reply.status);
   }
   return std::nullopt;
-}
-
-Time http_node_reports_lease(const Http_Reply& reply) {
-  constexpr std::int64_t longest = 3'600'000;  // ms
-  const auto json = nlohmann::json::parse(reply.body, nullptr, false);
-  if (!json.is_object() || !json.contains("lease")) return Time::max();
-  const auto& lease = json["lease"];
-  if (!lease.is_number_integer()) return Time::zero();
-  return std::chrono::milliseconds(std::clamp<std::int64_t>(lease.get<std::int64_t>(), 0, longest));
 }
 
 State http_node_reports_state(const Http_Reply& reply) {
@@ -81,8 +96,10 @@ void Peers::ask(Kind kind, const Node& peer, const std::string& target, Time int
   {
     const std::lock_guard lock(mutex_);
     const Time now = clock_();
-    Poll& poll = peers_[peer.name].poll(kind);
-    if (poll.under_way || (poll.asked_at && now < *poll.asked_at + interval)) return;
+    Peer& asked = peers_[peer.name];
+    Poll& poll = asked.poll(kind);
+    if (poll.under_way || (poll.asked_at && now < next(kind, asked, interval))) return;
+    std::string copy = target;
     // Built before the question counts as under way, since this may throw std::bad_alloc.
     done = [this, question = Question{kind, peer.name, asked_ + 1, now, missed_}](
                const Http_Reply& reply) {
@@ -91,11 +108,13 @@ void Peers::ask(Kind kind, const Node& peer, const std::string& target, Time int
       wake_();
       if (--under_way_ == 0) none_under_way_.notify_all();
     };
+    poll.target = std::move(copy);
     poll.under_way = ++asked_;
     poll.asked_at = now;
     ++under_way_;
   }
-  get_(peer, target, timeout_, std::move(done));
+  // A hand-back that is lost is sent again, so it need not be waited for as long.
+  get_(peer, target, kind == Kind::hand_back ? timeout_ / 4 : timeout_, std::move(done));
 }
 
 void Peers::handle_reply(const Question& question, const Http_Reply& reply) {
@@ -111,8 +130,10 @@ void Peers::handle_reply(const Question& question, const Http_Reply& reply) {
   try {
     if (question.kind == Kind::vote) {
       handle_vote_reply(question, reply);
-    } else {
+    } else if (question.kind == Kind::state) {
       peer.reported = http_node_reports_state(reply);
+    } else if (reply.status && poll.target.find(peer.to_hand_back.token) != std::string::npos) {
+      peer.to_hand_back = {};
     }
   } catch (const std::bad_alloc&) {
     // Counts as answered, but its content is lost. The next reply may be stored.
@@ -123,46 +144,103 @@ void Peers::handle_reply(const Question& question, const Http_Reply& reply) {
 // voter keeps its promise also while it or its database is down.
 void Peers::handle_vote_reply(const Question& question, const Http_Reply& reply) {
   std::string why;
-  const auto named = http_node_reports_primary(reply, why);
+  Promise_Terms terms;
+  const auto named = http_node_reports_primary(reply, why, &terms);
   Vote& vote = votes_[question.peer];
   if (named) {
-    vote = {reply.sent_at - (missed_ - question.missed_before), *named, "",
-            http_node_reports_lease(reply)};
+    vote = {reply.sent_at - (missed_ - question.missed_before), *named, "", terms.lease};
+    Peer& peer = peers_[question.peer];
+    const Time now = clock_();
+    // What the voter has rounded down to whole ms must not be asked for too early.
+    peer.bound_until = terms.bound_for == Time::zero() ? Time() : now + terms.bound_for + 1ms;
+    // The promise began before this reply came.
+    if (!terms.token.empty() && terms.lease != Time::max()) {
+      peer.held = {terms.token, now + terms.lease};
+    }
   }
   vote.why = why;
 }
 
-void Peers::drop(const Node& peer, const std::string& target) const {
+void Peers::drop(Kind kind, const Node& peer) const {
+  std::string target;
+  {
+    const std::lock_guard lock(mutex_);
+    const Peer* asked = find(peer.name);
+    if (!asked || !asked->poll(kind).under_way) return;
+    target = asked->poll(kind).target;
+  }
   if (drop_) drop_(peer, target);
 }
 
-const Peers::Poll* Peers::find(Kind kind, const std::string& peer) const {
+const Peers::Peer* Peers::find(const std::string& peer) const {
   const auto found = peers_.find(peer);
-  return found == peers_.end() ? nullptr : &found->second.poll(kind);
+  return found == peers_.end() ? nullptr : &found->second;
+}
+
+// A voter that is bound to another is asked again when its promise ends, too.
+Time Peers::next(Kind kind, const Peer& peer, Time interval) const {
+  const Time asked_at = *peer.poll(kind).asked_at;
+  if (kind == Kind::vote && peer.bound_until > asked_at) {
+    return std::min(asked_at + interval, peer.bound_until);
+  }
+  return asked_at + interval;
 }
 
 Time Peers::due(Kind kind, const std::string& peer, Time interval) const {
   const std::lock_guard lock(mutex_);
-  const Poll* poll = find(kind, peer);
-  if (poll && poll->under_way) return Time::max();
-  return (poll && poll->asked_at ? *poll->asked_at : clock_()) + interval;
+  const Peer* asked = find(peer);
+  if (asked && asked->poll(kind).under_way) return Time::max();
+  return asked && asked->poll(kind).asked_at ? next(kind, *asked, interval) : clock_() + interval;
 }
 
 std::optional<Time> Peers::vote_awaited_since(const std::string& peer) const {
   const std::lock_guard lock(mutex_);
-  const Poll* poll = find(Kind::vote, peer);
-  return poll && poll->under_way ? poll->asked_at : std::nullopt;
+  const Peer* asked = find(peer);
+  return asked && asked->poll(Kind::vote).under_way ? asked->poll(Kind::vote).asked_at
+                                                    : std::nullopt;
 }
 
 bool Peers::answered(Kind kind, const std::string& peer) const {
   const std::lock_guard lock(mutex_);
-  const Poll* poll = find(kind, peer);
-  return poll && poll->answered;
+  const Peer* asked = find(peer);
+  return asked && asked->poll(kind).answered;
 }
 
 void Peers::forget_answers() {
   const std::lock_guard lock(mutex_);
-  for (auto& [name, peer] : peers_) peer.vote.answered = false;
+  for (auto& [name, peer] : peers_) peer.poll(Kind::vote).answered = false;
+}
+
+std::string Peers::token(const std::string& peer) const {
+  const std::lock_guard lock(mutex_);
+  const Peer* asked = find(peer);
+  return asked ? asked->held.token : std::string();
+}
+
+bool Peers::holds_tokens() const {
+  const std::lock_guard lock(mutex_);
+  return std::any_of(peers_.begin(), peers_.end(),
+                     [](const auto& peer) { return !peer.second.held.token.empty(); });
+}
+
+void Peers::give_up_votes() {
+  const std::lock_guard lock(mutex_);
+  votes_.clear();
+  for (auto& [name, peer] : peers_) {
+    // handle_reply() ignores a reply whose question is not the one that is under way.
+    peer.poll(Kind::vote).under_way = 0;
+    if (!peer.held.token.empty()) peer.to_hand_back = std::exchange(peer.held, {});
+  }
+}
+
+std::map<std::string, std::string> Peers::to_hand_back() const {
+  const std::lock_guard lock(mutex_);
+  std::map<std::string, std::string> tokens;
+  for (const auto& [name, peer] : peers_) {
+    const auto& [token, until] = peer.to_hand_back;
+    if (!token.empty() && clock_() < until) tokens.emplace(name, token);
+  }
+  return tokens;
 }
 
 void Peers::keep_only(const std::vector<Node>& nodes) {
@@ -179,8 +257,17 @@ void Peers::age_votes(Time missed) {
   const std::lock_guard lock(mutex_);
   missed_ += missed;
   for (auto& [name, vote] : votes_) vote.sent_at -= missed;
+  ask_votes_again();
+}
+
+void Peers::hurry() {
+  const std::lock_guard lock(mutex_);
+  ask_votes_again();
+}
+
+void Peers::ask_votes_again() {
   for (auto& [name, peer] : peers_) {
-    if (!peer.vote.under_way) peer.vote.asked_at.reset();
+    if (!peer.poll(Kind::vote).under_way) peer.poll(Kind::vote).asked_at.reset();
   }
 }
 
@@ -203,8 +290,9 @@ std::vector<Poll_Count> Peers::counts() const {
       if (!poll.asked_at && poll.replied + poll.failed == 0) return;
       counts.push_back({peer_name, kind, poll.replied, poll.failed, poll.total_time});
     };
-    add("vote", peer.vote);
-    add("state", peer.state);
+    add("vote", peer.poll(Kind::vote));
+    add("state", peer.poll(Kind::state));
+    add("hand_back", peer.poll(Kind::hand_back));
   }
   return counts;
 }

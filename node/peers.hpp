@@ -37,14 +37,18 @@ using Http_Get = std::function<void(const Node& peer, const std::string& target,
 // block, and must not call `done` itself.
 using Http_Drop = std::function<void(const Node& peer, const std::string& target)>;
 
-// The node that a peer's reply to /primary names, or none with `why` set. Throws std::bad_alloc
-// only.
-std::optional<std::string> http_node_reports_primary(const Http_Reply& reply, std::string& why);
+// What a voter says of its promise.
+struct Promise_Terms {
+  Time lease = Time::max();  // for how long it grants its vote; max(): it does not say, as an older
+                             // voter, which grants what was asked for; zero: nothing sensible
+  std::string token;         // with which the vote can be handed back; empty: it cannot
+  Time bound_for{};          // for how long it is bound to the node that it names
+};
 
-// For how long a voter says that it grants its vote ("lease", in ms); Time::max() if it does not
-// say, as an older voter, which then grants what was asked for. Zero if it says nothing sensible.
-// Throws std::bad_alloc only.
-Time http_node_reports_lease(const Http_Reply& reply);
+// The node that a peer's reply to /primary names, or none with `why` set. Sets `terms` if that is
+// not null. Throws std::bad_alloc only.
+std::optional<std::string> http_node_reports_primary(const Http_Reply& reply, std::string& why,
+                                                     Promise_Terms* terms = nullptr);
 
 // The state that a peer's reply to /state reports; Unknown for any reply that is not the
 // contract's. Understands the key "State" of the original implementation. Throws std::bad_alloc
@@ -54,20 +58,21 @@ State http_node_reports_state(const Http_Reply& reply);
 // How many questions of one kind one peer has answered, and how many failed.
 struct Poll_Count {
   std::string peer;
-  const char* kind = "";  // "vote" or "state"
+  const char* kind = "";  // "vote", "state" or "hand_back"
   std::uint64_t replied = 0, failed = 0;
   Time total_time{};  // of all of them together
 };
 
-// Asks the peers for their votes and their states, and keeps the last answers. At most one question
-// of each kind is under way to each peer.
+// Asks the peers for their votes and their states, keeps the last answers, and hands votes back. At
+// most one question of each kind is under way to each peer, but for those that give_up_votes() has
+// abandoned.
 //
 // Thread-safe. The mutex guards all members below it. Replies arrive in threads of Http_Get, which
 // store them under the mutex and wake the refresher. Nothing under it blocks, and no other mutex is
 // taken. So Repmgr_Node's may be held while it is taken.
 class Peers {
  public:
-  enum class Kind { vote, state };
+  enum class Kind { vote, state, hand_back };
 
   // `wake` is called after each reply, with the mutex held; it must not block.
   Peers(Http_Get get, Http_Drop drop, Clock clock, Time timeout, std::function<void()> wake);
@@ -79,8 +84,8 @@ class Peers {
   // Sends a question to `peer`, unless one of that kind is under way or was sent less than
   // `interval` ago. Does not wait for the reply.
   void ask(Kind kind, const Node& peer, const std::string& target, Time interval);
-  // Abandons a question that is under way.
-  void drop(const Node& peer, const std::string& target) const;
+  // Abandons the question of that kind that is under way.
+  void drop(Kind kind, const Node& peer) const;
   // When ask() will send again; Time::max() while a question is under way.
   Time due(Kind kind, const std::string& peer, Time interval) const;
   // When the question for a vote that is under way was sent; none if there is none.
@@ -95,6 +100,18 @@ class Peers {
   // Makes all votes older by `missed`, which the clock did not count, and has them asked for again
   // at once.
   void age_votes(Time missed);
+  // Has votes asked for again at once.
+  void hurry();
+
+  // The token that the peer gave with its last vote; empty: none.
+  std::string token(const std::string& peer) const;
+  // Whether a peer has given a token that was not given up.
+  bool holds_tokens() const;
+  // Drops all votes and tokens. Replies to questions that were sent before are ignored. From then
+  // on to_hand_back() returns the tokens.
+  void give_up_votes();
+  // The tokens of the promises that have yet to be handed back, by peer.
+  std::map<std::string, std::string> to_hand_back() const;
 
   // The last vote of each peer that was asked for one; without a name if it never gave one.
   Votes votes() const;
@@ -107,6 +124,7 @@ class Peers {
   struct Poll {
     std::optional<Time> asked_at;
     std::uint64_t under_way = 0;  // the number of the question; 0: none is
+    std::string target;           // of the last question
     bool answered = false;
     std::uint64_t replied = 0, failed = 0;
     Time total_time{};
@@ -121,15 +139,24 @@ class Peers {
     Time missed_before;  // missed_ when it was sent
   };
   struct Peer {
-    Poll vote, state;
+    Poll polls[3];  // by Kind
     State reported = State::unknown;
-    Poll& poll(Kind kind) { return kind == Kind::vote ? vote : state; }
-    const Poll& poll(Kind kind) const { return kind == Kind::vote ? vote : state; }
+    Time bound_until{};  // the voter is bound to another until then
+    // A promise, by its token, and when it is over at the latest.
+    struct Held {
+      std::string token;
+      Time until{};
+    } held, to_hand_back;
+    Poll& poll(Kind kind) { return polls[static_cast<int>(kind)]; }
+    const Poll& poll(Kind kind) const { return polls[static_cast<int>(kind)]; }
   };
 
   // These REQUIRE mutex_.
   // Null if the peer was never asked anything.
-  const Poll* find(Kind kind, const std::string& peer) const;
+  const Peer* find(const std::string& peer) const;
+  // When the next question may be sent.
+  Time next(Kind kind, const Peer& peer, Time interval) const;
+  void ask_votes_again();
   void handle_reply(const Question& question, const Http_Reply& reply);
   void handle_vote_reply(const Question& question, const Http_Reply& reply);
 

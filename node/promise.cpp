@@ -1,5 +1,9 @@
 #include "node/promise.hpp"
 
+#include <sys/random.h>
+
+#include <algorithm>
+#include <string>
 #include <utility>
 
 namespace primgr {
@@ -10,6 +14,20 @@ namespace {
 
 // How long a vote may wait for its turn and for the store together.
 constexpr auto vote_timeout = 100ms;
+
+// 128 random bits, in hexadecimal. Empty if the kernel has none to give: then that vote cannot be
+// handed back.
+std::string random_token() {
+  unsigned char bytes[16];
+  if (getrandom(bytes, sizeof bytes, GRND_NONBLOCK) != sizeof bytes) return {};
+  std::string token;
+  for (const unsigned char byte : bytes) {
+    for (const int nibble : {byte >> 4, byte & 15}) {
+      token += "0123456789abcdef"[nibble];
+    }
+  }
+  return token;
+}
 
 }  // namespace
 
@@ -43,32 +61,56 @@ Promise::Promise(Grant_Store store, Time vote_lease, Clock clock)
     grant_ = saved_ = *known;
     return;
   }
-  grant_ = {"", clock_() + vote_lease_};
+  grant_.until = clock_() + vote_lease_;
   if (store_.save) saved_ = store_.save(grant_, std::chrono::steady_clock::now() + vote_timeout);
 }
 
-Ballot Promise::vote(std::string_view named, std::string_view candidate, bool alone) {
+Ballot Promise::vote(std::string_view named, std::string_view candidate,
+                     const std::optional<std::string>& shown, bool alone) {
   const auto until = std::chrono::steady_clock::now() + vote_timeout;
   const Turn turn(*this, until);
-  return turn ? vote_in_turn(named, candidate, alone, until) : Ballot{"", false, false};
+  if (turn) return vote_in_turn(named, candidate, shown, alone, until);
+  Ballot late;
+  late.stored = false;
+  return late;
 }
 
-Ballot Promise::vote_in_turn(std::string_view named, std::string_view candidate, bool alone,
-                             Deadline until) {
+Ballot Promise::vote_in_turn(std::string_view named, std::string_view candidate,
+                             const std::optional<std::string>& shown, bool alone, Deadline until) {
   const Time now = clock_();
-  const bool silent = grant_.to.empty();
-  const Ballot ballot = cast_vote(silent && alone ? Grant{} : grant_, named, candidate, now);
+  const Grant last = grant_.to.empty() && alone ? Grant{} : grant_;
+  Ballot ballot = cast_vote(last, named, candidate, now);
   if (!ballot.granted) return ballot;
-  const Grant promise{ballot.names, now + vote_lease_};
-  const auto is_stored = [&] { return promise.to == saved_.to && promise.until <= saved_.until; };
+  const Grant promise = promise_vote(last, ballot.names, shown.value_or(""),
+                                     shown ? random_token() : "", now + vote_lease_);
+  const auto is_stored = [&] {
+    return promise.to == saved_.to && promise.token == saved_.token &&
+           promise.until <= saved_.until && promise.kept_until <= saved_.kept_until;
+  };
   if (store_.save && !is_stored()) {
     // If saving fails or is late, no vote is given. The grant may still be written later; after a
     // restart this voter then keeps a promise that nobody relies on, which costs time only.
-    saved_ = store_.save({promise.to, promise.until + vote_lease_ / 4}, until);
-    if (!is_stored()) return {"", false, false};
+    Grant ahead = promise;
+    ahead.until += vote_lease_ / 4;
+    saved_ = store_.save(ahead, until);
+    if (!is_stored()) {
+      ballot = {};
+      ballot.stored = false;
+      return ballot;
+    }
   }
   grant_ = promise;
+  ballot.token = promise.token;
   return ballot;
+}
+
+std::optional<Time> Promise::end(std::string_view candidate, std::string_view token) {
+  const Turn turn(*this, std::chrono::steady_clock::now() + vote_timeout);
+  if (!turn) return std::nullopt;
+  Grant left = hand_back(grant_, candidate, token);
+  if (left == grant_) return std::nullopt;
+  grant_ = std::move(left);
+  return std::max(grant_.until - clock_(), Time::zero());
 }
 
 }  // namespace primgr

@@ -32,16 +32,24 @@ class Promise {
   // Loads the last promise. Blocks for as long as the store does.
   Promise(Grant_Store store, Time vote_lease, Clock clock);
 
-  // Votes by the rule of cast_vote(), and stores the promise if the vote is granted. Blocks for 100
-  // ms at most, and returns a ballot without a name that is not `stored` if that was too short.
+  // Votes by the rule of cast_vote(), and stores the promise, which is that of promise_vote(), if
+  // the vote is granted. `shown`: the token that the candidate shows, or empty; none: it takes no
+  // token. Blocks for 100 ms at most, and returns a ballot without a name that is not `stored` if
+  // that was too short.
   // `alone`: there is no other voter, so this node need not wait for a promise that it does not
   // know.
-  Ballot vote(std::string_view named, std::string_view candidate, bool alone);
+  Ballot vote(std::string_view named, std::string_view candidate,
+              const std::optional<std::string>& shown, bool alone);
+
+  // By the rule of hand_back(). Returns for how long this node is still bound to `candidate`, none
+  // if the token ended nothing. Blocks for 100 ms at most; ends nothing if that was too short. The
+  // store is not told: after a restart the promise lasts, or ends when it is handed back again.
+  std::optional<Time> end(std::string_view candidate, std::string_view token);
 
  private:
   class Turn;
-  Ballot vote_in_turn(std::string_view named, std::string_view candidate, bool alone,
-                      Deadline until);
+  Ballot vote_in_turn(std::string_view named, std::string_view candidate,
+                      const std::optional<std::string>& shown, bool alone, Deadline until);
 
   const Grant_Store store_;
   const Time vote_lease_;

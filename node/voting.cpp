@@ -22,34 +22,71 @@ bool check_consensus(std::size_t votes_counted, std::size_t votes_needed) {
 }
 
 Ballot cast_vote(const Grant& last, std::string_view named, std::string_view candidate, Time now) {
-  if (now < last.until && !names_equal(last.to, candidate)) return {last.to, false};
-  return {std::string(named), !named.empty() && names_equal(named, candidate)};
+  Ballot ballot;
+  if (now < last.until && !names_equal(last.to, candidate)) {
+    ballot.names = last.to;
+    ballot.bound_for = last.until - now;
+  } else {
+    ballot.names = named;
+    ballot.granted = !named.empty() && names_equal(named, candidate);
+  }
+  return ballot;
 }
 
-Time vote_lifetime(Time vote_lease) {
-  return vote_lease - vote_lease / 100;
+Grant promise_vote(const Grant& last, const std::string& candidate, std::string_view shown,
+                   const std::string& fresh, Time until) {
+  if (!names_equal(last.to, candidate)) return {candidate, until, fresh, Time{}};
+  // A promise is never shortened: the voter may have had a longer vote_lease before.
+  const Time later = std::max(until, last.until);
+  if (!last.token.empty() && shown == last.token) {
+    return {candidate, later, last.token, last.kept_until};
+  }
+  return {candidate, later, fresh, fresh.empty() ? Time{} : last.until};
 }
 
-Time vote_expiry(const Vote& vote, Time lifetime) {
-  return vote.sent_at + std::min(lifetime, vote_lifetime(vote.lease));
+Grant hand_back(const Grant& last, std::string_view candidate, std::string_view token) {
+  if (token.empty() || token != last.token || !names_equal(last.to, candidate)) return last;
+  return {last.to, std::min(last.until, last.kept_until), "", Time{}};
+}
+
+Time hand_back_due(Time last_200, Time check_delay) {
+  return last_200 + check_delay + check_delay / 100;
+}
+
+Time vote_lifetime(const Lease& lease, Time told) {
+  const Time promised = std::min(lease.vote_lease, told);
+  return promised - promised / 100 - lease.check_delay;
+}
+
+Time vote_expiry(const Vote& vote, const Lease& lease) {
+  return vote.sent_at + vote_lifetime(lease, vote.lease);
 }
 
 std::vector<Time> count_votes(const std::vector<Node>& voters, const Node& self, const Votes& votes,
-                              Time lifetime, Time now) {
+                              const Lease& lease, Time now) {
   std::vector<Time> expiries;
   for (const Node& voter : voters) {
     const auto found = votes.find(voter.name);
     if (found == votes.end()) continue;
     const Vote& vote = found->second;
-    const Time expiry = vote_expiry(vote, lifetime);
+    const Time expiry = vote_expiry(vote, lease);
     if (vote.names.empty() || expiry <= now) continue;
     if (names_equal(vote.names, self.name)) expiries.push_back(expiry);
   }
   return expiries;
 }
 
+bool names_another(const std::vector<Node>& voters, const Node& self, const Votes& votes,
+                   const Lease& lease, Time now) {
+  return std::any_of(voters.begin(), voters.end(), [&](const Node& other) {
+    return other.id != self.id &&
+           check_consensus(count_votes(voters, other, votes, lease, now).size(),
+                           votes_needed(voters.size()));
+  });
+}
+
 std::vector<Voter> describe_voters(const std::vector<Node>& voters, const Node& self,
-                                   const Votes& votes, Time lifetime, Time now) {
+                                   const Votes& votes, const Lease& lease, Time now) {
   std::vector<Voter> described;
   for (const Node& node : voters) {
     Voter& voter = described.emplace_back();
@@ -61,14 +98,14 @@ std::vector<Voter> describe_voters(const std::vector<Node>& voters, const Node& 
       continue;
     }
     const Vote& vote = found->second;
-    if (vote.names.empty() || vote_expiry(vote, lifetime) <= now) {
+    if (vote.names.empty() || vote_expiry(vote, lease) <= now) {
       voter.why = vote.why.empty() ? "vote expired" : vote.why;
       continue;
     }
     voter.names = vote.names;
     voter.age = now - vote.sent_at;
-    voter.left = vote_expiry(vote, lifetime) - now;
-    voter.counts = !count_votes({node}, self, votes, lifetime, now).empty();
+    voter.left = vote_expiry(vote, lease) - now;
+    voter.counts = !count_votes({node}, self, votes, lease, now).empty();
   }
   return described;
 }
@@ -92,7 +129,7 @@ std::string describe_votes(const std::vector<Voter>& voters) {
 }
 
 Decision decide(const Facts& facts, const std::string& self_name, bool whole_cluster,
-                const Votes& votes, Time lifetime, Time now) {
+                const Votes& votes, const Lease& lease, Time now) {
   if (!facts.reachable) return {State::down, Time::max(), facts.problem};
   if (facts.in_recovery) return {State::standby, Time::max(), "in recovery"};
   if (!facts.nodes_known) {
@@ -109,7 +146,7 @@ Decision decide(const Facts& facts, const std::string& self_name, bool whole_clu
   }
 
   const std::vector<Node> voters = electorate(facts.nodes, *self, whole_cluster);
-  std::vector<Time> expiries = count_votes(voters, *self, votes, lifetime, now);
+  std::vector<Time> expiries = count_votes(voters, *self, votes, lease, now);
   const std::size_t needed = votes_needed(voters.size());
   if (!check_consensus(expiries.size(), needed)) {
     return {State::unknown, Time::max(), "no majority votes for it"};

@@ -55,10 +55,13 @@ TEST_CASE("what is wrong is told with file and line") {
   CHECK(error("peer. = x").ends_with("the value is empty"));
   CHECK(error("cache_ttl = 1s\nrefresh_interval = 1s")
             .starts_with("f:1: cache_ttl (1s) must be longer than refresh_interval (1s)"));
-  CHECK(error("\nvote_lease = 2s")
-            .starts_with(
-                "f:2: vote_lease (2s) must be longer than refresh_interval + peer_timeout (2s)"));
-  CHECK(error("peer_timeout = 2s").starts_with("f:1: vote_lease (3s) must be longer than"));
+  CHECK(error("\nvote_lease = 3s")
+            .starts_with("f:2: vote_lease (3s) less 1 % and check_delay (1s) must be longer than "
+                         "refresh_interval + peer_timeout (2s), or votes expire"));
+  CHECK(error("peer_timeout = 2s").starts_with("f:1: vote_lease (4s) less 1 % and"));
+  CHECK(error("check_delay = 1960ms").starts_with("f:1: vote_lease (4s) less 1 % and"));
+  CHECK(error("check_delay = 1959ms") == "no error");
+  CHECK(error("check_delay = 0\nvote_lease = 2030ms") == "no error");
   CHECK(error("conninfo = 'hots=x'").starts_with("f:1: conninfo: not a libpq connection string: "));
   for (const char* line :
        {"conninfo = 'password=not hush'", "conninfo = 'scram_client_key=not hush'",

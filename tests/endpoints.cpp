@@ -47,18 +47,19 @@ TEST_CASE("/primary") {
   world.look(make_facts(nodes, true));
   CHECK(served.ask("GET", "/primary").status == 200);
   CHECK(served.ask("GET", "/primary?candidate=n3").body == R"({"Primary":"n1"})");
-  CHECK(served.ask("GET", "/primary?candidate=n1&lease=3001").body == R"({"state":"Unknown"})");
+  CHECK(served.ask("GET", "/primary?candidate=n1&lease=4001").body == R"({"state":"Unknown"})");
   CHECK(served.ask("GET", "/primary?candidate=n1&lease=99999999999999999999").body ==
         R"({"state":"Unknown"})");
   CHECK(served.ask("GET", "/primary?candidate=n1&lease=3000").body == R"({"Primary":"n1"})");
   // Who heeds the lease in the answer may ask for more.
-  const std::string told = R"({"Primary":"n1","lease":3000})";
-  for (const char* lease : {"", "&lease=2000", "&lease=3001", "&lease=99999999999999999999"}) {
-    CHECK(served.ask("GET", "/primary?candidate=n1&accepts=less" + std::string(lease)).body ==
-          told);
+  const std::string told = R"({"Primary":"n1","lease":4000,"token":")";
+  for (const char* lease : {"", "&lease=2000", "&lease=4001", "&lease=99999999999999999999"}) {
+    CHECK(served.ask("GET", "/primary?candidate=n1&accepts=less" + std::string(lease))
+              .body.starts_with(told));
   }
-  CHECK(served.ask("GET", "/primary?candidate=n3&accepts=less").body == R"({"Primary":"n1"})");
-  CHECK(served.ask("GET", "/primary?candidate=n1&lease=3001&accepts=more").status == 503);
+  CHECK(served.ask("GET", "/primary?candidate=n3&accepts=less").body ==
+        R"({"Primary":"n1","bound":4000})");
+  CHECK(served.ask("GET", "/primary?candidate=n1&lease=4001&accepts=more").status == 503);
   CHECK(served.ask("GET", "/primary?accepts=less").body == R"({"Primary":"n1"})");
   CHECK(served.ask("GET", "/primary?candidate=%00&lease=-9e99x").body == R"({"Primary":"n1"})");
   // A question that was meant for another node gets no name and no grant.
@@ -212,10 +213,10 @@ TEST_CASE("/node tells a candidate's votes, and a standby's lag") {
   CHECK(told["votes"]["counted"] == 2);
   CHECK(told["votes"]["needed"] == 2);
   CHECK(told["votes"]["of"] == 3);
-  CHECK(told["votes"]["leaseSeconds"] == 2.47);
+  CHECK(told["votes"]["leaseSeconds"] == 2.46);
   CHECK(
       told["votes"]["voters"][1].dump() ==
-      R"({"name":"n2","counts":true,"names":"n1","ageSeconds":0.5,"leaseSeconds":2.47,"error":null})");
+      R"({"name":"n2","counts":true,"names":"n1","ageSeconds":0.5,"leaseSeconds":2.46,"error":null})");
   CHECK(told["votes"]["voters"][2]["error"] == "connection refused");
   CHECK(told["replication"].is_null());
   CHECK(told["version"] == PRIMGR_VERSION);
@@ -272,7 +273,7 @@ TEST_CASE("/metrics tells the state, the votes, the peers and the requests") {
   has("primgr_votes 2");
   has("primgr_votes_needed 2");
   has("primgr_voters 3");
-  has("primgr_vote_lease_seconds 2.97");
+  has("primgr_vote_lease_seconds 2.96");
   has("primgr_claimants 1");
   has(R"(primgr_peer_requests_total{peer="n2",question="vote",result="ok"} 1)");
   has("primgr_peer_requests_total{peer=\"n\\\"3\\\\\\n\xef\xbf\xbd\",question=\"vote\",result="

@@ -30,6 +30,10 @@ TEST_CASE("the state file: what is written is read back, anything else is reject
   CHECK(why.empty());
   CHECK(text.size() == Grant_File::record_size);
   CHECK(read(Grant_File::print({"", 5s}, "boot", "me"))->to == "");
+  const Grant whole{"n1", 5s, "0a1b", 4s};
+  CHECK(read(Grant_File::print(whole, "boot", "me")) == whole);
+  CHECK_FALSE(read(Grant_File::print({"n1", 5s, "", 1h}, "boot", "me")));
+  CHECK_FALSE(read(Grant_File::print({"n1", 5s, "", -1ns}, "boot", "me")));
   std::string every_byte;
   for (int c = 0; c < 256; ++c) every_byte += static_cast<char>(c);
   CHECK(Grant_File::parse(Grant_File::print({every_byte, 5s}, "boot", every_byte), "boot",

@@ -71,7 +71,7 @@ struct Kept_World {
               {[this, patience] { return keeper.load(patience); },
                [this](const Grant& grant, Deadline until) { return keeper.save(grant, until); }}) {}
   bool votes_for(const std::string& candidate) {
-    return eventually(20, [&] { return world.node.grant_vote(candidate, 3s) == candidate; });
+    return eventually(20, [&] { return world.node.grant_vote(candidate, 3s).names == candidate; });
   }
   std::vector<std::string> lines() {
     const std::lock_guard lock(mutex);
@@ -130,7 +130,7 @@ TEST_CASE("a state file that hangs: no vote, the reason is logged, and nothing s
   world.now += 10s;  // what was written ahead has expired
   // It goes on although the store hangs, however often it is asked.
   for (int i = 0; i < 20; ++i) world.look(make_facts(make_site(3)));
-  CHECK_FALSE(world.node.grant_vote("n1", 3s));
+  CHECK(world.node.grant_vote("n1", 3s).names.empty());
   CHECK(store.writes() == writes);
   CHECK(world.node.get_state() == State::unknown);
   INFO(votes_of(world.node));
@@ -156,19 +156,19 @@ TEST_CASE(
   // Its database follows n3 now; the promise to n1 is over.
   nodes[0].active = false;
   nodes[2].type = "primary";
-  world.now += 3s;
+  world.now += 4s;
   const std::size_t before = store.writes();
   store.hang(true);
   world.look(make_facts(nodes, true));
-  CHECK_FALSE(world.node.grant_vote("n3", 3s));
+  CHECK(world.node.grant_vote("n3", 3s).names.empty());
   // It follows n1 again, before the grant to n3 is written. What was written ahead for n1 no longer
   // counts.
   nodes[0].active = true;
   nodes[2].type = "standby";
   world.look(make_facts(nodes, true));
-  world.now -= 2900ms;
-  CHECK_FALSE(world.node.grant_vote("n1", 3s));
-  world.now += 2900ms;
+  world.now -= 3900ms;
+  CHECK(world.node.grant_vote("n1", 3s).names.empty());
+  world.now += 3900ms;
   store.hang(false);
   CHECK(kept.votes_for("n1"));
   {
@@ -180,11 +180,11 @@ TEST_CASE(
     store.error = "disk full";
   }
   world.now += 3500ms;
-  CHECK_FALSE(world.node.grant_vote("n1", 3s));
+  CHECK(world.node.grant_vote("n1", 3s).names.empty());
   CHECK(kept.tells("state_file: disk full: this node votes for nobody until it can be kept"));
   // The failed write may have destroyed what was there, so that covers no vote any more.
   world.now -= 3500ms;
-  CHECK_FALSE(world.node.grant_vote("n1", 3s));
+  CHECK(world.node.grant_vote("n1", 3s).names.empty());
   {
     const std::lock_guard lock(store.mutex);
     store.error.clear();
@@ -206,7 +206,7 @@ TEST_CASE("a state file that is always late is written ahead, and votes are give
     store.hang(true);
     const std::size_t entered = store.entries();
     CHECK(eventually(20, [&] {
-      CHECK_FALSE(world.node.grant_vote("n1", 3s));
+      CHECK(world.node.grant_vote("n1", 3s).names.empty());
       return store.entries() > entered;
     }));
     const std::size_t late = store.writes();
@@ -230,17 +230,17 @@ TEST_CASE("a state file that hangs at startup: no votes, and shutdown does not w
   {
     Kept_World kept(store, "n2", 10ms);
     kept.world.look(make_facts(make_site(3), true));
-    CHECK_FALSE(kept.world.node.grant_vote("n1", 3s));
+    CHECK(kept.world.node.grant_vote("n1", 3s).names.empty());
     CHECK(kept.world.node.get_primary() == "n1");
     CHECK(kept.lines() == std::vector<std::string>{no_answer});
-    kept.world.now += 3s;
-    CHECK_FALSE(kept.world.node.grant_vote("n1", 3s));  // it could not be kept
+    kept.world.now += 4s;
+    CHECK(kept.world.node.grant_vote("n1", 3s).names.empty());  // it could not be kept
     store.hang(false);
     CHECK(kept.votes_for("n1"));
     writes = store.writes();
     store.hang(true);
     kept.world.now += 10s;
-    CHECK_FALSE(kept.world.node.grant_vote("n1", 3s));
+    CHECK(kept.world.node.grant_vote("n1", 3s).names.empty());
   }  // it does not wait for the store
   store.hang(false);
   CHECK(eventually(20, [&] { return store.writes() > writes; }));
@@ -255,7 +255,7 @@ TEST_CASE("a state file that hangs: many candidates at once are all refused") {
   std::vector<std::thread> candidates;
   std::atomic<int> refused = 0;
   for (int i = 0; i < 8; ++i) {
-    candidates.emplace_back([&] { refused += !kept.world.node.grant_vote("n1", 3s); });
+    candidates.emplace_back([&] { refused += kept.world.node.grant_vote("n1", 3s).names.empty(); });
   }
   for (auto& candidate : candidates) candidate.join();
   CHECK(refused == 8);

@@ -60,7 +60,7 @@ TEST_CASE("a vote expires by itself, also when no peer answers any more") {
   world.look(make_facts(make_site(3)));
   world.primaries.clear();  // both peers are gone
   REQUIRE(world.node.get_state() == State::primary);
-  world.now += 2969ms;
+  world.now += 2959ms;
   CHECK(world.node.get_state() == State::primary);  // one lost reply takes nothing back
   world.now += 1ms;
   CHECK(world.node.get_state() == State::unknown);  // no refresh was needed for that

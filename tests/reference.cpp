@@ -241,6 +241,9 @@ TEST_CASE("doc/http.md has each field of each endpoint, with its type, and when 
       documented.check(Json::parse(situations.ask(path, {{"lag", "x"}})));
       documented.check(
           Json::parse(situations.ask(path, {{"candidate", "n1"}, {"accepts", "less"}})));
+      // While the vote is promised to n1, if it is.
+      documented.check(
+          Json::parse(situations.ask(path, {{"candidate", "n2"}, {"accepts", "less"}})));
     }
   });
   fields.at("/cluster").check(Json::parse(situations.ask("/cluster", {}, 0)));
