@@ -201,6 +201,55 @@ verb_follow() {
   repmgr_on "$1" standby follow
 }
 
+## takeover NODE        the fastest promotion there is, past repmgr, whose rows it writes: NODE takes writes, every
+##                      other live standby follows it; an old primary that still runs is left alone
+verb_takeover() {
+  need_node "${1:-}"
+  local name pid failed='' pids=()
+  psql_on "$1" -qAt -c "$PROMOTE_AT_ONCE" >/dev/null || fail "$1 is not promoted: is it a standby that runs?"
+  record_primary "$1" "$1" &
+  pids+=($!)
+  for name in "${NODES[@]}"; do
+    if [[ $name == "$1" ]] || ! answers_psql "$name"; then continue; fi
+    if [[ ${KIND[$name]} == witness ]]; then
+      record_primary "$1" "$name" &
+      pids+=($!)
+    elif [[ -e $DIR/$name/data/standby.signal ]]; then
+      point_to "$1" "$name" &
+      pids+=($!)
+    fi
+  done
+  for pid in "${pids[@]}"; do wait "$pid" || failed=yes; done
+  [[ -z $failed ]] || fail "takeover: $1 takes writes, but not every node could be told so"
+}
+
+# pg_promote() itself would look ten times a second only.
+readonly PROMOTE_AT_ONCE='DO $$ BEGIN
+  PERFORM pg_promote(false);
+  WHILE pg_is_in_recovery() LOOP PERFORM pg_sleep(0.002); END LOOP;
+END $$'
+
+answers_psql() {
+  local pid
+  pid=$(postmaster_pid "$1") && ! stopped "$pid"
+}
+
+# record_primary NODE WHERE: the rows that repmgr writes when NODE is promoted and the others follow it.
+record_primary() {
+  psql_on "$2" -qAt -c "BEGIN;
+    UPDATE repmgr.nodes SET active = false WHERE type = 'primary' AND active AND node_name <> '$1';
+    UPDATE repmgr.nodes SET type = 'primary', active = true, upstream_node_id = NULL WHERE node_name = '$1';
+    UPDATE repmgr.nodes SET upstream_node_id = ${ID[$1]} WHERE type <> 'primary';
+    COMMIT" >/dev/null
+}
+
+# point_to NODE STANDBY: primary_conninfo as repmgr writes it. ALTER SYSTEM wants no transaction around it.
+point_to() {
+  psql_on "$2" -qAt \
+    -c "ALTER SYSTEM SET primary_conninfo = 'user=repmgr connect_timeout=2 host=${ADDRESS[$1]} port=${PG_PORT[$1]} application_name=$2'" \
+    -c 'SELECT pg_reload_conf()' >/dev/null
+}
+
 # only_primary VERB [NODE]: the one node, other than NODE, that takes writes.
 only_primary() {
   local name found=()
