@@ -31,6 +31,11 @@ double seconds_since(Steady::time_point start) {
   return std::chrono::duration<double>(Steady::now() - start).count();
 }
 
+double seconds_now() {
+  static const Steady::time_point begun = Steady::now();
+  return seconds_since(begun);
+}
+
 std::string error_of(const std::function<void()>& work) {
   try {
     work();

@@ -14,6 +14,8 @@ using Steady = std::chrono::steady_clock;
 // Waits for a condition; whether it came true in time.
 bool eventually(double seconds, const std::function<bool()>& condition);
 double seconds_since(Steady::time_point start);
+// Since it was first called.
+double seconds_now();
 
 // How often `what` is in `text`.
 std::size_t count(const std::string& text, const std::string& what);
