@@ -153,8 +153,8 @@ FAULTS     = 100
 NODES      = 3
 QUIET      = 60
 FAULT_SEED = 1
-faults: primgr $(B)/tests lab-deps ## random faults on a real cluster: FAULTS=100 NODES=3 QUIET=60 FAULT_SEED=1
-	FAULTS=$(FAULTS) NODES=$(NODES) QUIET=$(QUIET) FAULT_SEED=$(FAULT_SEED) $(B)/tests --test-case='faults*'
+faults: primgr $(B)/tests lab-deps ## random faults on a real cluster: FAULTS=100 NODES=3 QUIET=60 FAULT_SEED=1 KINDS="kill takeover"
+	KINDS='$(KINDS)' FAULTS=$(FAULTS) NODES=$(NODES) QUIET=$(QUIET) FAULT_SEED=$(FAULT_SEED) $(B)/tests --test-case='faults*'
 
 HARM_SECONDS = 600
 harm: primgr $(B)/tests lab-deps ## maltreat a real database, and count what primgr has on it: HARM_SECONDS=600 for each test
