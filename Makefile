@@ -28,7 +28,7 @@ FETCHED  = $(TOP)/httplib/httplib.h $(B)/libpq/.built
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
 .PHONY: all help packages sysroot install uninstall deb rpm dist check-packages check-deploy \
-        check-reproducible check check-alone simulate faults harm fuzz sanitize sanitize-lab demo bench \
+        check-reproducible check check-alone simulate faults harm fuzz sanitize sanitize-lab demo bench outage \
         need-root lab-deps browser-deps format clean distclean $(CROSS) $(CROSS:%=check-%) FORCE
 
 all: $(BIN) ## build ./primgr, statically linked, with all it needs fetched on the way
@@ -182,13 +182,13 @@ sanitize-lab: $(B)/tests $(B)/primgr-asan $(B)/primgr-tsan browser-deps ## run t
 demo: primgr lab-deps ## show a failover on a real cluster; KEEP=1 leaves it up
 	@KEEP='$(KEEP)' lab/demo
 
-$(B)/bare $(B)/hold $(B)/peers: $(B)/%: $(B)/obj/bench/%.o
+$(B)/bare $(B)/hold $(B)/peers $(B)/outage: $(B)/%: $(B)/obj/bench/%.o
 	$(call link-static,$@)
+$(B)/outage: $(B)/obj/bench/watched_cluster.o
 
-PARTS        = http idle haproxy peers hold
-HOLD_SECONDS = 60
-bench: primgr $(B)/bare $(B)/hold $(B)/peers lab-deps ## measure primgr: PARTS="http idle haproxy peers hold" HOLD_SECONDS=60
-	@PRIMGR='$(CURDIR)/primgr' TOOLS='$(CURDIR)/$(B)' HOLD_SECONDS='$(HOLD_SECONDS)' bench/bench $(PARTS)
+bench: primgr $(addprefix $(B)/,bare hold peers outage) lab-deps ## measure primgr: PARTS="http idle haproxy peers hold outage" HOLD_SECONDS=60 ROUNDS=10
+	@PRIMGR='$(CURDIR)/primgr' TOOLS='$(CURDIR)/$(B)' HOLD_SECONDS='$(HOLD_SECONDS)' ROUNDS='$(ROUNDS)' bench/bench $(PARTS)
+outage: ; @$(MAKE) bench PARTS=outage ## measure how long nobody can write while the primary changes: ROUNDS=10 for each way
 
 format: ## reformat the sources
 	clang-format -i *.?pp */*.?pp
