@@ -43,7 +43,12 @@ start_time() {
   say "${stat[19]}"
 }
 
-stopped() { [[ $(<"/proc/$1/stat") =~ .*\)\ T ]]; } 2>/dev/null
+# In a condition a failed $(<FILE) would end the shell, silently: a process may be gone.
+stopped() {
+  local stat
+  { read -r stat <"/proc/$1/stat"; } 2>/dev/null || return 1
+  [[ $stat =~ .*\)\ T ]]
+}
 
 # spawn NETNS NAME CMD…: starts $DIR/NAME.log, NAME.pid.
 spawn() {
