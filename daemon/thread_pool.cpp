@@ -50,6 +50,7 @@ bool start_thread(std::size_t stack, std::function<void()> body) noexcept try {
 
 // Whether the process may map so many bytes more (RLIMIT_AS).
 bool has_room(std::size_t size) {
+  if (size == 0) return true;  // mmap(2) refuses that
   void* room = mmap(nullptr, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (room == MAP_FAILED) return false;
   munmap(room, size);

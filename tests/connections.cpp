@@ -157,6 +157,22 @@ TEST_CASE("clients that wait for a vote do not delay health checks while state_f
   CHECK(eventually(20, [&] { return load.answers("HTTP/1.1 200 ") > 0; }));
 }
 
+TEST_CASE("a thread pool grows while jobs wait, also if no address space need be spare") {
+  std::atomic<int> running = 0;
+  std::atomic<bool> end = false;
+  {
+    Thread_Pool threads({2, 4, 256 * 1024, 0});
+    for (int i = 0; i < 4; ++i) {
+      CHECK_FALSE(threads.run([&] {
+        ++running;
+        eventually(20, [&] { return end.load(); });
+      }));
+    }
+    CHECK(eventually(20, [&] { return running == 4; }));
+    end = true;
+  }
+}
+
 TEST_CASE("a thread pool goes on when a job throws") {
   std::atomic<int> done = 0;
   {
