@@ -164,7 +164,7 @@ wait_for_repmgrd() {
 # Until every primgr says what it should and HAProxy has seen it.
 wait_until_settled() {
   local name deadline=$((SECONDS + 20))
-  until verb_states | settled; do
+  until verb_states | settled && all_vote; do
     for name in "${NODES[@]}"; do
       live_pid "$name/primgr" >/dev/null || fail "primgr of $name has ended: $(tail -n 1 "$DIR/$name/primgr.log")"
     done
@@ -172,6 +172,17 @@ wait_until_settled() {
     ((SECONDS < deadline)) || { verb_states >&2; fail "the cluster does not settle (--no-wait to leave it as it is)"; }
     sleep 0.05
   done
+}
+
+# Whether the primary has the vote of each node of its site. Before, it may be Primary by the list that
+# it read when it was alone, while the other voters still keep still.
+all_vote() {
+  local answer name
+  local -i of=0
+  for name in "${NODES[@]}"; do [[ ${SITE[$name]} != "${SITE[$PRIMARY]}" ]] || of+=1; done
+  answer=$(ask "$PRIMARY" /node)
+  [[ $answer =~ '"votes":{"counted":'([0-9]+),'"needed":'[0-9]+,'"of":'([0-9]+) ]] || return 1
+  ((BASH_REMATCH[1] == BASH_REMATCH[2] && BASH_REMATCH[2] >= of))
 }
 
 settled() {
