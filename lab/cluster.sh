@@ -167,6 +167,8 @@ make_files() {
   haproxy_cfg >"$DIR/haproxy.cfg"
   fill haproxy-lab.cfg >"$DIR/haproxy-lab.cfg"
   fill roles.sql >"$DIR/roles.sql"
+  rm -rf "$STATE_DIR"
+  mkdir -m 1777 "$STATE_DIR"
   for name in "${NODES[@]}"; do
     mkdir "$DIR/$name"
     configure "$name"
@@ -253,6 +255,7 @@ tear_down() {
   done
   for name in "${NODES[@]}"; do forget_shared_memory "$name"; done
   remove_network
+  rm -rf "$STATE_DIR"
   # The file that tells a lab's directory goes last, so that a `down` that is killed can be repeated.
   find "$DIR" -mindepth 1 ! -path "$DIR/nodes" -delete
   rm -rf "$DIR"

@@ -6,12 +6,15 @@ readonly TEMPLATES=$HERE/templates DEPLOY=$HERE/../deploy
 
 # ---- templates ----------------------------------------------------------------------------------
 
+# For state files, on a tmpfs as in the unit: votes need not wait for a disk that the servers keep busy.
+readonly STATE_DIR=/dev/shm/primgr-lab-$LAB
+
 # fill TEMPLATE [NODE]: templates/TEMPLATE with each @PLACEHOLDER@ filled in: of those below, the second
 # lot only where there is a NODE.
 fill() {
   local text key listen=127.0.0.1
   [[ $LAB_NET != netns ]] || listen=0.0.0.0
-  local -A value=([LAB_DIR]=$DIR [PGBIN]=$PGBIN [NETWORK]=$NETWORK [LISTEN]=$listen)
+  local -A value=([LAB_DIR]=$DIR [PGBIN]=$PGBIN [NETWORK]=$NETWORK [LISTEN]=$listen [STATE_DIR]=$STATE_DIR)
   (($# == 1)) || value+=([NAME]=$2 [ID]=${ID[$2]} [SITE]=${SITE[$2]} [ADDRESS]=${ADDRESS[$2]} [PORT]=${PG_PORT[$2]}
     [HTTP_PORT]=${HTTP_PORT[$2]} [DIR]=$DIR/$2 [CONNINFO]=$(conninfo_of "$2"))
   [[ -r $TEMPLATES/$1 ]] || fail "cannot read $TEMPLATES/$1"
