@@ -359,10 +359,10 @@ std::optional<Time> Repmgr_Node::votes_over_at() const {
   const Node* self = candidate();
   const Node* named = named_primary(facts_.nodes);
   if (self && named && named->id == self->id) {
-    const auto voters = electorate(facts_.nodes, *self, settings_.consensus_cluster);
-    if (!names_another(voters, *self, all_votes(), lease_, clock_())) return std::nullopt;
     // It goes on voting for itself, and asking, so its own vote is nothing to hand back.
     if (!peers_.holds_tokens()) return std::nullopt;
+    const auto voters = electorate(facts_.nodes, *self, settings_.consensus_cluster);
+    if (!names_another(voters, *self, all_votes(), lease_, clock_())) return std::nullopt;
   } else if (own_token_.empty() && !peers_.holds_tokens()) {
     return std::nullopt;
   }

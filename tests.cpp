@@ -125,6 +125,27 @@ TEST_CASE("decide: a majority of all registered nodes, not of those that answer"
   CHECK(decide(facts, "n1", false, votes, three_seconds, 10s).until == 13s);
 }
 
+TEST_CASE("whether a majority names another") {
+  const auto voters = make_site(5);
+  const auto another = [&](std::vector<const char*> names) {
+    Votes votes;
+    for (std::size_t i = 0; i < names.size(); ++i) {
+      votes[voters[i].name] = {10s, names[i], ""};
+    }
+    return names_another(voters, voters[0], votes, three_seconds, 12s);
+  };
+  CHECK(another({"n2", "N2", "n2"}));
+  CHECK(another({"n1", "n2", "n3", "n2", "n2"}));
+  CHECK(another({"n2", "n2", "n1", "n1", "n2"}));
+  CHECK_FALSE(another({"n2", "n2"}));
+  CHECK_FALSE(another({"n1", "n1", "n1", "n2", "n2"}));
+  CHECK_FALSE(another({"n1", "n2", "n3", "n2", ""}));
+  CHECK_FALSE(another({}));
+  CHECK_FALSE(names_another(
+      voters, voters[0], {{"n2", {10s, "n2", ""}}, {"n3", {10s, "n2", ""}}, {"n4", {9s, "n2", ""}}},
+      three_seconds, 12s));  // one has expired
+}
+
 TEST_CASE("decide: votes for others, and votes of other sites, do not count") {
   std::vector<Node> nodes = make_site(3);
   nodes.push_back(make_node(4, "n4", "standby", "b"));

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <string_view>
 
 namespace primgr {
 
@@ -78,11 +79,23 @@ std::vector<Time> count_votes(const std::vector<Node>& voters, const Node& self,
 
 bool names_another(const std::vector<Node>& voters, const Node& self, const Votes& votes,
                    const Lease& lease, Time now) {
-  return std::any_of(voters.begin(), voters.end(), [&](const Node& other) {
-    return other.id != self.id &&
-           check_consensus(count_votes(voters, other, votes, lease, now).size(),
-                           votes_needed(voters.size()));
-  });
+  std::vector<std::string_view> names;
+  for (const Node& voter : voters) {
+    const auto found = votes.find(voter.name);
+    if (found == votes.end() || vote_expiry(found->second, lease) <= now) continue;
+    if (!found->second.names.empty()) names.push_back(found->second.names);
+  }
+  // If more than half of them are equal, each of the others cancels one out, and these are left.
+  std::string_view most;
+  std::size_t left = 0;
+  for (const std::string_view name : names) {
+    if (left == 0) most = name;
+    names_equal(name, most) ? ++left : --left;
+  }
+  const auto same = std::count_if(names.begin(), names.end(),
+                                  [&](std::string_view name) { return names_equal(name, most); });
+  return !names_equal(most, self.name) &&
+         check_consensus(static_cast<std::size_t>(same), votes_needed(voters.size()));
 }
 
 std::vector<Voter> describe_voters(const std::vector<Node>& voters, const Node& self,
