@@ -4,7 +4,6 @@
 
 #include <algorithm>
 
-#include "node/text.hpp"
 #include "node/voting.hpp"
 
 namespace primgr {
@@ -37,6 +36,7 @@ Repmgr_Node::Repmgr_Node(Node_Settings settings, Node_Environment environment)
       promise_(std::move(environment.grants), settings_.vote_lease, clock_),
       peers_(std::move(environment.http_get), std::move(environment.http_drop), clock_,
              settings_.peer_timeout, [this] { wake_up_.wake(); }),
+      history_(settings_.check_delay),
       stop_detector_(std::move(environment.other_clocks), clock_()) {}
 
 // ---- the refresher ------------------------------------------------------------------------------
@@ -288,6 +288,7 @@ void Repmgr_Node::vote_for_itself(const Node& self, bool alone) {
   if (ballot.granted) {
     own_token_ = ballot.token;
     bound_until_.reset();  // what it had promised to another is over
+    history_.granted(self.name, now, now + settings_.vote_lease);
   } else if (ballot.bound_for > Time::zero()) {
     bound_until_ = now + ballot.bound_for;
   }
@@ -308,21 +309,6 @@ Votes Repmgr_Node::all_votes() const {
   return votes;
 }
 
-// The request for a vote. It contains the voter's name, so that if a wrong conninfo leads to
-// another node, that node's answer is not counted as this voter's.
-std::string Repmgr_Node::vote_question(const Node& voter, const std::string& candidate) const {
-  std::string target = "/primary?";
-  if (settings_.candidate) {
-    target += "candidate=" + url_encoded(candidate) + "&lease=" +
-              print_milliseconds(std::chrono::ceil<std::chrono::milliseconds>(
-                  settings_.vote_lease - settings_.check_delay)) +
-              "&accepts=less&";
-    const std::string token = peers_.token(voter.name);
-    if (!token.empty()) target += "token=" + url_encoded(token) + "&";
-  }
-  return target + "voter=" + url_encoded(voter.name);
-}
-
 bool Repmgr_Node::poll_other_nodes(const std::vector<Node>& nodes_to_poll,
                                    const std::string& candidate_node,
                                    std::size_t num_in_consensus) {
@@ -332,7 +318,10 @@ bool Repmgr_Node::poll_other_nodes(const std::vector<Node>& nodes_to_poll,
     interval = vote_interval();
   }
   for (const Node& voter : nodes_to_poll) {
-    peers_.ask(Peers::Kind::vote, voter, vote_question(voter, candidate_node), interval);
+    const std::string target =
+        vote_question(settings_.candidate ? candidate_node : "", voter.name,
+                      settings_.vote_lease - settings_.check_delay, peers_.token(voter.name));
+    peers_.ask(Peers::Kind::vote, voter, target, interval);
   }
   std::vector<Node> not_needed;
   bool elected = false;
@@ -374,8 +363,10 @@ std::optional<Time> Repmgr_Node::votes_over_at() const {
 void Repmgr_Node::hand_votes_back(const std::vector<Node>& others) {
   std::string own_token;
   bool over = false;
+  std::optional<Time> ago;
   {
     const std::lock_guard lock(mutex_);
+    if (last_200_) ago = clock_() - *last_200_;
     const auto over_at = votes_over_at();
     over = over_at && clock_() >= *over_at;
     if (over) {
@@ -384,14 +375,16 @@ void Repmgr_Node::hand_votes_back(const std::vector<Node>& others) {
       own_token.swap(own_token_);
     }
   }
-  if (over) promise_.end(settings_.node_name, own_token);
+  if (over && promise_.end(settings_.node_name, own_token)) {
+    const std::lock_guard lock(mutex_);
+    history_.handed_back(settings_.node_name, last_200_);
+  }
   const auto tokens = peers_.to_hand_back();
   for (const Node& peer : others) {
     const auto token = tokens.find(peer.name);
     if (token == tokens.end()) continue;
     peers_.ask(Peers::Kind::hand_back, peer,
-               "/primary?candidate=" + url_encoded(settings_.node_name) +
-                   "&handback=" + url_encoded(token->second) + "&voter=" + url_encoded(peer.name),
+               hand_back_request(settings_.node_name, peer.name, token->second, ago),
                undecided_interval);
   }
 }
@@ -567,18 +560,24 @@ Ballot Repmgr_Node::grant_vote(std::string_view candidate, Time lease,
   Ballot ballot = promise_.vote(named.value_or(""), candidate, shown, false);
   if (ballot.granted) {
     const std::lock_guard lock(mutex_);
-    bound_until_ = clock_() + settings_.vote_lease;
+    const Time now = clock_();
+    bound_until_ = now + settings_.vote_lease;
+    history_.granted(ballot.names, now, *bound_until_);
+    if (peers_.state(ballot.names) == State::primary) history_.arrived();
+    history_.tell(ballot, now);
   }
   return ballot;
 }
 
-bool Repmgr_Node::end_promise(std::string_view candidate, std::string_view token) {
+bool Repmgr_Node::end_promise(std::string_view candidate, std::string_view token,
+                              std::optional<Time> ago) {
   const std::optional<Time> bound_for = promise_.end(candidate, token);
   if (!bound_for) return false;
   {
     const std::lock_guard lock(mutex_);
     freed_at_ = clock_();
     bound_until_ = *freed_at_ + *bound_for;
+    history_.handed_back(candidate, ago ? std::optional(*freed_at_ - *ago) : std::nullopt);
   }
   peers_.hurry();
   look_now();

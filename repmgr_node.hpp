@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "node/database.hpp"
+#include "node/handover.hpp"
 #include "node/lag.hpp"
 #include "node/model.hpp"
 #include "node/peers.hpp"
@@ -60,8 +61,9 @@ struct Node_Environment {
 
 // Thread-safe, but for run(), learn(), refresh() and poll_other_nodes(), which belong to one
 // thread, the refresher. mutex_ guards all members below it: the results of the database, the
-// decision, and what was logged of them. Nothing waits for the database, a peer, the promise or the
-// log while it is held: log lines are made under it and written after it.
+// decision, what is known of handovers, and what was logged of them. Nothing waits for the
+// database, a peer, the promise or the log while it is held: log lines are made under it and
+// written after it.
 //
 // Lock order: the mutexes of Peers and Connection_Pool are taken while mutex_ is held, never the
 // other way round. A caller may hold Cluster::Collection::mutex.
@@ -100,10 +102,11 @@ class Repmgr_Node {
   // 100 ms at most.
   Ballot grant_vote(std::string_view candidate, Time lease,
                     const std::optional<std::string>& shown = std::nullopt);
-  // Ends the promise to a candidate that hands its vote back, see hand_back(). Returns whether that
-  // ended it; then run() looks and, as a candidate, asks for votes at once. Blocks for 100 ms at
-  // most.
-  bool end_promise(std::string_view candidate, std::string_view token);
+  // Ends the promise to a candidate that hands its vote back, see hand_back(). `ago`: how long its
+  // last 200 is ago, for Promise_History. Returns whether that ended it; then run() looks and, as a
+  // candidate, asks for votes at once. Blocks for 100 ms at most.
+  bool end_promise(std::string_view candidate, std::string_view token,
+                   std::optional<Time> ago = std::nullopt);
   // Every registered node, as last read; also when the database is Down.
   std::vector<Node> get_all_nodes() const;
   // The nodes of the cluster that report to be Primary. Includes this node by its own state.
@@ -150,7 +153,6 @@ class Repmgr_Node {
   void wait(Time due);
   void age_votes(Time now);
   void vote_for_itself(const Node& self, bool alone);
-  std::string vote_question(const Node& voter, const std::string& candidate) const;
   void hand_votes_back(const std::vector<Node>& others);
   void write_cache();
   Time straggler_timeout() const;
@@ -198,7 +200,8 @@ class Repmgr_Node {
   // When the last promise to another node ends, or ended early.
   std::optional<Time> bound_until_;
   std::optional<Time> freed_at_;  // when the last promise was handed back
-  Stop_Detector stop_detector_;   // restarted by age_votes()
+  Promise_History history_;
+  Stop_Detector stop_detector_;  // restarted by age_votes()
   Replay_History replay_;
   // The state that was last decided, and since when.
   State state_ = State::down;

@@ -97,6 +97,37 @@ Answer replica_answer(const Repmgr_Node& node, const Params& params, bool or_pri
   return {reason.empty() ? 200 : 503, dump(body)};
 }
 
+// A parameter in ms, limited to an hour; none if it is no number.
+std::optional<milliseconds> milliseconds_param(const Params& params, const std::string& name) {
+  const std::string text = param(params, name);
+  long long value = 0;
+  const auto read = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (read.ec == std::errc::invalid_argument) return std::nullopt;
+  if (read.ec == std::errc::result_out_of_range) value = LLONG_MAX;
+  return milliseconds(std::clamp(value, 0LL, 3'600'000LL));
+}
+
+// The answer that names a node, with what else a candidate with accepts=less is told.
+Answer ballot_answer(const Ballot& ballot, bool accepts_less, Time vote_lease) {
+  Json body = {{"Primary", ballot.names}};
+  const auto whole_ms = [](Time time) { return std::chrono::floor<milliseconds>(time).count(); };
+  if (accepts_less && ballot.granted) {
+    body["lease"] = whole_ms(vote_lease);
+    if (!ballot.token.empty()) body["token"] = ballot.token;
+    if (!ballot.before.empty()) {
+      Json more = body;
+      more["before"] = ballot.before;
+      more["since"] = whole_ms(ballot.since);
+      more["handedBack"] = ballot.handed_back;
+      // The vote matters more than what it is told with.
+      if (Answer answer{200, dump(more)}; answer.body.size() <= max_reply_size) return answer;
+    }
+  } else if (accepts_less && ballot.bound_for > 0s) {
+    body["bound"] = whole_ms(ballot.bound_for);
+  }
+  return {200, dump(body)};
+}
+
 }  // namespace
 
 // All endpoints. /state comes first, as it is asked for most.
@@ -130,36 +161,28 @@ Answer get_reported_state(const Repmgr_Node& node) {
 }
 
 Answer get_reported_primary(Repmgr_Node& node, const Params& params) {
-  const std::string candidate = param(params, "candidate"), voter = param(params, "voter"),
-                    lease = param(params, "lease");
+  const std::string candidate = param(params, "candidate"), voter = param(params, "voter");
   const bool accepts_less = param(params, "accepts") == "less";
   // 0, for want of a lease: this node's own vote_lease.
-  long long lease_ms = 0;
-  const auto read = std::from_chars(lease.data(), lease.data() + lease.size(), lease_ms);
-  if (read.ec == std::errc::result_out_of_range) lease_ms = LLONG_MAX;
   const auto candidate_lease =
-      milliseconds(accepts_less ? 0 : std::clamp(lease_ms, 0LL, 3'600'000LL));
+      accepts_less ? 0ms : milliseconds_param(params, "lease").value_or(0ms);
   const bool for_this_voter = voter.empty() || names_equal(voter, node.name());
   const bool handed_back = params.contains("handback");
   Ballot ballot;
   if (!for_this_voter) {
     // Names none.
   } else if (candidate.empty() || handed_back) {
-    if (handed_back) node.end_promise(candidate, param(params, "handback"));
+    if (handed_back) {
+      node.end_promise(candidate, param(params, "handback"), milliseconds_param(params, "ago"));
+    }
     ballot.names = node.get_primary().value_or("");
   } else {
     ballot = node.grant_vote(candidate, candidate_lease,
                              accepts_less ? std::optional(param(params, "token")) : std::nullopt);
   }
   if (!ballot.names.empty()) {
-    Json body = {{"Primary", ballot.names}};
-    if (accepts_less && ballot.granted) {
-      body["lease"] = std::chrono::floor<milliseconds>(node.vote_lease()).count();
-      if (!ballot.token.empty()) body["token"] = ballot.token;
-    } else if (accepts_less && ballot.bound_for > 0s) {
-      body["bound"] = std::chrono::floor<milliseconds>(ballot.bound_for).count();
-    }
-    if (Answer answer{200, dump(body)}; answer.body.size() <= max_reply_size) return answer;
+    Answer answer = ballot_answer(ballot, accepts_less, node.vote_lease());
+    if (answer.body.size() <= max_reply_size) return answer;
   }
   const bool down = node.get_state() == State::down;
   return {503, dump({{"state", to_string(down ? State::down : State::unknown)}})};

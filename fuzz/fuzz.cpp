@@ -60,9 +60,12 @@ void reply(const std::string& bytes) {
   const int status = statuses[static_cast<unsigned char>(bytes[0]) % std::size(statuses)];
   const Http_Reply answer{status, bytes.substr(1), "", {}};
   std::string why;
-  const auto named = http_node_reports_primary(answer, why);
+  Promise_Terms terms;
+  const auto named = http_node_reports_primary(answer, why, &terms);
   require(!named || (status == 200 && !named->empty()), "only 200 names a primary");
   require(named.has_value() == why.empty() || status == 0, "no name has a reason");
+  require(terms.before.size() <= 63 && terms.since >= 0s && terms.since <= 1h,
+          "what is told of a handover is limited");
   require(http_node_reports_state(answer) != State::primary || status == 200,
           "only 200 is Primary");
 }

@@ -105,6 +105,13 @@ struct Grant {
   bool operator==(const Grant&) const = default;
 };
 
+// The node that a voter had promised its vote to before.
+struct Predecessor {
+  std::string name;
+  Time last_200{};           // when it answered 200 for the last time, at the latest
+  bool handed_back = false;  // it handed the vote back; false: the promise expired
+};
+
 // A voter's last answer to a candidate.
 struct Vote {
   Time sent_at{};            // when the question was sent; the promise was given later

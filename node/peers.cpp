@@ -6,6 +6,8 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "node/text.hpp"
+
 namespace primgr {
 
 using namespace std::chrono_literals;
@@ -34,12 +36,26 @@ std::optional<Time> json_milliseconds(const json& object, const char* key) {
   return std::chrono::milliseconds(std::clamp<std::int64_t>(value.get<std::int64_t>(), 0, longest));
 }
 
+// What a voter says of the node that had its vote before: all of it, or nothing.
+void read_predecessor(const json& body, Promise_Terms& terms) {
+  constexpr std::size_t longest_name = 63;
+  auto name = json_string(body, {"before"});
+  if (!name || name->size() > longest_name) return;
+  const auto since = body.find("since"), handed_back = body.find("handedBack");
+  if (since == body.end() || !since->is_number_integer()) return;
+  if (handed_back == body.end() || !handed_back->is_boolean()) return;
+  terms.before = std::move(*name);
+  terms.since = json_milliseconds(body, "since").value_or(Time::zero());
+  terms.handed_back = handed_back->get<bool>();
+}
+
 Promise_Terms read_terms(const json& body) {
   constexpr std::size_t longest_token = 64;
   Promise_Terms terms;
   terms.lease = json_milliseconds(body, "lease").value_or(Time::max());
   terms.token = json_string(body, {"token"}).value_or("").substr(0, longest_token);
   terms.bound_for = json_milliseconds(body, "bound").value_or(Time::zero());
+  read_predecessor(body, terms);
   return terms;
 }
 
@@ -77,6 +93,25 @@ State http_node_reports_state(const Http_Reply& reply) {
   if (reply.status == 202 && word == "Standby") return State::standby;
   if (reply.status == 503 && word == "Down") return State::down;
   return State::unknown;
+}
+
+std::string vote_question(const std::string& candidate, const std::string& voter, Time lease,
+                          const std::string& token) {
+  std::string target = "/primary?";
+  if (!candidate.empty()) {
+    target += "candidate=" + url_encoded(candidate) +
+              "&lease=" + print_milliseconds(std::chrono::ceil<std::chrono::milliseconds>(lease)) +
+              "&accepts=less&";
+    if (!token.empty()) target += "token=" + url_encoded(token) + "&";
+  }
+  return target + "voter=" + url_encoded(voter);
+}
+
+std::string hand_back_request(const std::string& candidate, const std::string& voter,
+                              const std::string& token, std::optional<Time> since_last_200) {
+  return "/primary?candidate=" + url_encoded(candidate) + "&handback=" + url_encoded(token) +
+         "&voter=" + url_encoded(voter) +
+         (since_last_200 ? "&ago=" + print_milliseconds(*since_last_200) : "");
 }
 
 Peers::Peers(Http_Get get, Http_Drop drop, Clock clock, Time timeout, std::function<void()> wake)

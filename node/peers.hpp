@@ -43,7 +43,23 @@ struct Promise_Terms {
                              // voter, which grants what was asked for; zero: nothing sensible
   std::string token;         // with which the vote can be handed back; empty: it cannot
   Time bound_for{};          // for how long it is bound to the node that it names
+  std::string before;        // the node that had its vote before, 63 bytes at most; empty: not told
+  Time since{};              // the last 200 of that node, from 0 to an hour
+  bool handed_back = false;  // that node handed the vote back
 };
+
+// The question to `voter` for its vote. It contains the voter's name, so that if a wrong conninfo
+// leads to another node, that node's answer is not counted as this voter's. `candidate`: empty if
+// it asks for no vote, only whom the other names. `lease`: for how long the candidate counts the
+// vote of a voter of version 1.0.0. `token`: that of the voter's last vote, or empty. Throws
+// std::bad_alloc only.
+std::string vote_question(const std::string& candidate, const std::string& voter, Time lease,
+                          const std::string& token);
+
+// The request to `voter` that hands its vote back. `since_last_200`: how long the last 200 of
+// `candidate` is ago; none: it never answered 200. Throws std::bad_alloc only.
+std::string hand_back_request(const std::string& candidate, const std::string& voter,
+                              const std::string& token, std::optional<Time> since_last_200);
 
 // The node that a peer's reply to /primary names, or none with `why` set. Sets `terms` if that is
 // not null. Throws std::bad_alloc only.

@@ -30,6 +30,10 @@ struct Ballot {
   bool stored = true;    // false: no vote, since the promise could not be stored in time
   std::string token;     // granted: with which the candidate can hand the vote back
   Time bound_for{};      // how long an earlier promise to `names` lasts; zero: it is free
+  // Granted: the node that had the vote before, see Promise_History. Empty: there is none to tell.
+  std::string before;
+  Time since{};              // its last 200, at the latest
+  bool handed_back = false;  // it handed the vote back
 };
 // The rule of the voter: which node it names to `candidate`, and whether that is a vote, granted
 // for vote_lease from `now`. `last` is its last promise; `named` is the node that its own database

@@ -159,6 +159,8 @@ struct Situations {
     world.pass(1s);
     documents["n3"] = as("n3", "Primary");
     call();  // two that claim to be Primary
+    hand_over();
+    call();
   }
 
   const Certificates certificates;
@@ -175,6 +177,20 @@ struct Situations {
   };
 
  private:
+  // n1 is Primary once more, after n2; then it votes for n2 again.
+  void hand_over() {
+    world.look(make_facts(make_site(3), true));
+    world.pass(5s);
+    world.primaries["n2"] = {
+        200, R"({"Primary":"n1","lease":4000,"before":"n2","since":1,"handedBack":true})", ""};
+    world.look(make_facts(make_site(3)));
+    world.pass(5s);
+    auto nodes = make_site(3);
+    nodes[0].type = "standby";
+    nodes[1].type = "primary";
+    world.look(make_facts(nodes, true));
+    world.pass(5s);
+  }
   // This node's own answer to /node, as that of another.
   std::string as(const std::string& name, const std::string& state) {
     Json document = Json::parse(ask("/node"));

@@ -13,7 +13,6 @@
 #include <optional>
 #include <random>
 #include <set>
-#include <sstream>
 
 #include "daemon/endpoints.hpp"
 #include "tests/balancer.hpp"
@@ -376,17 +375,6 @@ class Simulation {
     if (broken_ == Broken::counted_from_arrival) reply.sent_at = clock(i);
     asked.mapped()(std::move(reply));
     wake(i);
-  }
-
-  // Of a request target; its values need no decoding.
-  static Params parameters(const std::string& target) {
-    Params params;
-    std::istringstream query(target.substr(target.find('?') + 1));
-    for (std::string field; std::getline(query, field, '&');) {
-      const auto equals = field.find('=');
-      params.emplace(field.substr(0, equals), field.substr(equals + 1));
-    }
-    return params;
   }
 
   double delay(std::size_t i) {

@@ -227,9 +227,10 @@ struct Primary_World : World {
     asked.clear();
   }
   std::ptrdiff_t handed_back() const {
-    return std::count(
-        asked.begin(), asked.end(),
-        std::pair<std::string, std::string>("n2", "/primary?candidate=n1&handback=t2&voter=n2"));
+    return std::count_if(asked.begin(), asked.end(), [](const auto& question) {
+      return question.first == "n2" &&
+             question.second.starts_with("/primary?candidate=n1&handback=t2&voter=n2&ago=");
+    });
   }
 };
 

@@ -1,6 +1,7 @@
 #include "tests/world.hpp"
 
 #include <algorithm>
+#include <sstream>
 
 #include "node/voting.hpp"
 
@@ -47,6 +48,16 @@ Facts standby_facts(Lsn sender_lsn, Lsn received, Lsn replayed) {
 std::string votes_of(const Repmgr_Node& node) {
   const Report report = node.get_report();
   return report.voters.empty() ? std::string() : describe_votes(report.voters);
+}
+
+Params parameters(const std::string& target) {
+  Params params;
+  std::istringstream query(target.substr(target.find('?') + 1));
+  for (std::string field; std::getline(query, field, '&');) {
+    const auto equals = field.find('=');
+    params.emplace(field.substr(0, equals), field.substr(equals + 1));
+  }
+  return params;
 }
 
 World::World(Node_Settings settings, Grant_Store grants)

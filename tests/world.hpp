@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "daemon/answer.hpp"
 #include "repmgr_node.hpp"
 #include "tests/support.hpp"
 
@@ -28,6 +29,9 @@ Facts standby_facts(Lsn sender_lsn, Lsn received, Lsn replayed);
 
 // Who votes for whom, in words; empty if the node is no candidate.
 std::string votes_of(const Repmgr_Node& node);
+
+// The parameters of a request target whose values need no decoding.
+Params parameters(const std::string& target);
 
 // The clock stands still until the test moves it. The database says what the test says. Peers
 // answer what the test says, at once or on release().

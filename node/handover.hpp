@@ -1,0 +1,44 @@
+// How long a handover took: from the last 200 of the Primary before to the first 200 of this node,
+// and what that time was spent on. The old Primary tells its voters when it answered 200 for the
+// last time, they tell the new one. For people and graphs only: no vote depends on it.
+//
+// Times are on the clock of the node that keeps them.
+
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "node/model.hpp"
+#include "node/voting.hpp"
+
+namespace primgr {
+
+// What a voter remembers of its promises: to whom the last one was, and whom the one before that
+// was to. After a restart it knows nothing. Not thread-safe. Throws std::bad_alloc only.
+class Promise_History {
+ public:
+  explicit Promise_History(Time check_delay) : check_delay_(check_delay) {}
+
+  // A vote was granted to `to` at `now`, or renewed, and is promised until `until`.
+  void granted(const std::string& to, Time now, Time until);
+  // The promise to `by` was handed back. `last_200`: of that node; none: it says that it has
+  // answered none, so the node before it was the last Primary as far as this voter knows.
+  void handed_back(std::string_view by, std::optional<Time> last_200);
+  // The node that has the vote is Primary: its handover is over, and another start of it is none.
+  void arrived() { before_ = {}; }
+  // The node that had the vote before the one that has it now. None if there was none, or if it is
+  // not to be told any more: it is for a minute, as a reply may be lost, and if that node's last
+  // 200 is less than an hour ago.
+  std::optional<Predecessor> before(Time now) const;
+  // Writes before() into a ballot.
+  void tell(Ballot& ballot, Time now) const;
+
+ private:
+  const Time check_delay_;
+  Predecessor current_, before_;  // without a name: not known
+  Time granted_at_{};             // when the vote was first granted to current_.name
+};
+
+}  // namespace primgr
