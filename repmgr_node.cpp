@@ -111,6 +111,7 @@ void Repmgr_Node::learn(Facts facts) {
       nodes_ = facts_.nodes;
       peers_.keep_only(nodes_);
     }
+    named_since_ = names_itself() ? std::optional(named_since_.value_or(clock_())) : std::nullopt;
     lines = database_messages();
   }
   for (const auto& [level, line] : lines) log_(level, line);
@@ -242,6 +243,13 @@ const Node* Repmgr_Node::candidate() const {
   return self && self->type != "witness" ? self : nullptr;
 }
 
+// Whether it is a candidate whose own database names it as primary.
+bool Repmgr_Node::names_itself() const {
+  const Node* self = candidate();
+  const Node* named = named_primary(facts_.nodes);
+  return self && named && named->id == self->id;
+}
+
 // The time from one look, or question for a vote, to the next: short while the node is undecided or
 // its votes are about to expire. A witness is always Unknown, and so never undecided.
 Time Repmgr_Node::poll_interval() const {
@@ -285,12 +293,12 @@ void Repmgr_Node::vote_for_itself(const Node& self, bool alone) {
   ballot.names = named;
   if (settings_.candidate) ballot = promise_.vote(named, self.name, own_token_, alone);
   const std::lock_guard lock(mutex_);
+  if (ballot.bound_for > Time::zero()) bound_until_ = now + ballot.bound_for;
+  const Time bound_until = bound_until_.value_or(own_vote_ ? own_vote_->bound_until : Time());
   if (ballot.granted) {
     own_token_ = ballot.token;
     bound_until_.reset();  // what it had promised to another is over
     history_.granted(self.name, now, now + settings_.vote_lease);
-  } else if (ballot.bound_for > Time::zero()) {
-    bound_until_ = now + ballot.bound_for;
   }
   if (!ballot.stored) {
     // The vote before remains, and counts until it expires.
@@ -300,6 +308,8 @@ void Repmgr_Node::vote_for_itself(const Node& self, bool alone) {
   }
   own_vote_ = {now, ballot.names, named.empty() ? "names none" : "keeps an earlier promise",
                settings_.vote_lease};
+  own_vote_->bound_until = bound_until;
+  if (ballot.granted) own_vote_->before = history_.before(now);
 }
 
 Votes Repmgr_Node::all_votes() const {
@@ -345,13 +355,12 @@ bool Repmgr_Node::poll_other_nodes(const std::vector<Node>& nodes_to_poll,
 // database is gone, is in recovery or names another, or a majority of the voters names another.
 std::optional<Time> Repmgr_Node::votes_over_at() const {
   if (cache_.decision.state == State::primary || !settings_.candidate) return std::nullopt;
-  const Node* self = candidate();
-  const Node* named = named_primary(facts_.nodes);
-  if (self && named && named->id == self->id) {
+  if (names_itself()) {
     // It goes on voting for itself, and asking, so its own vote is nothing to hand back.
     if (!peers_.holds_tokens()) return std::nullopt;
-    const auto voters = electorate(facts_.nodes, *self, settings_.consensus_cluster);
-    if (!names_another(voters, *self, all_votes(), lease_, clock_())) return std::nullopt;
+    const Node& self = *candidate();
+    const auto voters = electorate(facts_.nodes, self, settings_.consensus_cluster);
+    if (!names_another(voters, self, all_votes(), lease_, clock_())) return std::nullopt;
   } else if (own_token_.empty() && !peers_.holds_tokens()) {
     return std::nullopt;
   }
@@ -444,6 +453,12 @@ void Repmgr_Node::write_cache() {
     cache_.decision =
         decide(facts_, settings_.node_name, settings_.consensus_cluster, all_votes(), lease_, now);
     decision = decision_at(now);
+    if (decision.state == State::primary && state_ != State::primary) {
+      const auto voters = electorate(facts_.nodes, *candidate(), settings_.consensus_cluster);
+      const auto handover = find_handover(voters, *candidate(), all_votes(), lease_,
+                                          named_since_.value_or(now), last_200_, now);
+      if (handover) handover_ = handover;
+    }
     if (!state_since_ || decision.state != state_) {
       state_ = decision.state;
       state_since_ = now;
@@ -477,6 +492,7 @@ std::string Repmgr_Node::change_message(const Decision& decision, Time now) {
     logged_state_ = decision.state;
     logged_since_ = now;
   }
+  if (handover_ && handover_->at == now) line += "; " + describe_handover(*handover_);
   return line;
 }
 
@@ -528,6 +544,8 @@ Report Repmgr_Node::get_report() const {
   if (is_up && primary) report.primary = primary->name;
   report.voters = voters_at(now);
   if (report.decision.state == State::primary) report.lease = cache_.decision.until - now;
+  report.handover = handover_;
+  if (handover_) report.handover_age = now - handover_->at;
   report.in_recovery = is_up && facts_.in_recovery;
   if (is_up) report.replication = facts_.replication;
   if (report.in_recovery) report.lag = measure_lag(facts_, replay_);

@@ -164,6 +164,7 @@ class Repmgr_Node {
   std::string nodes_problem() const;  // why the list in use is stale; empty: it is not
   std::vector<Log_Line> database_messages();
   const Node* candidate() const;
+  bool names_itself() const;
   Votes all_votes() const;
   State state_at(Time now) const;
   Decision decision_at(Time now) const;
@@ -201,6 +202,8 @@ class Repmgr_Node {
   std::optional<Time> bound_until_;
   std::optional<Time> freed_at_;  // when the last promise was handed back
   Promise_History history_;
+  std::optional<Time> named_since_;  // since when names_itself() is true
+  std::optional<Handover> handover_;
   Stop_Detector stop_detector_;  // restarted by age_votes()
   Replay_History replay_;
   // The state that was last decided, and since when.

@@ -48,6 +48,18 @@ void write_votes(Metrics& m, const Report& report) {
           seconds(report.lease));
 }
 
+void write_handover(Metrics& m, const Report& report) {
+  if (!report.handover) return;
+  const Handover& handover = *report.handover;
+  m.gauge("last_handover_seconds",
+          "From the last 200 of the Primary before to the first 200 of this node.",
+          seconds(handover.total()));
+  m.family("last_handover_wait_seconds", "gauge", "The part of that which each thing took.")
+      .sample(seconds(handover.database), {{"for", "database"}})
+      .sample(seconds(handover.promise), {{"for", "promise"}})
+      .sample(seconds(handover.votes), {{"for", "votes"}});
+}
+
 void write_peers(Metrics& m, const Report& report) {
   m.gauge("claimants", "Nodes of the whole cluster that say they are Primary.",
           static_cast<double>(report.claimants.size()));
@@ -97,6 +109,7 @@ void write_replication(Metrics& m, const Report& report) {
 void write_node_metrics(Metrics& metrics, const Report& report, const Process& process) {
   write_state(metrics, report, process);
   write_votes(metrics, report);
+  write_handover(metrics, report);
   write_peers(metrics, report);
   write_database(metrics, report, process);
   write_replication(metrics, report);

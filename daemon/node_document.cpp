@@ -33,6 +33,18 @@ Json describe_voting(const Report& report) {
           {"voters", voters}};
 }
 
+Json describe_last_handover(const Report& report) {
+  if (!report.handover) return nullptr;
+  const Handover& handover = *report.handover;
+  return {{"from", handover.from},
+          {"seconds", in_seconds(handover.total())},
+          {"databaseSeconds", in_seconds(handover.database)},
+          {"promiseSeconds", in_seconds(handover.promise)},
+          {"votesSeconds", in_seconds(handover.votes)},
+          {"handedBack", handover.handed_back},
+          {"agoSeconds", in_seconds(report.handover_age)}};
+}
+
 Json describe_replication(const Report& report) {
   if (!report.in_recovery) return nullptr;
   return {{"streaming", report.lag.streaming},
@@ -78,6 +90,7 @@ Json make_node_document(const Repmgr_Node& node, const Process& process) {
   document["problems"] = find_problems(report);
   document["primary"] = or_null(report.primary);
   document["votes"] = describe_voting(report);
+  document["handover"] = describe_last_handover(report);
   document["timeline"] = or_null(report.replication.timeline);
   const auto& position = report.replication.position;
   document["position"] = position ? Json(print_lsn(*position)) : Json(nullptr);

@@ -41,4 +41,32 @@ void Promise_History::tell(Ballot& ballot, Time now) const {
   ballot.handed_back = told->handed_back;
 }
 
+std::optional<Handover> find_handover(const std::vector<Node>& voters, const Node& self,
+                                      const Votes& votes, const Lease& lease, Time named_since,
+                                      std::optional<Time> own_last_200, Time now) {
+  std::optional<Predecessor> from;
+  Time bound_until{};
+  for (const Node& voter : voters) {
+    if (count_votes({voter}, self, votes, lease, now).empty()) continue;
+    const Vote& vote = votes.at(voter.name);
+    bound_until = std::max(bound_until, vote.bound_until);
+    if (vote.before && (!from || vote.before->last_200 > from->last_200)) from = vote.before;
+  }
+  if (!from || names_equal(from->name, self.name)) return std::nullopt;
+  if (own_last_200 && *own_last_200 >= from->last_200) return std::nullopt;
+  const Time last_200 = std::min(from->last_200, now);
+  const Time named = std::clamp(named_since, last_200, now);
+  const Time freed = std::clamp(bound_until, named, now);
+  return Handover{from->name, now, named - last_200, freed - named, now - freed, from->handed_back};
+}
+
+std::string describe_handover(const Handover& handover) {
+  return "took over from " + handover.from + " " + describe_duration(handover.total()) +
+         " after its last 200 (" + describe_duration(handover.database) + " for the database, " +
+         describe_duration(handover.promise) +
+         (handover.handed_back ? " until it handed its votes back, "
+                               : " until its lease expired, ") +
+         describe_duration(handover.votes) + " for votes)";
+}
+
 }  // namespace primgr

@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "node/model.hpp"
 #include "node/voting.hpp"
@@ -40,5 +41,29 @@ class Promise_History {
   Predecessor current_, before_;  // without a name: not known
   Time granted_at_{};             // when the vote was first granted to current_.name
 };
+
+// A handover to this node.
+struct Handover {
+  std::string from;  // the Primary before
+  Time at{};         // the first 200 of this node
+  // One after the other, none negative:
+  Time database{};  // from the last 200 of `from` until this node's database named this node
+  Time promise{};   // until none of its voters was known to be bound to another node
+  Time votes{};     // until a majority had voted for it
+  bool handed_back = false;  // `from` handed its votes back; false: they expired
+
+  Time total() const { return database + promise + votes; }
+};
+
+// The handover by which `self`, one of `voters`, is Primary from `now` on: from the node of which a
+// voter that votes for it tells the latest last 200. None if nobody tells one, or if that is `self`
+// or it was Primary later itself (`own_last_200`). `named_since`: since when its own database has
+// named `self`. Thread-safe. Throws std::bad_alloc only.
+std::optional<Handover> find_handover(const std::vector<Node>& voters, const Node& self,
+                                      const Votes& votes, const Lease& lease, Time named_since,
+                                      std::optional<Time> own_last_200, Time now);
+
+// In words, for the log: "took over from n1 1.1 s after its last 200 (…)".
+std::string describe_handover(const Handover& handover);
 
 }  // namespace primgr

@@ -118,6 +118,8 @@ struct Vote {
   std::string names;         // the node that the voter named; empty: none
   std::string why;           // why it named none, or the last question failed
   Time lease = Time::max();  // for how long it said that it promises; max(): it did not say
+  std::optional<Predecessor> before = {};  // as it told with this vote
+  Time bound_until{};  // it was last known to be bound to another until then, if ever
 };
 
 // How long votes are promised, and how long a node may be used after its last 200: the settings

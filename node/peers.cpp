@@ -186,8 +186,13 @@ void Peers::handle_vote_reply(const Question& question, const Http_Reply& reply)
     vote = {reply.sent_at - (missed_ - question.missed_before), *named, "", terms.lease};
     Peer& peer = peers_[question.peer];
     const Time now = clock_();
-    // What the voter has rounded down to whole ms must not be asked for too early.
-    peer.bound_until = terms.bound_for == Time::zero() ? Time() : now + terms.bound_for + 1ms;
+    // What the voter has rounded down to whole ms must not be asked for too early. One that is free
+    // now was freed after it was asked, or when its promise ended.
+    peer.bound_until = terms.bound_for == Time::zero()
+                           ? std::min(peer.bound_until, question.asked_at)
+                           : now + terms.bound_for + 1ms;
+    vote.bound_until = peer.bound_until;
+    if (!terms.before.empty()) vote.before = {terms.before, now - terms.since, terms.handed_back};
     // The promise began before this reply came.
     if (!terms.token.empty() && terms.lease != Time::max()) {
       peer.held = {terms.token, now + terms.lease};

@@ -157,7 +157,7 @@ class Peers {
   struct Peer {
     Poll polls[3];  // by Kind
     State reported = State::unknown;
-    Time bound_until{};  // the voter is bound to another until then
+    Time bound_until{};  // the voter is bound to another, or was known to be, until then
     // A promise, by its token, and when it is over at the latest.
     struct Held {
       std::string token;

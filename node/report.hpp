@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "node/handover.hpp"
 #include "node/lag.hpp"
 #include "node/model.hpp"
 #include "node/peers.hpp"
@@ -25,10 +26,12 @@ struct Report {
   std::string name;
   std::optional<Node> self;  // its row of repmgr.nodes as last read
   Decision decision;
-  Time time_in_state{};       // how long it has been in that state
-  std::string primary;        // the node that its own database names; empty: none
-  std::vector<Voter> voters;  // only of a candidate
-  Time lease{};               // of a Primary: how long until too few votes are left
+  Time time_in_state{};              // how long it has been in that state
+  std::string primary;               // the node that its own database names; empty: none
+  std::vector<Voter> voters;         // only of a candidate
+  Time lease{};                      // of a Primary: how long until too few votes are left
+  std::optional<Handover> handover;  // the last one to this node since the process started
+  Time handover_age{};               // since its first 200 then
   bool in_recovery = false;
   Replication replication;
   Lag lag;

@@ -1,12 +1,98 @@
-// What voters tell the new Primary of the old one.
+// How long a handover took, as the new Primary tells it.
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <memory>
+#include <set>
+
 #include "daemon/endpoints.hpp"
+#include "daemon/metrics.hpp"
+#include "daemon/node_document.hpp"
 #include "node/handover.hpp"
 #include "tests/world.hpp"
 
 namespace {
+
+// A site of three in simulated time, whose clocks are the same, and whose nodes answer each other
+// at once. n1 is Primary from the start.
+struct Site {
+  Site() {
+    for (const char* name : {"n1", "n2", "n3"}) start(name);
+    for (const char* name : {"n2", "n3", "n1"}) look(name);
+    REQUIRE(at("n1").node.get_state() == State::primary);
+  }
+  World& at(const std::string& name) { return *worlds.at(name); }
+  // Starts a node, or starts it again.
+  void start(const std::string& name) {
+    worlds[name] = std::make_unique<World>(World::named(name));
+    at(name).now = now;
+    at(name).answers = [this](const std::string& peer, const std::string& target) {
+      if (gone.contains(peer)) return Http_Reply{0, {}, "connection refused"};
+      Repmgr_Node& node = at(peer).node;
+      const Answer answer = target.starts_with("/state")
+                                ? get_reported_state(node)
+                                : get_reported_primary(node, parameters(target));
+      return Http_Reply{answer.status, answer.body, ""};
+    };
+  }
+  // The node looks at its database, which follows `leader`.
+  void look(const std::string& name) {
+    auto nodes = make_site(3);
+    nodes[0].type = "standby";
+    find(nodes, leader).type = "primary";
+    at(name).look(make_facts(nodes, name != leader));
+  }
+  void pass(Time time) {
+    now += time;
+    for (auto& [name, world] : worlds) world->now = now;
+    for (auto& [name, world] : worlds) {
+      if (!gone.contains(name)) world->pass(0s);
+    }
+  }
+  // n2 is promoted, and the others hear of it.
+  void promote_n2() {
+    leader = "n2";
+    look("n3");
+    look("n2");
+  }
+  // n1's server is stopped, n2 promoted 0.4 s later. n3's answer takes 50 ms once it is free.
+  void hand_over() {
+    pass(500ms);
+    at("n1").look({});
+    pass(400ms);
+    promote_n2();
+    at("n2").hold = true;
+    pass(610ms);
+    pass(50ms);
+    at("n2").hold = false;
+    at("n2").release();
+    pass(0s);
+    REQUIRE(at("n2").node.get_state() == State::primary);
+  }
+  std::optional<Handover> handover() { return at("n2").node.get_report().handover; }
+
+  Time now = 1000s;
+  std::string leader = "n1";
+  std::set<std::string> gone;
+  std::map<std::string, std::unique_ptr<World>> worlds;
+
+ private:
+  static Node& find(std::vector<Node>& nodes, const std::string& name) {
+    return *std::find_if(nodes.begin(), nodes.end(),
+                         [&](const Node& node) { return node.name == name; });
+  }
+};
+
+Json node_document(World& world) {
+  return make_node_document(world.node, {boottime(), 3});
+}
+
+std::string metrics(World& world) {
+  Metrics metrics;
+  write_node_metrics(metrics, world.node.get_report(), {boottime(), 3});
+  return std::move(metrics).text();
+}
 
 Promise_Terms terms_of(const std::string& body) {
   std::string why;
@@ -18,6 +104,103 @@ Promise_Terms terms_of(const std::string& body) {
 }  // namespace
 
 TEST_SUITE_BEGIN("handover");
+
+TEST_CASE("a handover takes from the last 200 of the old Primary to the first of the new one") {
+  Site site;
+  CHECK(node_document(site.at("n2"))["handover"].is_null());
+  site.hand_over();
+  const auto handover = site.handover();
+  REQUIRE(handover);
+  CHECK(handover->from == "n1");
+  CHECK(handover->handed_back);
+  CHECK(handover->database == 400ms);
+  CHECK(handover->promise == 610ms);
+  CHECK(handover->votes == 50ms);
+  CHECK(handover->total() == 1060ms);
+  CHECK(site.at("n2").log.back().ends_with(
+      "; took over from n1 1.1 s after its last 200 (0.4 s for the database, 0.6 s until it handed "
+      "its votes back, 0.1 s for votes)"));
+  site.pass(2s);
+  CHECK(node_document(site.at("n2"))["handover"].dump() ==
+        R"({"from":"n1","seconds":1.06,"databaseSeconds":0.4,"promiseSeconds":0.61,)"
+        R"("votesSeconds":0.05,"handedBack":true,"agoSeconds":2.0})");
+  const std::string shown = metrics(site.at("n2"));
+  CHECK(shown.find("\nprimgr_last_handover_seconds 1.06\n") != shown.npos);
+  for (const char* line :
+       {R"({for="database"} 0.4)", R"({for="promise"} 0.61)", R"({for="votes"} 0.05)"}) {
+    CAPTURE(line);
+    CHECK(count(shown, "\nprimgr_last_handover_wait_seconds" + std::string(line) + "\n") == 1);
+  }
+  CHECK(metrics(site.at("n1")).find("last_handover") == std::string::npos);
+}
+
+TEST_CASE("a Primary that is gone had its last 200 check_delay before its promises end") {
+  Site site;
+  site.gone = {"n1"};
+  site.pass(1500ms);
+  site.promote_n2();
+  site.pass(2500ms);
+  REQUIRE(site.at("n2").node.get_state() == State::primary);
+  const auto handover = site.handover();
+  REQUIRE(handover);
+  CHECK(handover->from == "n1");
+  CHECK_FALSE(handover->handed_back);
+  CHECK(handover->database == 0s);
+  CHECK(handover->promise == 1s);
+  CHECK(handover->votes == 0s);
+  CHECK(site.at("n2").logged("0.0 s for the database, 1.0 s until its lease expired, 0.0 s for "
+                             "votes)") == 1);
+}
+
+TEST_CASE("a promotion that is late is what was waited for") {
+  Site site;
+  site.gone = {"n1"};
+  site.pass(10s);
+  site.promote_n2();
+  REQUIRE(site.handover());
+  CHECK(site.handover()->database == 7s);
+  CHECK(site.handover()->total() == 7s);
+}
+
+TEST_CASE("there was no handover if no voter knows of another Primary") {
+  World world(World::named("n2"));
+  auto nodes = make_site(3);
+  nodes[0].type = "standby";
+  nodes[1].type = "primary";
+  world.primaries["n3"] = {200, R"({"Primary":"n2","lease":4000,"token":"t"})", ""};
+  world.look(make_facts(nodes));
+  REQUIRE(world.node.get_state() == State::primary);
+  CHECK_FALSE(world.node.get_report().handover);
+  CHECK(world.logged("took over") == 0);
+}
+
+TEST_CASE("a Primary that starts again takes nothing over") {
+  Site site;
+  site.start("n1");
+  site.look("n1");
+  REQUIRE(site.at("n1").node.get_state() == State::primary);
+  CHECK_FALSE(site.at("n1").node.get_report().handover);
+}
+
+TEST_CASE("a new Primary that is short of votes for a while, or starts again, takes nothing over") {
+  Site site;
+  site.hand_over();
+  const auto handover = site.handover();
+  REQUIRE(handover);
+  site.gone = {"n1", "n3"};
+  for (int i = 0; i < 4; ++i) site.pass(1s);
+  REQUIRE(site.at("n2").node.get_state() == State::unknown);
+  site.gone = {"n1"};
+  site.pass(1s);
+  REQUIRE(site.at("n2").node.get_state() == State::primary);
+  CHECK(site.handover()->at == handover->at);
+  // n3 has heard that n2 is Primary, and tells its successor of the same name nothing.
+  site.pass(1s);
+  site.start("n2");
+  site.look("n2");
+  REQUIRE(site.at("n2").node.get_state() == State::primary);
+  CHECK_FALSE(site.handover());
+}
 
 TEST_CASE("a voter tells who had its vote before, for a minute") {
   Promise_History history(1s);
@@ -145,6 +328,41 @@ TEST_CASE("what a voter tells of a handover is limited, or not believed") {
     CHECK(with(bad).lease == 4s);
   }
   CHECK(with(R"("before":"x)" + name + R"(","since":1,"handedBack":true)").before.empty());
+}
+
+TEST_CASE("the parts of a handover add up, whatever the voters tell") {
+  const auto nodes = make_site(5);
+  const Lease lease{4s, 1s};
+  const auto vote = [](Time last_200, Time bound_until, const char* before = "n1") {
+    return Vote{100s, "n2", "", 4s, Predecessor{before, last_200, false}, bound_until};
+  };
+  Votes votes = {{"n3", vote(90s, 96s)}, {"n4", vote(93s, 95s)}};
+  const auto find = [&](Time named_since = 94s, std::optional<Time> own_last_200 = {}) {
+    return find_handover(nodes, nodes[1], votes, lease, named_since, own_last_200, 100s);
+  };
+  REQUIRE(find());
+  CHECK(find()->database == 1s);
+  CHECK(find()->promise == 2s);
+  CHECK(find()->votes == 4s);
+  CHECK(find(80s)->database == 0s);
+  CHECK(find(99s)->promise == 0s);
+  CHECK(find(200s)->database == 7s);
+  CHECK(find(200s)->total() == 7s);
+  CHECK(find(94s, 92s));
+  CHECK_FALSE(find(94s, 93s));  // it was Primary later itself
+  votes["n3"].bound_until = 300s;
+  CHECK(find()->promise == 6s);
+  CHECK(find()->votes == 0s);
+  // Only who votes for it is listened to.
+  votes["n5"] = vote(99s, 99s, "n4");
+  votes["n5"].names = "n4";
+  CHECK(find()->from == "n1");
+  votes["n5"].names = "n2";
+  CHECK(find()->from == "n4");
+  votes["n5"] = vote(500s, 0s);
+  CHECK(find()->total() == 0s);
+  votes["n5"] = vote(99s, 0s, "N2");
+  CHECK_FALSE(find());
 }
 
 TEST_SUITE_END();

@@ -82,8 +82,9 @@ World::World(Node_Settings settings, Grant_Store grants)
 Http_Reply World::reply(const std::string& peer, const std::string& target, Time sent_at) const {
   const auto& replies = target.starts_with("/state") ? states : primaries;
   const auto found = replies.find(peer);
-  Http_Reply reply =
-      found == replies.end() ? Http_Reply{0, {}, "connection refused"} : found->second;
+  Http_Reply reply = answers                  ? answers(peer, target)
+                     : found == replies.end() ? Http_Reply{0, {}, "connection refused"}
+                                              : found->second;
   reply.sent_at = sent_at;
   return reply;
 }

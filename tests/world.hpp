@@ -61,6 +61,8 @@ struct World {
   Time stopped{};  // how much further another clock is
   bool hold = false;
   std::map<std::string, Http_Reply> primaries, states;
+  // If set, peers answer what this returns.
+  std::function<Http_Reply(const std::string& peer, const std::string& target)> answers;
   std::vector<std::pair<std::string, std::string>> asked;
   struct Held {
     std::string peer, target;
