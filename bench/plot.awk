@@ -37,7 +37,7 @@ function panel(name, title, low, limit, limit_text,  i, top, most, width, at) {
 function strips(name, title,  i, j, k, n, most, at, point, legend) {
   if (!size[name]) return
   write(20, y += 34, title, " class=\"title\"")
-  split("until the new server takes writes|until most databases name it|check_delay|the rest", legend, "|")
+  split("until the server takes writes|until most databases name it|check_delay|the rest", legend, "|")
   y += 20
   for (j = 1; j <= 4; j++) {
     at = 20 + 210 * (j - 1)
