@@ -14,6 +14,9 @@ using namespace std::chrono_literals;
 
 namespace {
 
+// From one question for a vote to the next.
+constexpr Time min_interval = 50ms;
+
 using nlohmann::json;
 
 // The value of the first of `keys` that a JSON object has as a string; none if there is none.
@@ -217,11 +220,12 @@ const Peers::Peer* Peers::find(const std::string& peer) const {
   return found == peers_.end() ? nullptr : &found->second;
 }
 
-// A voter that is bound to another is asked again when its promise ends, too.
+// A voter that is bound to another is asked again when its promise ends, too; not sooner than
+// min_interval, whatever it says.
 Time Peers::next(Kind kind, const Peer& peer, Time interval) const {
   const Time asked_at = *peer.poll(kind).asked_at;
   if (kind == Kind::vote && peer.bound_until > asked_at) {
-    return std::min(asked_at + interval, peer.bound_until);
+    return std::min(asked_at + interval, std::max(asked_at + min_interval, peer.bound_until));
   }
   return asked_at + interval;
 }

@@ -283,6 +283,18 @@ TEST_CASE("a reply to a question from before the hand-back is no vote") {
   CHECK(votes_of(world.node).find("n2 names n1") == std::string::npos);
 }
 
+TEST_CASE(
+    "a voter that says again and again that it is about to be free is not asked without end") {
+  World world(World::named("n1"));
+  world.primaries["n2"] = {200, R"({"Primary":"n3","bound":1})", ""};
+  world.look(make_facts(make_site(2)));
+  world.asked.clear();
+  for (int ms = 0; ms < 1000; ++ms) world.pass(1ms);
+  CHECK(std::count_if(world.asked.begin(), world.asked.end(), [](const auto& question) {
+          return question.second.starts_with("/primary");
+        }) <= 20);
+}
+
 TEST_CASE("a Primary keeps its votes over a short failure, and where it is only short of votes") {
   Primary_World world;
   world.look({});
