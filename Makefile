@@ -172,8 +172,8 @@ check-alone: $(B)/tests
 	SIM_SEEDS=50 $(EMULATOR) $(B)/tests --test-suite-exclude=lab --test-case-exclude='each rule*'
 
 sanitize: $(B)/tests-asan $(B)/tests-tsan ## run the tests that need no cluster under the sanitizers
-	SIM_SEEDS=200 $(B)/tests-asan --test-suite-exclude=lab --test-case-exclude='each rule*'
-	SIM_SEEDS=200 $(B)/tests-tsan --test-suite-exclude=lab --test-case-exclude='each rule*'
+	SIM_SEEDS=100 $(B)/tests-asan --test-suite-exclude=lab --test-case-exclude='each rule*'
+	SIM_SEEDS=100 $(B)/tests-tsan --test-suite-exclude=lab --test-case-exclude='each rule*'
 
 sanitize-lab: $(B)/tests $(B)/primgr-asan $(B)/primgr-tsan browser-deps ## run the cluster tests against a sanitized primgr
 	PRIMGR=$(B)/primgr-asan $(B)/tests --test-suite=lab
