@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <httplib.h>
-#include <libpq-fe.h>
 #include <poll.h>
 #include <sched.h>
 #include <sys/socket.h>
@@ -18,6 +17,8 @@
 #include <sstream>
 #include <thread>
 
+#include "tests/libpq.hpp"
+
 using namespace std::chrono_literals;
 
 namespace {
@@ -25,20 +26,6 @@ namespace {
 constexpr double pace = 0.01;
 // Until an attempt to write is given up: there are never more under way than max_connections.
 constexpr double patience = 0.75;
-
-struct Deleter {
-  void operator()(PGconn* connection) const { PQfinish(connection); }
-  void operator()(PGresult* result) const { PQclear(result); }
-};
-using Connection = std::unique_ptr<PGconn, Deleter>;
-using Result = std::unique_ptr<PGresult, Deleter>;
-
-// libpq prints the notices of servers that are killed.
-Connection silenced(PGconn* connection) {
-  PQsetNoticeProcessor(
-      connection, [](void*, const char*) {}, nullptr);
-  return Connection(connection);
-}
 
 void rest() {
   std::this_thread::sleep_for(std::chrono::duration<double>(pace));

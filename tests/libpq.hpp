@@ -1,4 +1,4 @@
-// libpq's connections and results, owned.
+// libpq's connections and results, owned; for tests and measurements.
 
 #pragma once
 
@@ -17,13 +17,17 @@ struct Result_Deleter {
 };
 using Result = std::unique_ptr<PGresult, Result_Deleter>;
 
-// Null if there is none to be had. Notices are dropped: libpq prints those of servers that are
-// killed.
-inline Connection open_connection(const std::string& conninfo) {
-  Connection connection(PQconnectdb(conninfo.c_str()));
-  if (PQstatus(connection.get()) != CONNECTION_OK) return nullptr;
+// Owns a connection, whose notices are dropped: libpq prints those of servers that are killed.
+inline Connection silenced(PGconn* connection) {
   PQsetNoticeProcessor(
-      connection.get(), [](void*, const char*) {}, nullptr);
+      connection, [](void*, const char*) {}, nullptr);
+  return Connection(connection);
+}
+
+// Silenced; null if there is none to be had.
+inline Connection open_connection(const std::string& conninfo) {
+  Connection connection = silenced(PQconnectdb(conninfo.c_str()));
+  if (PQstatus(connection.get()) != CONNECTION_OK) return nullptr;
   return connection;
 }
 
