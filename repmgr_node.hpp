@@ -88,7 +88,6 @@ class Repmgr_Node {
   // As configured.
   const std::string& name() const { return settings_.node_name; }
   Time vote_lease() const { return settings_.vote_lease; }
-  Time check_delay() const { return settings_.check_delay; }
   // The state at this moment: not Primary if its votes have expired, and Down if the cache is older
   // than cache_ttl.
   State get_state() const;

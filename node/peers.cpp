@@ -167,7 +167,7 @@ void Peers::handle_reply(const Question& question, const Http_Reply& reply) {
   poll.total_time += clock_() - question.asked_at;
   try {
     if (question.kind == Kind::vote) {
-      handle_vote_reply(question, reply);
+      handle_vote_reply(question, peer, reply);
     } else if (question.kind == Kind::state) {
       peer.reported = http_node_reports_state(reply);
     } else if (reply.status && poll.target.find(peer.to_hand_back.token) != std::string::npos) {
@@ -180,14 +180,13 @@ void Peers::handle_reply(const Question& question, const Http_Reply& reply) {
 
 // A reply without a name does not replace the vote before it, which counts until it expires: the
 // voter keeps its promise also while it or its database is down.
-void Peers::handle_vote_reply(const Question& question, const Http_Reply& reply) {
+void Peers::handle_vote_reply(const Question& question, Peer& peer, const Http_Reply& reply) {
   std::string why;
   Promise_Terms terms;
   const auto named = http_node_reports_primary(reply, why, &terms);
   Vote& vote = votes_[question.peer];
   if (named) {
     vote = {reply.sent_at - (missed_ - question.missed_before), *named, "", terms.lease};
-    Peer& peer = peers_[question.peer];
     const Time now = clock_();
     // What the voter has rounded down to whole ms must not be asked for too early. One that is free
     // now was freed after it was asked, or when its promise ended.
@@ -322,8 +321,8 @@ Votes Peers::votes() const {
 
 State Peers::state(const std::string& peer) const {
   const std::lock_guard lock(mutex_);
-  const auto found = peers_.find(peer);
-  return found == peers_.end() ? State::unknown : found->second.reported;
+  const Peer* asked = find(peer);
+  return asked ? asked->reported : State::unknown;
 }
 
 std::vector<Poll_Count> Peers::counts() const {

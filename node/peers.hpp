@@ -174,7 +174,7 @@ class Peers {
   Time next(Kind kind, const Peer& peer, Time interval) const;
   void ask_votes_again();
   void handle_reply(const Question& question, const Http_Reply& reply);
-  void handle_vote_reply(const Question& question, const Http_Reply& reply);
+  void handle_vote_reply(const Question& question, Peer& peer, const Http_Reply& reply);
 
   const Http_Get get_;
   const Http_Drop drop_;

@@ -15,6 +15,13 @@ namespace {
 // How long a vote may wait for its turn and for the store together.
 constexpr auto vote_timeout = 100ms;
 
+// The ballot of a voter whose promise could not be stored in time.
+Ballot no_vote() {
+  Ballot ballot;
+  ballot.stored = false;
+  return ballot;
+}
+
 // 128 random bits, in hexadecimal. Empty if the kernel has none to give: then that vote cannot be
 // handed back.
 std::string random_token() {
@@ -69,10 +76,7 @@ Ballot Promise::vote(std::string_view named, std::string_view candidate,
                      const std::optional<std::string>& shown, bool alone) {
   const auto until = std::chrono::steady_clock::now() + vote_timeout;
   const Turn turn(*this, until);
-  if (turn) return vote_in_turn(named, candidate, shown, alone, until);
-  Ballot late;
-  late.stored = false;
-  return late;
+  return turn ? vote_in_turn(named, candidate, shown, alone, until) : no_vote();
 }
 
 Ballot Promise::vote_in_turn(std::string_view named, std::string_view candidate,
@@ -93,11 +97,7 @@ Ballot Promise::vote_in_turn(std::string_view named, std::string_view candidate,
     Grant ahead = promise;
     ahead.until += vote_lease_ / 4;
     saved_ = store_.save(ahead, until);
-    if (!is_stored()) {
-      ballot = {};
-      ballot.stored = false;
-      return ballot;
-    }
+    if (!is_stored()) return no_vote();
   }
   grant_ = promise;
   ballot.token = promise.token;
