@@ -450,6 +450,7 @@ void Repmgr_Node::write_cache() {
     const Time now = clock_();
     cache_.looked_at = facts_.asked_at;
     if (cache_.decision.state == State::primary) last_200_ = now;
+    cache_.complete = !facts_.nodes_pending && all_answered(Peers::Kind::vote);
     cache_.decision =
         decide(facts_, settings_.node_name, settings_.consensus_cluster, all_votes(), lease_, now);
     decision = decision_at(now);
@@ -645,9 +646,9 @@ Real_Primary Repmgr_Node::get_real_primary() const {
 
 bool Repmgr_Node::settled(bool cluster) const {
   const std::lock_guard lock(mutex_);
-  if (!looked_ || facts_.nodes_pending) return false;
   if (cluster && !all_answered(Peers::Kind::state)) return false;
-  return state_at(clock_()) == State::primary || all_answered(Peers::Kind::vote);
+  // An answer that came since the last decision is not in it yet.
+  return state_at(clock_()) == State::primary || cache_.complete;
 }
 
 }  // namespace primgr

@@ -146,6 +146,8 @@ class Repmgr_Node {
   struct Cache {
     Time looked_at{};
     Decision decision{State::down, Time::max(), "the database was not asked yet"};
+    // It rests on a whole look, and on an answer, or a failure, of each voter.
+    bool complete = false;
   };
   using Log_Line = std::pair<Log_Level, std::string>;
 

@@ -36,6 +36,30 @@ TEST_CASE("a primary asks its site and is Primary by majority") {
   CHECK_FALSE(world.node.poll_other_nodes(world.node.get_all_other_nodes_in_site(), "n1", 5));
 }
 
+TEST_CASE("answers that came after the last decision do not settle it") {
+  World world;
+  world.names("n2", "n1");
+  world.names("n3", "n1");
+  world.hold = true;
+  world.node.learn(make_facts(make_site(3), false, world.now));
+  CHECK_FALSE(world.node.settled());
+  world.node.refresh();
+  world.release();
+  CHECK(world.node.get_state() == State::unknown);
+  CHECK_FALSE(world.node.settled());
+  world.node.refresh();
+  CHECK(world.node.get_state() == State::primary);
+  CHECK(world.node.settled());
+}
+
+TEST_CASE("a standby is settled when its first look was decided on, not when it has ended") {
+  World world(World::named("n2"));
+  world.node.learn(make_facts(make_site(3), true, world.now));
+  CHECK_FALSE(world.node.settled());
+  world.node.refresh();
+  CHECK(world.node.settled());
+}
+
 TEST_CASE("a standby asks nobody for a vote") {
   World world(World::named("n2"));
   world.look(make_facts(make_site(3), true));
