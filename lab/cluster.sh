@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034
-# Part of lab/lab: the whole cluster: `up` with its options, and `down`.
+# Part of lab/lab: the whole cluster: `up` with its options, more nodes, and `down`.
 
 # ---- options ------------------------------------------------------------------------------------
 
@@ -33,6 +33,11 @@ parse_up() {
   done
 }
 
+check_name() {
+  [[ $1 =~ ^[A-Za-z0-9][A-Za-z0-9_.-]*$ && $1 != hub ]] || wrong "'$1' will not do as a node's name here"
+  ((${#DIR} + ${#1} + 17 < 100)) || wrong "$DIR/$1 is too long for a socket: choose a shorter LAB_DIR"
+}
+
 # Settles the number, names and sites of the nodes and writes them to $DIR/nodes.
 plan_nodes() {
   local site count=0 i=0 name names=() sites=() kinds=()
@@ -55,17 +60,19 @@ plan_nodes() {
 
   for ((i = 0; i < ${#names[@]}; i++)); do
     name=${names[i]}
-    [[ $name =~ ^[A-Za-z0-9][A-Za-z0-9_.-]*$ && $name != hub ]] || wrong "--names: '$name' will not do as a node's name here"
+    check_name "$name"
     [[ -z ${seen[$name]:-} ]] || wrong "--names: $name is there twice"
     seen[$name]=1
-    ((${#DIR} + ${#name} + 17 < 100)) || wrong "$DIR/$name is too long for a socket: choose a shorter LAB_DIR"
     if [[ $LAB_NET == netns ]]; then
-      say "$((i + 1)) $name ${kinds[i]} ${sites[i]} $NETWORK.$((i + 1)) 5432 5999 $LAB-$name"
+      describe_in_netns "$((i + 1))" "$name" "${kinds[i]}" "${sites[i]}"
     else
       say "$((i + 1)) $name ${kinds[i]} ${sites[i]} 127.0.0.1 $((BASE_PORT + 2 * i + 2)) $((BASE_PORT + 2 * i + 3)) -"
     fi
   done >"$DIR/nodes"
 }
+
+# describe_in_netns ID NAME KIND SITE: its line of $DIR/nodes.
+describe_in_netns() { say "$* $NETWORK.$1 5432 5999 $LAB-$2"; }
 
 # ---- up -----------------------------------------------------------------------------------------
 
@@ -152,9 +159,13 @@ describe_lab() {
   choose_network
   plan_nodes
   read -r _ PRIMARY _ <"$DIR/nodes"
-  for name in LAB_NET HUB_NS WRITE_HOST WRITE_PORT READ_PORT PORTS_LINK PGBIN OPT_REPMGRD OPT_HAPROXY OPT_TLS OPT_PRIMGR_USER; do
-    say "$name=${!name}"
-  done >"$DIR/lab.conf"
+  {
+    for name in LAB_NET HUB_NS WRITE_HOST WRITE_PORT READ_PORT PORTS_LINK PGBIN \
+      OPT_REPMGRD OPT_HAPROXY OPT_STATE_FILE OPT_TLS OPT_PRIMGR_USER; do
+      say "$name=${!name}"
+    done
+    say "OPT_SET=(${OPT_SET[*]@Q}) OPT_REPMGR_SET=(${OPT_REPMGR_SET[*]@Q})"
+  } >"$DIR/lab.conf"
   load
 }
 
@@ -224,6 +235,52 @@ verb_up() {
   start_all
   touch "$DIR/up"
   trap - EXIT
+}
+
+# ---- more nodes ---------------------------------------------------------------------------------
+
+# What a node that is added later has instead of make_files and build_network.
+prepare_node() {
+  mkdir "$DIR/$1"
+  configure "$1"
+  [[ -z $OPT_TLS ]] || node_certificate "$1"
+  chown -R postgres: "$DIR/$1"
+  connect_node "$1" >>"$DIR/lab.log" 2>&1 || fail "add: see the end of $DIR/lab.log"
+}
+
+## add [--witness] [--site SITE] NODE…
+##                      more nodes, at once, in namespaces only: made from the primary and registered, then
+##                      their primgr is started. In the primary's site unless told. HAProxy knows them after
+##                      a `haproxy restart`
+verb_add() {
+  local name role=node site=''
+  need_netns add
+  while [[ ${1:-} == --* ]]; do
+    case $1 in
+      --witness) role=witness ;;
+      --site) site=${2:-}; [[ $site =~ ^[A-Za-z0-9_.-]+$ ]] || wrong "--site: '$site' will not do"; shift ;;
+      *) wrong "add: unknown option '$1'" ;;
+    esac
+    shift
+  done
+  (($#)) || wrong 'add [--witness] [--site SITE] NODE…'
+  PRIMARY=$(only_primary add)
+  ((${#NODES[@]} + $# < 30)) || wrong "at most 29 nodes"
+  for name in "$@"; do
+    check_name "$name"
+    [[ -z ${ID[$name]:-} ]] || wrong "add: $name is there already"
+    describe_in_netns "$((${#NODES[@]} + 1))" "$name" "$role" "${site:-${SITE[$PRIMARY]}}" >>"$DIR/nodes"
+    NODES=()
+    load
+    prepare_node "$name"
+  done
+  [[ $role == node ]] || in_parallel init_postgres "$@"
+  in_parallel "add_${role/node/standby}" "$@" || fail "add: see the end of $DIR/lab.log"
+  haproxy_cfg >"$DIR/haproxy.cfg"
+  for name in "$@"; do
+    start_daemon primgr "$name"
+    [[ -z $OPT_REPMGRD ]] || start_daemon repmgrd "$name"
+  done
 }
 
 # ---- down ---------------------------------------------------------------------------------------

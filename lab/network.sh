@@ -71,19 +71,22 @@ link add br0 address 02:00:00:00:00:fe type bridge
 link set br0 up
 addr add $HUB_ADDRESS/24 dev br0
 BATCH
-    for name in "${NODES[@]}"; do
-      ip netns add "${NETNS[$name]}"
-      in_netns "$HUB_NS" ip -batch - <<BATCH
-link add v${ID[$name]} type veth peer name eth0 netns ${NETNS[$name]}
-link set v${ID[$name]} master br0 up
+    for name in "${NODES[@]}"; do connect_node "$name"; done
+  } >>"$DIR/lab.log" 2>&1 || fail "cannot build the network: see above"
+}
+
+# A namespace for a node, joined to the bridge.
+connect_node() {
+  ip netns add "${NETNS[$1]}"
+  in_netns "$HUB_NS" ip -batch - <<BATCH
+link add v${ID[$1]} type veth peer name eth0 netns ${NETNS[$1]}
+link set v${ID[$1]} master br0 up
 BATCH
-      in_netns "${NETNS[$name]}" ip -batch - <<BATCH
+  in_netns "${NETNS[$1]}" ip -batch - <<BATCH
 link set lo up
-addr add ${ADDRESS[$name]}/24 dev eth0
+addr add ${ADDRESS[$1]}/24 dev eth0
 link set eth0 up
 BATCH
-    done
-  } >>"$DIR/lab.log" 2>&1 || fail "cannot build the network: see above"
 }
 
 remove_network() {

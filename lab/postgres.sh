@@ -201,6 +201,13 @@ verb_follow() {
   repmgr_on "$1" standby follow
 }
 
+## repmgr NODE ARG…     repmgr with the repmgr.conf of NODE, such as: repmgr n1 standby unregister --node-id=3
+verb_repmgr() {
+  need_node "${1:-}"
+  (($# > 1)) || wrong 'repmgr NODE ARG…'
+  repmgr_on "$@"
+}
+
 ## takeover NODE        the fastest promotion there is, past repmgr, whose rows it writes: NODE takes writes, every
 ##                      other live standby follows it; an old primary that still runs is left alone
 verb_takeover() {

@@ -165,9 +165,11 @@ certificate() {
     -CA "$DIR/tls/ca.crt" -CAkey "$DIR/tls/ca.key" -CAcreateserial
 } >>"$DIR/lab.log" 2>&1
 
+node_certificate() { certificate "$DIR/$1/tls" "IP:${ADDRESS[$1]},IP:127.0.0.1"; }
+
 certificates() {
   local name
-  for name in "${NODES[@]}"; do certificate "$DIR/$name/tls" "IP:${ADDRESS[$name]},IP:127.0.0.1"; done
+  for name in "${NODES[@]}"; do node_certificate "$name"; done
   certificate "$DIR/tls/haproxy" DNS:haproxy
   cat "$DIR"/tls/haproxy.{crt,key} >"$DIR/tls/haproxy.pem"
 }
