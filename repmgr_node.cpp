@@ -36,6 +36,9 @@ Repmgr_Node::Repmgr_Node(Node_Settings settings, Node_Environment environment)
       promise_(std::move(environment.grants), settings_.vote_lease, clock_),
       peers_(std::move(environment.http_get), std::move(environment.http_drop), clock_,
              settings_.peer_timeout, [this] { wake_up_.wake(); }),
+      store_voters_(std::move(environment.store_voters)),
+      lists_(environment.voters),
+      stored_lists_(std::move(environment.voters)),
       history_(settings_.check_delay),
       stop_detector_(std::move(environment.other_clocks), clock_()) {}
 
@@ -91,7 +94,7 @@ void Repmgr_Node::wait(Time due) {
 }
 
 void Repmgr_Node::learn(Facts facts) {
-  std::vector<Log_Line> lines;
+  Log_Lines lines;
   {
     const std::lock_guard lock(mutex_);
     // Facts come twice for one look if its survey ended later than its pulse.
@@ -109,11 +112,16 @@ void Repmgr_Node::learn(Facts facts) {
     }
     if (facts_.nodes_known) {
       nodes_ = facts_.nodes;
-      peers_.keep_only(nodes_);
+      read_list();
+      use_lists();
     }
     named_since_ = names_itself() ? std::optional(named_since_.value_or(clock_())) : std::nullopt;
     lines = database_messages();
   }
+  write_log(lines);
+}
+
+void Repmgr_Node::write_log(const Log_Lines& lines) const {
   for (const auto& [level, line] : lines) log_(level, line);
 }
 
@@ -138,8 +146,8 @@ std::string Repmgr_Node::nodes_problem() const {
 }
 
 // The lines to log about the database besides the state, each once.
-std::vector<Repmgr_Node::Log_Line> Repmgr_Node::database_messages() {
-  std::vector<Log_Line> lines;
+Repmgr_Node::Log_Lines Repmgr_Node::database_messages() {
+  Log_Lines lines;
   if (facts_.superuser && !std::exchange(superuser_logged_, true)) {
     lines.emplace_back(Log_Level::warning,
                        "conninfo logs in as a superuser: primgr needs no such rights "
@@ -171,9 +179,10 @@ Time Repmgr_Node::refresh() {
     for (const Node& node : nodes_) {
       if (!names_equal(node.name, settings_.node_name)) others.push_back(node);
     }
+    others.insert(others.end(), unlisted_.begin(), unlisted_.end());
     if (const Node* node = candidate()) {
       self = *node;
-      voters = electorate(nodes_, *node, settings_.consensus_cluster);
+      voters = voters_;
     }
   }
   if (!self) {
@@ -188,6 +197,7 @@ Time Repmgr_Node::refresh() {
     peers_.ask(Peers::Kind::state, peer, "/state", settings_.refresh_interval);
   }
   write_cache();
+  store_voters();
   hand_votes_back(others);
   const std::lock_guard lock(mutex_);
   return refresh_due(others, voters);
@@ -309,6 +319,7 @@ void Repmgr_Node::vote_for_itself(const Node& self, bool alone) {
   own_vote_ = {now, ballot.names, named.empty() ? "names none" : "keeps an earlier promise",
                settings_.vote_lease};
   own_vote_->bound_until = bound_until;
+  own_vote_->answers = true;
   if (ballot.granted) own_vote_->before = history_.before(now);
 }
 
@@ -323,14 +334,16 @@ bool Repmgr_Node::poll_other_nodes(const std::vector<Node>& nodes_to_poll,
                                    const std::string& candidate_node,
                                    std::size_t num_in_consensus) {
   Time interval;
+  std::string confirmed;  // as vote_question() takes it
   {
     const std::lock_guard lock(mutex_);
     interval = vote_interval();
+    if (state_at(clock_()) == State::primary) confirmed = digest(lists_.confirmed);
   }
   for (const Node& voter : nodes_to_poll) {
-    const std::string target =
-        vote_question(settings_.candidate ? candidate_node : "", voter.name,
-                      settings_.vote_lease - settings_.check_delay, peers_.token(voter.name));
+    const std::string target = vote_question(settings_.candidate ? candidate_node : "", voter.name,
+                                             settings_.vote_lease - settings_.check_delay,
+                                             peers_.token(voter.name), confirmed);
     peers_.ask(Peers::Kind::vote, voter, target, interval);
   }
   std::vector<Node> not_needed;
@@ -341,7 +354,7 @@ bool Repmgr_Node::poll_other_nodes(const std::vector<Node>& nodes_to_poll,
     if (!self) return false;
     const Time now = clock_();
     const std::size_t needed = votes_needed(num_in_consensus);
-    not_needed = stragglers(nodes_to_poll, *self, needed, now);
+    not_needed = stragglers(nodes_to_poll, *self, now);
     std::vector<Node> voters = nodes_to_poll;
     voters.push_back(*self);
     elected = check_consensus(count_votes(voters, *self, all_votes(), lease_, now).size(), needed);
@@ -358,9 +371,12 @@ std::optional<Time> Repmgr_Node::votes_over_at() const {
   if (names_itself()) {
     // It goes on voting for itself, and asking, so its own vote is nothing to hand back.
     if (!peers_.holds_tokens()) return std::nullopt;
-    const Node& self = *candidate();
-    const auto voters = electorate(facts_.nodes, self, settings_.consensus_cluster);
-    if (!names_another(voters, self, all_votes(), lease_, clock_())) return std::nullopt;
+    const Votes votes = all_votes();
+    if (std::none_of(required_.begin(), required_.end(), [&](const Voter_List& list) {
+          return names_another(list, *candidate(), votes, lease_, clock_());
+        })) {
+      return std::nullopt;
+    }
   } else if (own_token_.empty() && !peers_.holds_tokens()) {
     return std::nullopt;
   }
@@ -402,21 +418,172 @@ void Repmgr_Node::hand_votes_back(const std::vector<Node>& others) {
 // either way. Their questions are dropped, so that a dead voter does not keep a client thread for
 // all of peer_timeout, and a live voter whose packet was lost is soon asked again.
 std::vector<Node> Repmgr_Node::stragglers(const std::vector<Node>& voters, const Node& self,
-                                          std::size_t needed, Time now) const {
-  std::vector<Node> answered = {self}, late;
-  std::size_t silent = 0;
+                                          Time now) const {
+  std::vector<Node> silent, late;
   for (const Node& voter : voters) {
     const auto since = peers_.vote_awaited_since(voter.name);
-    if (!since) {
-      answered.push_back(voter);
-      continue;
-    }
-    ++silent;
+    if (!since) continue;
+    silent.push_back(voter);
     if (*since + straggler_timeout() <= now) late.push_back(voter);
   }
-  const std::size_t fresh = count_votes(answered, self, all_votes(), lease_, now).size();
-  const bool certain = check_consensus(fresh, needed) || !check_consensus(fresh + silent, needed);
+  if (late.empty()) return late;
+  Votes fresh = all_votes();
+  for (const Node& voter : silent) fresh.erase(voter.name);
+  const bool certain = is_elected(required_, self, fresh, lease_, now) ||
+                       !is_elected(required_, self, fresh, lease_, now, silent);
   return certain ? late : std::vector<Node>();
+}
+
+// ---- the lists of voters ------------------------------------------------------------------------
+
+// The voters of this node's site, or of the cluster, by its own database. If this node is not
+// listed there, those of the site in which it was.
+Voter_List Repmgr_Node::own_list() const {
+  const Node* self = find_node(facts_.nodes, settings_.node_name);
+  if (!self) self = find_node(lists_.confirmed, settings_.node_name);
+  return self ? electorate(facts_.nodes, *self, settings_.consensus_cluster) : Voter_List();
+}
+
+// Works out who has to vote, and who is asked, after the lists have changed.
+void Repmgr_Node::use_lists() {
+  const Voter_List read = own_list();
+  required_ = required_lists(lists_, read);
+  voters_ = all_of(required_lists(lists_, read, true));
+  unlisted_.clear();
+  const auto add = [&](const Node& node) {
+    const bool listed = names_equal(node.name, settings_.node_name) ||
+                        find_node(nodes_, node.name) || find_node(unlisted_, node.name);
+    if (!listed) unlisted_.push_back(node);
+  };
+  for (std::size_t i = read.size(); i < voters_.size(); ++i) add(voters_[i]);
+  for (const Lost_Voter& lost : lists_.lost) add(lost.node);
+  peers_.keep_only(all_of({nodes_, unlisted_}));
+}
+
+// Takes in the list that was just read.
+void Repmgr_Node::read_list() {
+  const Voter_List read = own_list();
+  if (read.empty()) return;
+  if (std::string now = digest(read); now != own_digest_) {
+    own_digest_ = std::move(now);
+    read_since_ = clock_();
+  }
+  lists_ = after_reading(std::move(lists_), read, facts_.in_recovery);
+  // In a site without a Primary nobody asks for votes, and so nobody tells. There the Primary of
+  // another site decides.
+  const Node* named = facts_.in_recovery ? named_primary(facts_.nodes) : nullptr;
+  if (named && !find_node(read, named->name) && peers_.state(named->name) == State::primary) {
+    lists_ = after_hearing(std::move(lists_), own_digest_);
+  }
+}
+
+// REQUIRES: it is Primary.
+void Repmgr_Node::confirm_list(Time now, Log_Lines& lines) {
+  const Voter_List read = own_list();
+  if (!is_unconfirmed(lists_, read)) return;
+  if (!may_confirm(lists_, read, *candidate(), all_votes(), lease_, read_since_, now)) return;
+  if (!lists_.confirmed.empty() && !same_voters(lists_.confirmed, read)) {
+    lines.emplace_back(Log_Level::info, "the voters are now " + names_of(read) + "; they were " +
+                                            names_of(lists_.confirmed));
+  }
+  lists_ = after_confirming(std::move(lists_), read);
+  use_lists();
+}
+
+void Repmgr_Node::declare_lost(const std::vector<std::string>& names, const std::string& since) {
+  Log_Lines lines;
+  {
+    const std::lock_guard lock(mutex_);
+    const Voter_List known = all_of({nodes_, lists_.confirmed, all_of(lists_.received)});
+    lists_.lost.clear();
+    Voter_List lost;
+    for (const std::string& name : names) {
+      const Node* node = find_node(known, name);
+      if (!node || names_equal(name, settings_.node_name)) continue;
+      if (peers_.reported(node->name)) {
+        lines.emplace_back(Log_Level::error, name + " answers, so it is not lost: --lost is for " +
+                                                 "nodes that are gone for good");
+        continue;
+      }
+      lost.push_back(*node);
+      lists_.lost.push_back({*node, since});
+    }
+    use_lists();
+    lines.emplace_back(Log_Level::warning,
+                       lost.empty() ? "no voter is taken for lost"
+                                    : "the operator says that these are lost for good, so they are "
+                                      "no voters any more: " +
+                                          names_of(lost));
+  }
+  write_log(lines);
+  wake_up_.wake();
+}
+
+// A lost voter that votes for this node is lost no more. One that answers otherwise is reported.
+void Repmgr_Node::watch_lost(Time now, Log_Lines& lines) {
+  if (lists_.lost.empty() && logged_alive_.empty()) return;
+  const Node* self = candidate();
+  const Voter_List read = own_list();
+  std::vector<std::string> alive;
+  const std::size_t ended = std::erase_if(lists_.lost, [&](const Lost_Voter& lost) {
+    const std::string& name = lost.node.name;
+    const Node* listed = self ? find_node(read, name) : nullptr;
+    if (listed && !count_votes({*listed}, *self, all_votes(), lease_, now).empty()) {
+      lines.emplace_back(Log_Level::info, name + " votes again, so it is lost no more");
+      return true;
+    }
+    if (peers_.reported(name)) alive.push_back(describe_alive(lost, peers_.state(name)));
+    return false;
+  });
+  if (ended > 0) use_lists();
+  for (const std::string& text : alive) {
+    if (std::find(logged_alive_.begin(), logged_alive_.end(), text) == logged_alive_.end()) {
+      lines.emplace_back(Log_Level::error, text);
+    }
+  }
+  logged_alive_ = std::move(alive);
+}
+
+// The other nodes of its site, and lost voters, that say they are Primary while this node is. Only
+// replies to questions that were sent after it became Primary count: an earlier one may be from
+// before a handover.
+std::vector<std::string> Repmgr_Node::rivals() const {
+  std::vector<std::string> found;
+  if (state_ != State::primary || state_at(clock_()) != State::primary) return found;
+  for (const Node& node : all_of({voters_, unlisted_})) {
+    const auto reported = peers_.reported(node.name);
+    if (reported && reported->first == State::primary && reported->second > *state_since_) {
+      found.push_back(node.name);
+    }
+  }
+  return found;
+}
+
+void Repmgr_Node::report_rivals(Log_Lines& lines) {
+  std::vector<std::string> now = rivals();
+  for (const std::string& name : now) {
+    if (std::find(logged_rivals_.begin(), logged_rivals_.end(), name) != logged_rivals_.end()) {
+      continue;
+    }
+    lines.emplace_back(
+        Log_Level::error,
+        name + " is Primary too: two nodes of one site take writes. Stop one of them");
+  }
+  logged_rivals_ = std::move(now);
+}
+
+// Stores the lists if they have changed. Called by the refresher only.
+void Repmgr_Node::store_voters() {
+  if (!store_voters_) return;
+  Voter_Lists lists;
+  {
+    const std::lock_guard lock(mutex_);
+    lists = lists_;
+    lists.told.clear();  // anybody may say so: no question may cost the disk a write
+    if (lists == stored_lists_) return;
+    stored_lists_ = lists;
+  }
+  store_voters_(lists);
 }
 
 // ---- the cache ----------------------------------------------------------------------------------
@@ -444,6 +611,7 @@ Decision Repmgr_Node::decision_at(Time now) const {
 void Repmgr_Node::write_cache() {
   Decision decision;
   std::string line;
+  Log_Lines lines;
   {
     const std::lock_guard lock(mutex_);
     if (!looked_) return;
@@ -451,8 +619,8 @@ void Repmgr_Node::write_cache() {
     cache_.looked_at = facts_.asked_at;
     if (cache_.decision.state == State::primary) last_200_ = now;
     cache_.complete = !facts_.nodes_pending && all_answered(Peers::Kind::vote);
-    cache_.decision =
-        decide(facts_, settings_.node_name, settings_.consensus_cluster, all_votes(), lease_, now);
+    cache_.decision = decide(facts_, settings_.node_name, settings_.consensus_cluster, all_votes(),
+                             lease_, now, required_);
     decision = decision_at(now);
     if (decision.state == State::primary && state_ != State::primary) {
       const auto voters = electorate(facts_.nodes, *candidate(), settings_.consensus_cluster);
@@ -465,7 +633,11 @@ void Repmgr_Node::write_cache() {
       state_since_ = now;
     }
     line = change_message(decision, now);
+    if (decision.state == State::primary) confirm_list(now, lines);
+    watch_lost(now, lines);
+    report_rivals(lines);
   }
+  write_log(lines);
   if (line.empty()) return;
   const bool well = decision.state == State::primary || decision.state == State::standby;
   log_(well ? Log_Level::info : Log_Level::warning, line);
@@ -482,8 +654,8 @@ std::string Repmgr_Node::change_message(const Decision& decision, Time now) {
   if (words == logged_) return {};
   logged_ = words;
   std::string line = "state " + words;
-  if (const auto voters = voters_at(now); !voters.empty()) {
-    line += " (" + describe_votes(voters) + ")";
+  if (const auto lists = voters_at(now); !lists.empty()) {
+    line += " (" + describe_lists(lists) + ")" + describe_way_out(lists);
   }
   if (!logged_since_ || decision.state != logged_state_) {
     if (logged_since_) {
@@ -497,12 +669,15 @@ std::string Repmgr_Node::change_message(const Decision& decision, Time now) {
   return line;
 }
 
-// The voters of a candidate, with their votes; empty if this node is none.
-std::vector<Voter> Repmgr_Node::voters_at(Time now) const {
+// The voters of a candidate, with their votes, by list; empty if this node is none.
+std::vector<std::vector<Voter>> Repmgr_Node::voters_at(Time now) const {
   const Node* self = candidate();
   if (!self) return {};
-  return describe_voters(electorate(facts_.nodes, *self, settings_.consensus_cluster), *self,
-                         all_votes(), lease_, now);
+  std::vector<std::vector<Voter>> lists;
+  for (const Voter_List& list : required_) {
+    lists.push_back(describe_voters(list, *self, all_votes(), lease_, now));
+  }
+  return lists;
 }
 
 // Whether each peer that this node asks has answered or failed at least once.
@@ -543,7 +718,10 @@ Report Repmgr_Node::get_report() const {
   const bool is_up = report.decision.state != State::down;
   const Node* primary = named_primary(facts_.nodes);
   if (is_up && primary) report.primary = primary->name;
-  report.voters = voters_at(now);
+  report.lists = voters_at(now);
+  if (!report.lists.empty()) report.voters = report.lists.front();
+  report.rivals = rivals();
+  report.alive = logged_alive_;
   if (report.decision.state == State::primary) report.lease = cache_.decision.until - now;
   report.handover = handover_;
   if (handover_) report.handover_age = now - handover_->at;
@@ -570,7 +748,8 @@ std::optional<std::string> Repmgr_Node::get_primary() const {
 }
 
 Ballot Repmgr_Node::grant_vote(std::string_view candidate, Time lease,
-                               const std::optional<std::string>& shown) {
+                               const std::optional<std::string>& shown,
+                               const std::optional<std::string>& list) {
   const std::optional<std::string> named = get_primary();
   if (!named || !names_equal(*named, candidate)) look_now();
   if (!named && get_state() == State::down) return {};
@@ -584,6 +763,15 @@ Ballot Repmgr_Node::grant_vote(std::string_view candidate, Time lease,
     history_.granted(ballot.names, now, *bound_until_);
     if (peers_.state(ballot.names) == State::primary) history_.arrived();
     history_.tell(ballot, now);
+    const Node* asker = find_node(facts_.nodes, candidate);
+    if (asker) {
+      ballot.list = digest(electorate(facts_.nodes, *asker, settings_.consensus_cluster));
+    }
+    // A candidate of an earlier version does not tell: what it has counts.
+    if (facts_.in_recovery) {
+      lists_ = after_hearing(std::move(lists_), list.value_or(own_digest_));
+      use_lists();
+    }
   }
   return ballot;
 }

@@ -29,6 +29,7 @@
 #include "node/promise.hpp"
 #include "node/report.hpp"
 #include "node/stop_detector.hpp"
+#include "node/voters.hpp"
 #include "node/wake_up.hpp"
 
 namespace primgr {
@@ -57,13 +58,17 @@ struct Node_Environment {
   std::vector<Clock> other_clocks;  // for Stop_Detector
   Logger log;
   Grant_Store grants;
+  // What it knew of lists of voters before it started, and what stores that; empty: nothing, and
+  // nothing. store_voters is called by the refresher, and must not block.
+  Voter_Lists voters;
+  std::function<void(const Voter_Lists&)> store_voters;
 };
 
 // Thread-safe, but for run(), learn(), refresh() and poll_other_nodes(), which belong to one
-// thread, the refresher. mutex_ guards all members below it: the results of the database, the
-// decision, what is known of handovers, and what was logged of them. Nothing waits for the
-// database, a peer, the promise or the log while it is held: log lines are made under it and
-// written after it.
+// thread, the refresher. mutex_ guards all members below it: the results of the database, the lists
+// of voters, the decision, what is known of handovers, and what was logged of them. Nothing waits
+// for the database, a peer, the promise or the log while it is held: log lines are made under it
+// and written after it.
 //
 // Lock order: the mutexes of Peers and Connection_Pool are taken while mutex_ is held, never the
 // other way round. A caller may hold Cluster::Collection::mutex.
@@ -97,10 +102,16 @@ class Repmgr_Node {
   // the vote is granted for vote_lease, and the promise has been stored in the Grant_Store. Names
   // none if this node is Down, names none, or could not store the promise, and if `lease` is longer
   // than vote_lease (zero: the candidate counts no longer than it is told). `shown`: as for
-  // Promise::vote(). If the cache does not name the candidate, makes run() look again. Blocks for
-  // 100 ms at most.
+  // Promise::vote(). `list`: the list of voters that the candidate has confirmed, as for
+  // after_hearing(); none: it does not tell. If the cache does not name the candidate, makes run()
+  // look again. Blocks for 100 ms at most.
   Ballot grant_vote(std::string_view candidate, Time lease,
-                    const std::optional<std::string>& shown = std::nullopt);
+                    const std::optional<std::string>& shown = std::nullopt,
+                    const std::optional<std::string>& list = std::nullopt);
+  // Takes the voters with these names for lost, and those that were declared so before no more.
+  // Names that are in no list are ignored, and nodes that answer are not lost. `since`: when the
+  // operator said so, for people to read.
+  void declare_lost(const std::vector<std::string>& names, const std::string& since);
   // Ends the promise to a candidate that hands its vote back, see hand_back(). `ago`: how long its
   // last 200 is ago, for Promise_History. Returns whether that ended it; then run() looks and, as a
   // candidate, asks for votes at once. Blocks for 100 ms at most.
@@ -150,12 +161,15 @@ class Repmgr_Node {
     bool complete = false;
   };
   using Log_Line = std::pair<Log_Level, std::string>;
+  using Log_Lines = std::vector<Log_Line>;
 
   void wait(Time due);
   void age_votes(Time now);
   void vote_for_itself(const Node& self, bool alone);
   void hand_votes_back(const std::vector<Node>& others);
   void write_cache();
+  void write_log(const Log_Lines& lines) const;
+  void store_voters();
   Time straggler_timeout() const;
 
   // These REQUIRE mutex_.
@@ -163,7 +177,7 @@ class Repmgr_Node {
   std::optional<Time> nodes_age(Time now) const;
   bool nodes_stale() const;
   std::string nodes_problem() const;  // why the list in use is stale; empty: it is not
-  std::vector<Log_Line> database_messages();
+  Log_Lines database_messages();
   const Node* candidate() const;
   bool names_itself() const;
   Votes all_votes() const;
@@ -172,11 +186,17 @@ class Repmgr_Node {
   Time poll_interval() const;
   Time vote_interval() const;
   std::optional<Time> votes_over_at() const;
-  std::vector<Voter> voters_at(Time now) const;
+  std::vector<std::vector<Voter>> voters_at(Time now) const;
   std::vector<std::string> claimants(Time now) const;
+  Voter_List own_list() const;
+  void use_lists();
+  void read_list();
+  void confirm_list(Time now, Log_Lines& lines);
+  void watch_lost(Time now, Log_Lines& lines);
+  void report_rivals(Log_Lines& lines);
+  std::vector<std::string> rivals() const;
   bool all_answered(Peers::Kind kind) const;
-  std::vector<Node> stragglers(const std::vector<Node>& voters, const Node& self,
-                               std::size_t needed, Time now) const;
+  std::vector<Node> stragglers(const std::vector<Node>& voters, const Node& self, Time now) const;
   std::string change_message(const Decision& decision, Time now);
 
   const Node_Settings settings_;
@@ -190,11 +210,21 @@ class Repmgr_Node {
   Database database_;
   Promise promise_;
   Peers peers_;
+  const std::function<void(const Voter_Lists&)> store_voters_;
 
   mutable std::mutex mutex_;
   Facts facts_;              // of the last look
   bool looked_ = false;      // the first look is over
   std::vector<Node> nodes_;  // the list of nodes as last read, also when the database is down
+  // Which lists of voters count besides the one in facts_, what of it was stored last, and since
+  // when the list in facts_ is as it is.
+  Voter_Lists lists_, stored_lists_;
+  std::string own_digest_;  // of the list in facts_
+  // By use_lists(): the lists of which it needs a majority each, all their voters, lost ones too,
+  // and which nodes it asks though repmgr.nodes does not list them.
+  std::vector<Voter_List> required_;
+  Voter_List voters_, unlisted_;
+  Time read_since_{};
   std::optional<Vote> own_vote_;
   std::string own_token_;  // of the promise to itself
   Cache cache_;
@@ -216,6 +246,7 @@ class Repmgr_Node {
   bool superuser_logged_ = false;
   // When the list was read that was logged to be stale; empty: none is.
   std::optional<Time> stale_since_;
+  std::vector<std::string> logged_rivals_, logged_alive_;
   std::string logged_;  // state and reason
   State logged_state_ = State::down;
   std::optional<Time> logged_since_;

@@ -14,11 +14,14 @@
 #include <thread>
 
 #include "daemon/endpoints.hpp"
+#include "daemon/file.hpp"
 #include "daemon/http.hpp"
 #include "daemon/json.hpp"
 #include "daemon/look_socket.hpp"
 #include "daemon/node_document.hpp"
+#include "daemon/state_directory.hpp"
 #include "daemon/status.hpp"
+#include "daemon/voters_file.hpp"
 #include "node/conninfo.hpp"
 
 namespace primgr {
@@ -51,6 +54,53 @@ int run_look(const Options& options) {
                                       : std::strerror(errno))
             << std::endl;
   return exit_unavailable;
+}
+
+namespace {
+
+// The voters that the daemon of this host has written into its state_directory.
+Voter_List known_voters(const std::string& directory) {
+  const std::string path = directory + "/" + voters_file;
+  std::string why;
+  const auto lists = parse_voters(read_file(path), why);
+  if (!lists) throw Config_Error(path + " " + why);
+  std::vector<Voter_List> all = {lists->confirmed};
+  all.insert(all.end(), lists->received.begin(), lists->received.end());
+  for (const Lost_Voter& lost : lists->lost) all.push_back({lost.node});
+  return all_of(all);
+}
+
+}  // namespace
+
+int run_lost(Config config, const Options& options) {
+  // Where the shipped unit has it: systemd tells the daemon, but not who logs in.
+  if (config.state_directory.empty()) config.state_directory = "/var/lib/primgr";
+  const std::string& directory = config.state_directory;
+  const Voter_List known = known_voters(directory);
+  for (const std::string& name : options.lost) {
+    const bool self = names_equal(name, config.node.node_name);
+    // A candidate that was never Primary has no list yet; the daemon ignores names that it does not
+    // know.
+    if (!self && (known.empty() || find_node(known, name))) continue;
+    std::cerr << "primgr: --lost: " << (self ? "this node is " : "no voter is called ")
+              << printable(name) << "; the voters are: " << printable(names_of(known)) << std::endl;
+    return exit_usage;
+  }
+  const std::string why =
+      State_Directory::write(directory + "/" + lost_note_file,
+                             print_lost_note({options.lost, print_time(wall_clock())}), 0644);
+  if (!why.empty()) {
+    std::cerr << "primgr: --lost: " << why << " (run it as root, or as the daemon's user)\n";
+    return exit_unavailable;
+  }
+  std::cout
+      << (options.lost.empty()
+              ? "The daemon of this host is told that no voter is lost. "
+              : "The daemon of this host is told that these are lost, and goes on without "
+                "their votes. If one of them lives, two nodes may take writes: make sure that "
+                "it never comes back as it was. ")
+      << "See: primgr --status\n";
+  return flush_output(0);
 }
 
 namespace {

@@ -1,4 +1,4 @@
-// The commands that print something and exit: `primgr --once`, `--status`, `--look`.
+// The commands that print something and exit: `primgr --once`, `--status`, `--look`, `--lost`.
 
 #pragma once
 
@@ -21,6 +21,10 @@ int report_error(const std::exception& error, int status);
 // `primgr --look`. Reads no file but the configuration: repmgr's user may not be allowed to read
 // the TLS key or the passfile. Returns the exit status. Throws Config_Error.
 int run_look(const Options& options);
+
+// `primgr --lost`: leaves a note for the daemon of this host in its state_directory. Returns the
+// exit status. Throws Config_Error.
+int run_lost(Config config, const Options& options);
 
 // `primgr --status`: asks a daemon for /cluster and prints the answer, with --watch every 2 s.
 // Returns the exit status. Throws Config_Error.

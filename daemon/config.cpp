@@ -192,11 +192,13 @@ Config read_config(const std::string& file) {
 
 Config load_config(const std::string& file) {
   Config config = read_config(file);
-  // Set by systemd from a unit's RuntimeDirectory=: systemd.exec(5).
+  // Set by systemd from a unit's RuntimeDirectory= and StateDirectory=: systemd.exec(5).
   const char* runtime = getenv("RUNTIME_DIRECTORY");
   if (config.state_file.empty() && runtime && *runtime == '/') {
     config.state_file = std::string(runtime) + "/grants";
   }
+  const char* state = getenv("STATE_DIRECTORY");
+  if (config.state_directory.empty() && state && *state == '/') config.state_directory = state;
   if (!config.node.node_name.empty()) return config;
   if (!config.repmgr_conf.empty()) {
     config.node.node_name = read_repmgr_conf(config.repmgr_conf);

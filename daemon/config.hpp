@@ -18,7 +18,7 @@ struct Config {
   std::string repmgr_conf;
   int peer_port = 5999;
   std::map<std::string, Address> peers;  // peer.<name>, by <name>; port 0: peer_port
-  std::string state_file;
+  std::string state_file, state_directory;
   int http_threads = 8;
   std::string tls_cert, tls_key, tls_ca;  // PEM files; empty: not set
   Log_Level log_level = Log_Level::info;
@@ -53,7 +53,7 @@ Config read_config(const std::string& file);
 
 // read_config(), completed from the environment: node.node_name, if not set, is the node_name of
 // repmgr_conf, else the host name; state_file, if not set, is in systemd's RuntimeDirectory= if
-// there is one. Throws Config_Error.
+// there is one, and state_directory is its StateDirectory=. Throws Config_Error.
 Config load_config(const std::string& file);
 
 // What --check-config prints. parse_config() reads it back as the same configuration.

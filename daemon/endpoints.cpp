@@ -114,6 +114,7 @@ Answer ballot_answer(const Ballot& ballot, bool accepts_less, Time vote_lease) {
   if (accepts_less && ballot.granted) {
     body["lease"] = whole_ms(vote_lease);
     if (!ballot.token.empty()) body["token"] = ballot.token;
+    if (!ballot.list.empty()) body["list"] = ballot.list;
     if (!ballot.before.empty()) {
       Json more = body;
       more["before"] = ballot.before;
@@ -177,8 +178,10 @@ Answer get_reported_primary(Repmgr_Node& node, const Params& params) {
     }
     ballot.names = node.get_primary().value_or("");
   } else {
-    ballot = node.grant_vote(candidate, candidate_lease,
-                             accepts_less ? std::optional(param(params, "token")) : std::nullopt);
+    ballot = node.grant_vote(
+        candidate, candidate_lease,
+        accepts_less ? std::optional(param(params, "token")) : std::nullopt,
+        params.contains("list") ? std::optional(param(params, "list")) : std::nullopt);
   }
   if (!ballot.names.empty()) {
     Answer answer = ballot_answer(ballot, accepts_less, node.vote_lease());

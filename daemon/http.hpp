@@ -116,7 +116,10 @@ class Http_Server {
 
 // A Repmgr_Node connected to the real network and the real clocks.
 struct Wired_Node {
-  Wired_Node(const Config& config, const Tls& tls, const Stderr_Log& log, Grant_Store grants = {});
+  // The last three: as in Node_Environment.
+  Wired_Node(const Config& config, const Tls& tls, const Stderr_Log& log, Grant_Store grants = {},
+             Voter_Lists voters = {},
+             std::function<void(const Voter_Lists&)> store_voters = nullptr);
 
   // An Http_Get of the client.
   Http_Get http_get();

@@ -63,6 +63,9 @@ void write_handover(Metrics& m, const Report& report) {
 void write_peers(Metrics& m, const Report& report) {
   m.gauge("claimants", "Nodes of the whole cluster that say they are Primary.",
           static_cast<double>(report.claimants.size()));
+  m.gauge("rivals",
+          "Of a Primary: other nodes of its site, and voters declared lost, that are Primary too.",
+          static_cast<double>(report.rivals.size()));
   m.family("peer_requests_total", "counter", "Questions to other nodes, by kind and result.");
   for (const Poll_Count& q : report.polls) {
     m.sample(static_cast<double>(q.replied),

@@ -15,10 +15,28 @@ double in_seconds(Time time) {
 
 namespace {
 
+// The lists of voters that count besides the one that repmgr.nodes has.
+Json describe_lists_before(const Report& report) {
+  Json lists = Json::array();
+  const auto listed = listed_lists(report.lists);
+  for (std::size_t i = 1; i < listed.size(); ++i) {
+    const std::vector<Voter>& voters = listed[i];
+    Json missing = Json::array();
+    for (const Voter& voter : listed_voters(voters)) {
+      if (!voter.counts) missing.push_back(voter.name);
+    }
+    lists.push_back({{"counted", votes_counted(voters)},
+                     {"needed", votes_needed(voters.size())},
+                     {"of", voters.size()},
+                     {"missing", missing}});
+  }
+  return lists;
+}
+
 Json describe_voting(const Report& report) {
   if (report.voters.empty()) return nullptr;
   Json voters = Json::array();
-  for (const Voter& voter : listed_voters(report)) {
+  for (const Voter& voter : listed_voters(report.voters)) {
     voters.push_back({{"name", voter.name},
                       {"counts", voter.counts},
                       {"names", or_null(voter.names)},
@@ -30,7 +48,8 @@ Json describe_voting(const Report& report) {
           {"needed", votes_needed(report.voters.size())},
           {"of", report.voters.size()},
           {"leaseSeconds", in_seconds(report.lease)},
-          {"voters", voters}};
+          {"voters", voters},
+          {"before", describe_lists_before(report)}};
 }
 
 Json describe_last_handover(const Report& report) {

@@ -17,6 +17,7 @@ const char* const usage =
        primgr --once [state|primary|real-primary] [--json]
        primgr --status [--watch] [--json] [--url URL]
        primgr --look
+       primgr --lost [NODE...]
        primgr --check-config
        primgr --version | --help
 
@@ -37,6 +38,9 @@ Without --once it serves that over HTTP: /state, /primary, /realPrimary, /cluste
   -w, --watch             with --status: again every 2 s
   -n, --look              tell the daemon of this host to look at its database now: 0 told, 69 no
                             daemon; for repmgr's event_notification_command, as any user
+  -x, --lost [NODE...]    say that these voters are gone for good, so that this node can become
+                            Primary without them; without names: take that back. If they live,
+                            two nodes take writes then. 0 told, 64 no such voter
   -j, --json              with --once, --status: print what the HTTP endpoint answers
   -C, --check-config      print the configuration in force, exit
   -V, --version           print the versions of primgr and of what is inside, exit
@@ -85,6 +89,7 @@ constexpr Option option_table[] = {
      }},
     {'w', "watch", false, Mode::daemon, [](Options& o, const std::string&) { o.watch = true; }},
     {'n', "look", false, Mode::look, nullptr},
+    {'x', "lost", false, Mode::lost, nullptr},
     {'j', "json", false, Mode::daemon, [](Options& o, const std::string&) { o.json = true; }},
     {'C', "check-config", false, Mode::check_config, nullptr},
     {'V', "version", false, Mode::version, nullptr},
@@ -155,6 +160,7 @@ Options parse_options(int argc, char** argv) {
       throw Config_Error("--once " + options.subject + ": ask for state, primary or real-primary");
     }
   }
+  while (options.mode == Mode::lost && optind < argc) options.lost.emplace_back(argv[optind++]);
   if (optind < argc) throw Config_Error(std::string("unexpected argument ") + argv[optind]);
   check_combinations(options);
   return options;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "daemon/log.hpp"
 
@@ -15,13 +16,23 @@ constexpr int exit_config = 78;
 
 // What the command line asks for.
 struct Options {
-  enum class Mode { daemon, once, status, look, check_config, version, help } mode = Mode::daemon;
+  enum class Mode {
+    daemon,
+    once,
+    status,
+    look,
+    lost,
+    check_config,
+    version,
+    help
+  } mode = Mode::daemon;
   std::string config_file;
   std::string listen;
   std::string log_level;
   Log_Format log_format = Log_Format::text;
   std::string subject = "state";  // of --once: "state", "primary" or "real-primary"
   std::string url;                // of --status
+  std::vector<std::string> lost;  // of --lost: names of nodes
   bool watch = false;
   bool json = false;
 };

@@ -15,7 +15,8 @@ _primgr() {
     -s | --status) words='--watch --json --url --config' ;;
     -1 | --once) words='state primary real-primary --json --config --log-level' ;;
     -n | --look) words='--config --listen' ;;
-    *) words='--config --listen --log-level --log-format --once --status --watch --url --json --look --check-config --version --help' ;;
+    -x | --lost) words='--config' ;;
+    *) words='--config --listen --log-level --log-format --once --status --watch --url --json --look --lost --check-config --version --help' ;;
   esac
   mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
 }

@@ -68,6 +68,7 @@ configure() {
   fill postgresql.conf "$name" >"$dir/postgresql.conf"
   fill repmgr.conf "$name" >"$dir/repmgr.conf"
   set_in "$dir/repmgr.conf" "$name" "${OPT_REPMGR_SET[@]}"
+  [[ -z $OPT_STATE_FILE ]] || install -d -m 777 "$STATE_DIR/$name.d"
   {
     fill primgr.conf "$name"
     [[ -z $OPT_STATE_FILE ]] || fill primgr-state.conf "$name"

@@ -39,6 +39,8 @@ struct Node {
   std::string type;  // "primary", "standby" or "witness"
   bool active = false;
   std::string host;  // of its conninfo, see conninfo_host(); empty: none
+
+  bool operator==(const Node&) const = default;
 };
 
 // Compares node names: case does not matter, and '_' equals '-'.
@@ -119,7 +121,9 @@ struct Vote {
   std::string why;           // why it named none, or the last question failed
   Time lease = Time::max();  // for how long it said that it promises; max(): it did not say
   std::optional<Predecessor> before = {};  // as it told with this vote
-  Time bound_until{};  // it was last known to be bound to another until then, if ever
+  Time bound_until{};     // it was last known to be bound to another until then, if ever
+  std::string list = {};  // the digest() of the voters that its database lists; empty: not told
+  bool answers = false;   // the last question had an answer, whatever that was
 };
 
 // How long votes are promised, and how long a node may be used after its last 200: the settings
@@ -134,6 +138,7 @@ struct Voter {
   std::string name;
   bool self = false;
   bool counts = false;            // it votes for the candidate
+  bool silent = false;            // it did not answer the last question
   std::string names;              // the node it voted for; empty: no vote, or it has expired
   std::string why;                // why `names` is empty
   std::optional<Time> age, left;  // of the vote: since it was asked for, until it expires

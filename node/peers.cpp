@@ -58,6 +58,7 @@ Promise_Terms read_terms(const json& body) {
   terms.lease = json_milliseconds(body, "lease").value_or(Time::max());
   terms.token = json_string(body, {"token"}).value_or("").substr(0, longest_token);
   terms.bound_for = json_milliseconds(body, "bound").value_or(Time::zero());
+  terms.list = json_string(body, {"list"}).value_or("").substr(0, longest_token);
   read_predecessor(body, terms);
   return terms;
 }
@@ -99,12 +100,12 @@ State http_node_reports_state(const Http_Reply& reply) {
 }
 
 std::string vote_question(const std::string& candidate, const std::string& voter, Time lease,
-                          const std::string& token) {
+                          const std::string& token, const std::string& list) {
   std::string target = "/primary?";
   if (!candidate.empty()) {
     target += "candidate=" + url_encoded(candidate) +
               "&lease=" + print_milliseconds(std::chrono::ceil<std::chrono::milliseconds>(lease)) +
-              "&accepts=less&";
+              "&accepts=less&list=" + url_encoded(list) + "&";
     if (!token.empty()) target += "token=" + url_encoded(token) + "&";
   }
   return target + "voter=" + url_encoded(voter);
@@ -170,6 +171,7 @@ void Peers::handle_reply(const Question& question, const Http_Reply& reply) {
       handle_vote_reply(question, peer, reply);
     } else if (question.kind == Kind::state) {
       peer.reported = http_node_reports_state(reply);
+      peer.reported_at = reply.status ? std::optional(question.asked_at) : std::nullopt;
     } else if (reply.status && poll.target.find(peer.to_hand_back.token) != std::string::npos) {
       peer.to_hand_back = {};
     }
@@ -187,6 +189,7 @@ void Peers::handle_vote_reply(const Question& question, Peer& peer, const Http_R
   Vote& vote = votes_[question.peer];
   if (named) {
     vote = {reply.sent_at - (missed_ - question.missed_before), *named, "", terms.lease};
+    vote.list = terms.list;
     const Time now = clock_();
     // What the voter has rounded down to whole ms must not be asked for too early. One that is free
     // now was freed after it was asked, or when its promise ended.
@@ -201,6 +204,7 @@ void Peers::handle_vote_reply(const Question& question, Peer& peer, const Http_R
     }
   }
   vote.why = why;
+  vote.answers = reply.status != 0;
 }
 
 void Peers::drop(Kind kind, const Node& peer) const {
@@ -323,6 +327,13 @@ State Peers::state(const std::string& peer) const {
   const std::lock_guard lock(mutex_);
   const Peer* asked = find(peer);
   return asked ? asked->reported : State::unknown;
+}
+
+std::optional<std::pair<State, Time>> Peers::reported(const std::string& peer) const {
+  const std::lock_guard lock(mutex_);
+  const Peer* asked = find(peer);
+  if (!asked || !asked->reported_at) return std::nullopt;
+  return std::pair(asked->reported, *asked->reported_at);
 }
 
 std::vector<Poll_Count> Peers::counts() const {

@@ -46,15 +46,17 @@ struct Promise_Terms {
   std::string before;        // the node that had its vote before, 63 bytes at most; empty: not told
   Time since{};              // the last 200 of that node, from 0 to an hour
   bool handed_back = false;  // that node handed the vote back
+  std::string list;          // the digest() of the voters on the candidate by its database
 };
 
 // The question to `voter` for its vote. It contains the voter's name, so that if a wrong conninfo
 // leads to another node, that node's answer is not counted as this voter's. `candidate`: empty if
 // it asks for no vote, only whom the other names. `lease`: for how long the candidate counts the
-// vote of a voter of version 1.0.0. `token`: that of the voter's last vote, or empty. Throws
+// vote of a voter of version 1.0.0. `token`: that of the voter's last vote, or empty. `list`: of a
+// Primary, the digest() of the list of voters that it has confirmed; else empty. Throws
 // std::bad_alloc only.
 std::string vote_question(const std::string& candidate, const std::string& voter, Time lease,
-                          const std::string& token);
+                          const std::string& token, const std::string& list);
 
 // The request to `voter` that hands its vote back. `since_last_200`: how long the last 200 of
 // `candidate` is ago; none: it never answered 200. Throws std::bad_alloc only.
@@ -133,6 +135,8 @@ class Peers {
   Votes votes() const;
   // The state by the peer's last reply to /state; Unknown if there was none, or it failed.
   State state(const std::string& peer) const;
+  // That, and when it was asked for; none if the last question had no reply.
+  std::optional<std::pair<State, Time>> reported(const std::string& peer) const;
   std::vector<Poll_Count> counts() const;
 
  private:
@@ -157,6 +161,7 @@ class Peers {
   struct Peer {
     Poll polls[3];  // by Kind
     State reported = State::unknown;
+    std::optional<Time> reported_at;  // when that was asked for; none: there was no reply
     Time bound_until{};  // the voter is bound to another, or was known to be, until then
     // A promise, by its token, and when it is over at the latest.
     struct Held {

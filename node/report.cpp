@@ -1,6 +1,7 @@
 #include "node/report.hpp"
 
 #include <algorithm>
+#include <cctype>
 
 #include "node/voting.hpp"
 
@@ -15,7 +16,7 @@ void add_primary_problems(const Report& report, std::vector<std::string>& proble
     std::string text =
         missing == 1 ? "a vote is missing" : std::to_string(missing) + " votes are missing";
     const char* separator = ": ";
-    for (const Voter& voter : listed_voters(report)) {
+    for (const Voter& voter : listed_voters(report.voters)) {
       if (voter.counts) continue;
       text += separator + voter.name + ": " +
               (voter.names.empty() ? voter.why : "names " + voter.names);
@@ -25,6 +26,11 @@ void add_primary_problems(const Report& report, std::vector<std::string>& proble
   }
   for (const std::string& name : report.claimants) {
     if (!names_equal(name, report.name)) problems.push_back(name + " claims to be Primary too");
+  }
+  for (const std::string& name : report.rivals) {
+    const bool told =
+        std::find(report.claimants.begin(), report.claimants.end(), name) != report.claimants.end();
+    if (!told) problems.push_back(name + " claims to be Primary too");
   }
 }
 
@@ -40,8 +46,7 @@ void add_standby_problems(const Report& report, std::vector<std::string>& proble
 
 }  // namespace
 
-std::vector<Voter> listed_voters(const Report& report) {
-  std::vector<Voter> voters = report.voters;
+std::vector<Voter> listed_voters(std::vector<Voter> voters) {
   if (voters.size() <= max_listed) return voters;
   std::stable_partition(voters.begin(), voters.end(),
                         [](const Voter& voter) { return !voter.counts; });
@@ -50,8 +55,77 @@ std::vector<Voter> listed_voters(const Report& report) {
 }
 
 std::string describe_decision(const Report& report) {
-  if (report.voters.empty()) return report.decision.reason;
-  return report.decision.reason + " (" + describe_votes(listed_voters(report)) + ")";
+  if (report.lists.empty()) return report.decision.reason;
+  return report.decision.reason + " (" + describe_lists(report.lists) + ")";
+}
+
+std::vector<std::vector<Voter>> listed_lists(std::vector<std::vector<Voter>> lists) {
+  constexpr std::size_t most = 3;
+  if (lists.size() <= most) return lists;
+  std::stable_partition(lists.begin() + 1, lists.end(), [](const std::vector<Voter>& voters) {
+    return !check_consensus(votes_counted(voters), votes_needed(voters.size()));
+  });
+  lists.resize(most);
+  return lists;
+}
+
+std::string describe_lists(const std::vector<std::vector<Voter>>& lists) {
+  std::string text;
+  for (const auto& voters : listed_lists(lists)) {
+    if (!text.empty()) text += "; and of the voters before: ";
+    text += describe_votes(voters.size(), votes_counted(voters), listed_voters(voters));
+  }
+  return text;
+}
+
+namespace {
+
+// As an argument in a shell.
+std::string shell_word(const std::string& text) {
+  const auto plain = [](unsigned char c) {
+    return std::isalnum(c) || c == '_' || c == '-' || c == '.';
+  };
+  if (!text.empty() && text[0] != '-' && std::all_of(text.begin(), text.end(), plain)) return text;
+  std::string quoted = "'";
+  for (const char c : text) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return quoted + "'";
+}
+
+}  // namespace
+
+std::string describe_way_out(const std::vector<std::vector<Voter>>& lists) {
+  std::vector<std::string> silent;
+  bool elected = true, would_be = true;
+  for (const auto& voters : lists) {
+    std::size_t answering = 0;
+    for (const Voter& voter : voters) {
+      if (!voter.silent || voter.self || voter.counts) {
+        ++answering;
+      } else if (std::find(silent.begin(), silent.end(), voter.name) == silent.end()) {
+        silent.push_back(voter.name);
+      }
+    }
+    elected &= check_consensus(votes_counted(voters), votes_needed(voters.size()));
+    would_be &= check_consensus(votes_counted(voters), votes_needed(answering));
+  }
+  if (elected || !would_be || silent.empty()) return {};
+  if (silent.size() > max_listed) {
+    return ". If all voters that do not answer are gone for good, run on this host: primgr --lost, "
+           "with their names (if they live, two nodes take writes then)";
+  }
+  std::string names, arguments;
+  for (const std::string& name : silent) {
+    names += (names.empty() ? "" : ", ") + name;
+    arguments += " " + shell_word(name);
+  }
+  return ". If these are gone for good: " + names + ": run on this host: primgr --lost" +
+         arguments + " (if they live, two nodes take writes then)";
+}
+
+std::string describe_alive(const Lost_Voter& lost, State state) {
+  return lost.node.name + " was declared lost at " + lost.since +
+         ", but it answers, and its state is " + to_string(state) +
+         (state == State::primary ? ": two nodes take writes. Stop one of them" : "");
 }
 
 std::string describe_old_list(const std::string& problem, Time age) {
@@ -71,11 +145,12 @@ std::vector<std::string> find_problems(const Report& report) {
       add_standby_problems(report, problems);
       break;
     case State::unknown:
-      if (!witness) problems.push_back(describe_decision(report));
+      if (!witness) problems.push_back(describe_decision(report) + describe_way_out(report.lists));
       break;
     case State::down:
       problems.push_back(describe_decision(report));
   }
+  problems.insert(problems.end(), report.alive.begin(), report.alive.end());
   if (!report.nodes_problem.empty()) {
     problems.push_back(
         describe_old_list(report.nodes_problem, report.nodes_age.value_or(Time::zero())));

@@ -12,6 +12,7 @@
 #include "node/lag.hpp"
 #include "node/model.hpp"
 #include "node/peers.hpp"
+#include "node/voters.hpp"
 
 namespace primgr {
 
@@ -26,9 +27,11 @@ struct Report {
   std::string name;
   std::optional<Node> self;  // its row of repmgr.nodes as last read
   Decision decision;
-  Time time_in_state{};              // how long it has been in that state
-  std::string primary;               // the node that its own database names; empty: none
-  std::vector<Voter> voters;         // only of a candidate
+  Time time_in_state{};       // how long it has been in that state
+  std::string primary;        // the node that its own database names; empty: none
+  std::vector<Voter> voters;  // only of a candidate: those that repmgr.nodes lists
+  // Of a candidate: `voters`, then those of each list that counts besides, see node/voters.hpp.
+  std::vector<std::vector<Voter>> lists;
   Time lease{};                      // of a Primary: how long until too few votes are left
   std::optional<Handover> handover;  // the last one to this node since the process started
   Time handover_age{};               // since its first 200 then
@@ -40,6 +43,8 @@ struct Report {
   std::string nodes_problem;           // why an old list is in use; empty: it is not old
   std::size_t connections = 0;         // to the local database
   std::vector<std::string> claimants;  // nodes whose last reply says that they are Primary
+  std::vector<std::string> rivals;     // of a Primary: others of its site that are Primary, too
+  std::vector<std::string> alive;      // of each lost voter that answers: describe_alive()
   std::uint64_t looks = 0, failed_looks = 0;
   Time look_time{};  // of all looks together
   std::vector<Poll_Count> polls;
@@ -48,9 +53,22 @@ struct Report {
 // How many voters and standbys /node and the log list at most.
 constexpr std::size_t max_listed = 32;
 
-// At most max_listed voters. If there are more, those whose votes do not count come first: an
-// operator looks for these.
-std::vector<Voter> listed_voters(const Report& report);
+// At most max_listed of these voters. If there are more, those whose votes do not count come first:
+// an operator looks for these.
+std::vector<Voter> listed_voters(std::vector<Voter> voters);
+
+// The first of these lists, and two of the others at most, those without a majority first.
+std::vector<std::vector<Voter>> listed_lists(std::vector<std::vector<Voter>> lists);
+
+// In words: the votes of listed_lists().
+std::string describe_lists(const std::vector<std::vector<Voter>>& lists);
+
+// For a candidate that lacks votes only because voters do not answer: which command helps if these
+// are gone for good, and what it risks. Begins with a full stop. Empty for any other.
+std::string describe_way_out(const std::vector<std::vector<Voter>>& lists);
+
+// The message that a voter answers which the operator has declared lost.
+std::string describe_alive(const Lost_Voter& lost, State state);
 
 // Why the node is in its state, with the votes if it is a candidate.
 std::string describe_decision(const Report& report);

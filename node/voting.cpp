@@ -77,6 +77,17 @@ std::vector<Time> count_votes(const std::vector<Node>& voters, const Node& self,
   return expiries;
 }
 
+bool is_elected(const std::vector<Voter_List>& lists, const Node& self, const Votes& votes,
+                const Lease& lease, Time now, const Voter_List& assumed) {
+  return std::all_of(lists.begin(), lists.end(), [&](Voter_List list) {
+    const std::size_t needed = votes_needed(list.size());
+    const std::size_t listed = list.size();
+    std::erase_if(list, [&](const Node& voter) { return find_node(assumed, voter.name); });
+    return check_consensus(listed - list.size() + count_votes(list, self, votes, lease, now).size(),
+                           needed);
+  });
+}
+
 bool names_another(const std::vector<Node>& voters, const Node& self, const Votes& votes,
                    const Lease& lease, Time now) {
   std::vector<std::string_view> names;
@@ -111,6 +122,7 @@ std::vector<Voter> describe_voters(const std::vector<Node>& voters, const Node& 
       continue;
     }
     const Vote& vote = found->second;
+    voter.silent = !vote.answers;
     if (vote.names.empty() || vote_expiry(vote, lease) <= now) {
       voter.why = vote.why.empty() ? "vote expired" : vote.why;
       continue;
@@ -129,11 +141,14 @@ std::size_t votes_counted(const std::vector<Voter>& voters) {
 }
 
 std::string describe_votes(const std::vector<Voter>& voters) {
-  std::string text = std::to_string(votes_counted(voters)) + " of " +
-                     std::to_string(voters.size()) + " votes, " +
-                     std::to_string(votes_needed(voters.size())) + " needed: ";
-  for (const Voter& voter : voters) {
-    if (&voter != &voters.front()) text += ", ";
+  return describe_votes(voters.size(), votes_counted(voters), voters);
+}
+
+std::string describe_votes(std::size_t of, std::size_t counted, const std::vector<Voter>& listed) {
+  std::string text = std::to_string(counted) + " of " + std::to_string(of) + " votes, " +
+                     std::to_string(votes_needed(of)) + " needed: ";
+  for (const Voter& voter : listed) {
+    if (&voter != &listed.front()) text += ", ";
     text += voter.name;
     if (voter.self) text += " (this node)";
     text += voter.names.empty() ? ": " + voter.why : " names " + voter.names;
@@ -142,7 +157,8 @@ std::string describe_votes(const std::vector<Voter>& voters) {
 }
 
 Decision decide(const Facts& facts, const std::string& self_name, bool whole_cluster,
-                const Votes& votes, const Lease& lease, Time now) {
+                const Votes& votes, const Lease& lease, Time now,
+                const std::vector<Voter_List>& required) {
   if (!facts.reachable) return {State::down, Time::max(), facts.problem};
   if (facts.in_recovery) return {State::standby, Time::max(), "in recovery"};
   if (!facts.nodes_known) {
@@ -158,16 +174,26 @@ Decision decide(const Facts& facts, const std::string& self_name, bool whole_clu
     return {State::unknown, Time::max(), "a witness is never primary"};
   }
 
-  const std::vector<Node> voters = electorate(facts.nodes, *self, whole_cluster);
-  std::vector<Time> expiries = count_votes(voters, *self, votes, lease, now);
-  const std::size_t needed = votes_needed(voters.size());
-  if (!check_consensus(expiries.size(), needed)) {
-    return {State::unknown, Time::max(), "no majority votes for it"};
+  // Valid until so many votes have expired that the rest of a list is no majority.
+  Decision decision{State::primary, Time::max(), "a majority votes for it"};
+  const std::vector<Voter_List> one = {
+      required.empty() ? electorate(facts.nodes, *self, whole_cluster) : Voter_List()};
+  const auto& lists = required.empty() ? one : required;
+  for (const Voter_List& list : lists) {
+    std::vector<Time> expiries = count_votes(list, *self, votes, lease, now);
+    const std::size_t needed = votes_needed(list.size());
+    if (!check_consensus(expiries.size(), needed)) {
+      return {
+          State::unknown, Time::max(),
+          &list == &lists.front()
+              ? "no majority votes for it"
+              : "no majority of the voters before the last change of repmgr.nodes votes for it"};
+    }
+    std::nth_element(expiries.begin(), expiries.begin() + static_cast<std::ptrdiff_t>(needed) - 1,
+                     expiries.end(), std::greater<>());
+    decision.until = std::min(decision.until, expiries[needed - 1]);
   }
-  // Valid until so many votes have expired that the rest is no majority.
-  std::nth_element(expiries.begin(), expiries.begin() + static_cast<std::ptrdiff_t>(needed) - 1,
-                   expiries.end(), std::greater<>());
-  return {State::primary, expiries[needed - 1], "a majority votes for it"};
+  return decision;
 }
 
 }  // namespace primgr

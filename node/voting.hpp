@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "node/model.hpp"
+#include "node/voters.hpp"
 
 namespace primgr {
 
@@ -30,6 +31,7 @@ struct Ballot {
   bool stored = true;    // false: no vote, since the promise could not be stored in time
   std::string token;     // granted: with which the candidate can hand the vote back
   Time bound_for{};      // how long an earlier promise to `names` lasts; zero: it is free
+  std::string list;      // granted: the digest() of the voters on the candidate, by its database
   // Granted: the node that had the vote before, see Promise_History. Empty: there is none to tell.
   std::string before;
   Time since{};              // its last 200, at the latest
@@ -86,6 +88,11 @@ Time vote_expiry(const Vote& vote, const Lease& lease);
 std::vector<Time> count_votes(const std::vector<Node>& voters, const Node& self, const Votes& votes,
                               const Lease& lease, Time now);
 
+// Whether each of `lists` has a majority of votes for `self`. `assumed`: voters whose votes count
+// whatever they said.
+bool is_elected(const std::vector<Voter_List>& lists, const Node& self, const Votes& votes,
+                const Lease& lease, Time now, const Voter_List& assumed = {});
+
 // Whether a majority of `voters` names one node other than `self`.
 bool names_another(const std::vector<Node>& voters, const Node& self, const Votes& votes,
                    const Lease& lease, Time now);
@@ -99,9 +106,14 @@ std::size_t votes_counted(const std::vector<Voter>& voters);
 
 // In words: how many votes count, how many are needed, and what each voter says.
 std::string describe_votes(const std::vector<Voter>& voters);
+// The same if only some of `of` voters, of whom `counted` count, are `listed`.
+std::string describe_votes(std::size_t of, std::size_t counted, const std::vector<Voter>& listed);
 
 // The state of the node `self_name` by what is known at `now` (README, section "States").
+// `required`: the lists of voters of which it needs a majority each; empty: the one in `facts`
+// alone.
 Decision decide(const Facts& facts, const std::string& self_name, bool whole_cluster,
-                const Votes& votes, const Lease& lease, Time now);
+                const Votes& votes, const Lease& lease, Time now,
+                const std::vector<Voter_List>& required = {});
 
 }  // namespace primgr

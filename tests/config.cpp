@@ -143,7 +143,7 @@ TEST_CASE("primgr.conf.example shows every key with its default") {
     CHECK(uncommented.find(std::string(key.name) + " = ") != std::string::npos);
     const std::string name = key.name;
     if (name != "node_name" && name != "repmgr_conf" && name != "state_file" &&
-        !name.starts_with("tls_"))
+        name != "state_directory" && !name.starts_with("tls_"))
       CHECK(key.print(shown) == key.print(defaults));
     CHECK(key.print(defaults) == key.print(Config()));
   }
@@ -194,7 +194,7 @@ TEST_CASE("node_name from a repmgr.conf") {
   std::filesystem::remove(path);
 }
 
-TEST_CASE("under systemd state_file is in the runtime directory of the unit, unless configured") {
+TEST_CASE("under systemd the unit says where the state is, unless configured") {
   const std::string path = "build/test.conf";
   std::ofstream(path) << "node_name = n1\n";
   CHECK(load_config(path).state_file == "");
@@ -203,6 +203,12 @@ TEST_CASE("under systemd state_file is in the runtime directory of the unit, unl
   std::ofstream(path) << "node_name = n1\nstate_file = /tmp/x\n";
   CHECK(load_config(path).state_file == "/tmp/x");
   unsetenv("RUNTIME_DIRECTORY");
+  CHECK(load_config(path).state_directory == "");
+  setenv("STATE_DIRECTORY", "/var/lib/primgr", 1);
+  CHECK(load_config(path).state_directory == "/var/lib/primgr");
+  std::ofstream(path) << "node_name = n1\nstate_directory = /tmp/x\n";
+  CHECK(load_config(path).state_directory == "/tmp/x");
+  unsetenv("STATE_DIRECTORY");
   std::filesystem::remove(path);
 }
 

@@ -252,6 +252,19 @@ TEST_CASE("/node is limited in size, and lists voters with a problem first") {
   CHECK(told["votes"]["voters"][0]["name"] == "n500");
 }
 
+TEST_CASE("/node is limited in size, however many lists of voters count") {
+  World world(World::named("n1"));
+  const Served served(world);
+  for (int size = 600; size > 580; --size) world.look(make_facts(make_site(size), true));
+  world.look(make_facts(make_site(500)));
+  const auto response = served.ask("GET", "/node");
+  CHECK(response.body.size() < max_node_size / 2);
+  const Json told = Json::parse(response.body);
+  CHECK(told["votes"]["before"].size() == 2);
+  CHECK(told["votes"]["before"][0]["missing"].size() == max_listed);
+  CHECK(told["problems"][0].get<std::string>().size() < max_node_size / 8);
+}
+
 TEST_CASE("/metrics tells the state, the votes, the peers and the requests") {
   World world;
   const Served served(world);

@@ -157,8 +157,7 @@ TEST_CASE(
 }
 
 // To be run by itself once a list of voters that one node alone has changed does not count.
-TEST_CASE("lab: a node that is cut off and unregisters all others in its own list never is 200" *
-          doctest::skip(true)) {
+TEST_CASE("lab: a node that is cut off and unregisters all others in its own list never is 200") {
   if (!lab_possible("a list of one's own")) return;
   const Lab lab("--no-repmgrd --no-haproxy");
   REQUIRE(lab.answers("n1", 200));
@@ -199,6 +198,53 @@ TEST_CASE("lab: a node that is cut off and unregisters all others in its own lis
   };
   REQUIRE(eventually(20, n1_hears_n3));
   check();
+}
+
+TEST_CASE("lab: two of three are gone for good, or so the operator says") {
+  if (!lab_possible("lost voters")) return;
+  const Lab lab("--no-repmgrd --no-haproxy --state-file");
+  REQUIRE(lab.answers("n1", 200));
+  const auto logs = [&](const std::string& node, const std::string& what) {
+    const bool found =
+        eventually(20, [&] { return lab.log(node).find(what) != std::string::npos; });
+    INFO("the log of ", node, ":\n", lab.log(node));
+    CHECK_MESSAGE(found, what);
+  };
+  for (const char* node : {"n1", "n2"}) {
+    lab.run(std::string("primgr ") + node + " stop");
+    lab.run(std::string("kill ") + node);
+  }
+  lab.run("promote n3");
+  REQUIRE(lab.answers("n3", 509));
+  lab.sql("n3", "DELETE FROM repmgr.nodes WHERE node_name IN ('n1', 'n2')");
+  logs("n3", "and of the voters before: 1 of 3 votes");
+  // It knows them after a restart, too.
+  lab.run("primgr n3 restart");
+  REQUIRE(lab.answers("n3", 509));
+  logs("n3", "run on this host: primgr --lost n1 n2");
+  const std::string primgr = program() + " --config " + lab.conf("n3", "primgr_conf");
+  const std::string status = lab.attempt("exec-node n3 " + primgr + " --status").output;
+  INFO(status);
+  CHECK(status.find("primgr --lost n1 n2") != std::string::npos);
+  const Ran told = shell(primgr + " --lost n1 n2 2>&1");
+  INFO(told.output);
+  REQUIRE(told.status == 0);
+  REQUIRE(lab.answers("n3", 200));
+  logs("n3", "the voters are now n3; they were n1, n2, n3");
+
+  // But n1 lives.
+  lab.run("start n1");
+  lab.run("primgr n1 start");
+  lab.run("start n2");
+  lab.run("primgr n2 start");
+  REQUIRE(lab.answers("n1", 200));
+  logs("n3", "n1 was declared lost at ");
+  logs("n3", "n1 is Primary too: two nodes of one site take writes");
+  logs("n1", "n3 is Primary too: two nodes of one site take writes");
+  for (const char* node : {"n1", "n3"}) {
+    CAPTURE(node);
+    CHECK(eventually(5, [&] { return lab.metric(node, "primgr_rivals") == 1; }));
+  }
 }
 
 TEST_SUITE_END();

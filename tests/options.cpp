@@ -28,7 +28,7 @@ TEST_CASE("the command line") {
                                                                  {"--json"},
                                                                  {"--config"},
                                                                  {"--frob"},
-                                                                 {"-x"},
+                                                                 {"-z"},
                                                                  {"--once", "state", "primary"},
                                                                  {"--config", ""},
                                                                  {"--listen", ""},
@@ -40,12 +40,16 @@ TEST_CASE("the command line") {
                                                                  {"--look", "--once"},
                                                                  {"--look", "--json"},
                                                                  {"--look", "x"},
+                                                                 {"--lost", "--look"},
+                                                                 {"--lost", "n2", "--json"},
                                                                  {"--help", "--version"}}) {
     CAPTURE(words[0]);
     CHECK(error_of([&] { parse(words); }) != "no error");
   }
   CHECK(error_of([&] { parse({"-s", "-1"}); }) == "--once and --status do not go together");
   CHECK(error_of([&] { parse({"--listen", ""}); }).starts_with("--listen: "));
+  CHECK(parse({"--lost"}).lost.empty());
+  CHECK(parse({"--lost", "n2", "n 3"}).lost == std::vector<std::string>{"n2", "n 3"});
   CHECK(parse({"--once", "--once"}).mode == Options::Mode::once);
 }
 

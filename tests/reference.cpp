@@ -161,6 +161,8 @@ struct Situations {
     call();  // two that claim to be Primary
     hand_over();
     call();
+    unregister();
+    call();
   }
 
   const Certificates certificates;
@@ -177,6 +179,12 @@ struct Situations {
   };
 
  private:
+  // n1 alone unregisters the others, which do not answer it.
+  void unregister() {
+    for (const char* peer : {"n2", "n3"}) world.primaries[peer] = {0, "", "timed out", {}};
+    world.pass(10s);
+    world.look(make_facts(make_site(1)));
+  }
   // n1 is Primary once more, after n2; then it votes for n2 again.
   void hand_over() {
     world.look(make_facts(make_site(3), true));

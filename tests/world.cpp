@@ -47,7 +47,7 @@ Facts standby_facts(Lsn sender_lsn, Lsn received, Lsn replayed) {
 
 std::string votes_of(const Repmgr_Node& node) {
   const Report report = node.get_report();
-  return report.voters.empty() ? std::string() : describe_votes(report.voters);
+  return report.lists.empty() ? std::string() : describe_lists(report.lists);
 }
 
 Params parameters(const std::string& target) {
@@ -77,7 +77,9 @@ World::World(Node_Settings settings, Grant_Store grants)
             .clock = [this] { return now; },
             .other_clocks = {[this] { return now + stopped; }},
             .log = [this](Log_Level, const std::string& line) { log.push_back(line); },
-            .grants = std::move(grants)}) {}
+            .grants = std::move(grants),
+            .voters = {},
+            .store_voters = [this](const Voter_Lists& lists) { stored = lists; }}) {}
 
 Http_Reply World::reply(const std::string& peer, const std::string& target, Time sent_at) const {
   const auto& replies = target.starts_with("/state") ? states : primaries;

@@ -71,5 +71,6 @@ struct World {
   };
   std::vector<Held> held;
   std::vector<std::string> log;
+  Voter_Lists stored;  // what it would know after a restart
   Repmgr_Node node;
 };

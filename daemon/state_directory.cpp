@@ -1,0 +1,198 @@
+#include "daemon/state_directory.hpp"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <thread>
+#include <utility>
+
+#include "daemon/descriptor.hpp"
+#include "daemon/file.hpp"
+#include "node/units.hpp"
+
+namespace primgr {
+
+using namespace std::chrono_literals;
+
+namespace {
+
+// The contents of a file that need not exist; `why`: why it cannot be read, else empty.
+std::optional<std::string> read_if_there(const std::string& path, std::string& why) {
+  why.clear();
+  if (access(path.c_str(), F_OK) != 0 && errno == ENOENT) return std::nullopt;
+  try {
+    return read_file(path);
+  } catch (const Config_Error& error) {
+    why = error.what();
+    return std::nullopt;
+  }
+}
+
+}  // namespace
+
+State_Directory::State_Directory(const std::string& path, const std::string& note, Logger log)
+    : log_(std::move(log)) {
+  shared_->path = path + "/";
+  shared_->note = note;
+  std::thread(work, shared_).detach();
+}
+
+State_Directory::~State_Directory() {
+  std::unique_lock lock(shared_->mutex);
+  shared_->ending = true;
+  shared_->changed.notify_all();
+  shared_->changed.wait_for(lock, 100ms, [this] { return shared_->ended; });
+}
+
+std::string State_Directory::lock(std::chrono::milliseconds timeout, bool& in_use) {
+  std::unique_lock lock(shared_->mutex);
+  shared_->to_lock = true;
+  shared_->changed.notify_all();
+  if (!shared_->changed.wait_for(lock, timeout, [this] { return !shared_->to_lock; })) {
+    return shared_->path + " does not answer";
+  }
+  in_use = shared_->in_use;
+  return shared_->why;
+}
+
+std::string State_Directory::lock_folder(Shared& shared, bool& in_use) {
+  shared.folder.reset(open(shared.path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!shared.folder) return "cannot open " + shared.path + ": " + std::strerror(errno);
+  // A predecessor that is just ending may need a moment to unlock it.
+  for (int i = 0; i < 50; ++i) {
+    if (flock(shared.folder.get(), LOCK_EX | LOCK_NB) == 0) return {};
+    if (errno != EWOULDBLOCK) break;
+    std::this_thread::sleep_for(20ms);
+  }
+  in_use = errno == EWOULDBLOCK;
+  return in_use ? shared.path + " is in use by another process: each daemon needs its own"
+                : "cannot lock " + shared.path + ": " + std::strerror(errno);
+}
+
+std::optional<std::string> State_Directory::load(const std::string& name,
+                                                 std::chrono::milliseconds timeout) {
+  std::unique_lock lock(shared_->mutex);
+  shared_->to_read = name;
+  shared_->changed.notify_all();
+  if (!shared_->changed.wait_for(lock, timeout, [this] { return shared_->to_read.empty(); })) {
+    log_(Log_Level::warning, "state_directory: " + shared_->path + name + " does not answer");
+    return std::nullopt;
+  }
+  if (!shared_->why.empty()) log_(Log_Level::warning, "state_directory: " + shared_->why);
+  return std::exchange(shared_->read, std::nullopt);
+}
+
+void State_Directory::save(const std::string& name, std::string contents) {
+  const std::lock_guard lock(shared_->mutex);
+  shared_->waiting[name] = std::move(contents);
+  shared_->changed.notify_all();
+}
+
+std::optional<std::string> State_Directory::take_note() {
+  const std::lock_guard lock(shared_->mutex);
+  log_problem();
+  return std::exchange(shared_->noted, std::nullopt);
+}
+
+// REQUIRES the mutex.
+void State_Directory::log_problem() {
+  if (std::exchange(logged_problem_, shared_->problem) == shared_->problem) return;
+  if (shared_->problem.empty()) {
+    log_(Log_Level::info, "state_directory is written again");
+  } else {
+    log_(Log_Level::error, "state_directory: " + shared_->problem +
+                               ": after a restart this node does not know what is to be there");
+  }
+}
+
+std::string State_Directory::write(const std::string& path, const std::string& contents,
+                                   unsigned mode) {
+  const std::string fresh = path + ".new";
+  const auto failed = [&](const std::string& file) {
+    std::string why = "cannot write " + file + ": " + std::strerror(errno);
+    unlink(fresh.c_str());
+    return why;
+  };
+  // What a process that was killed has left. O_EXCL follows no link that stands in its place.
+  unlink(fresh.c_str());
+  const Descriptor fd(open(fresh.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode));
+  if (!fd || fchmod(fd.get(), mode) != 0) return failed(fresh);
+  for (std::size_t written = 0; written < contents.size();) {
+    const ssize_t n = ::write(fd.get(), contents.data() + written, contents.size() - written);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return failed(fresh);
+    written += static_cast<std::size_t>(n);
+  }
+  if (fsync(fd.get()) != 0 || rename(fresh.c_str(), path.c_str()) != 0) return failed(path);
+  return {};
+}
+
+void State_Directory::work(std::shared_ptr<Shared> shared) {
+  std::unique_lock lock(shared->mutex);
+  while (!shared->ending || (!shared->waiting.empty() && shared->problem.empty())) {
+    try {
+      work_once(*shared, lock);
+    } catch (const std::bad_alloc&) {
+      if (!lock) lock.lock();  // it is tried again
+    }
+    // A file that could not be written waits for a second, too.
+    const auto wanted = [&] {
+      return shared->ending || shared->to_lock || !shared->to_read.empty() ||
+             (!shared->waiting.empty() && shared->problem.empty());
+    };
+    shared->changed.wait_for(lock, 1s, wanted);
+  }
+  shared->folder.reset();
+  shared->ended = true;
+  shared->changed.notify_all();
+}
+
+// Reads what is wanted, writes what waits, looks for a note.
+void State_Directory::work_once(Shared& shared, std::unique_lock<std::mutex>& lock) {
+  if (shared.to_lock) {
+    lock.unlock();
+    bool in_use = false;
+    std::string why = lock_folder(shared, in_use);
+    lock.lock();
+    shared.in_use = in_use;
+    shared.why = std::move(why);
+    shared.to_lock = false;
+    shared.changed.notify_all();
+  }
+  if (!shared.to_read.empty()) {
+    const std::string path = shared.path + shared.to_read;
+    lock.unlock();
+    std::string why;
+    std::optional<std::string> contents = read_if_there(path, why);
+    lock.lock();
+    shared.read = std::move(contents);
+    shared.why = std::move(why);
+    shared.to_read.clear();
+    shared.changed.notify_all();
+  }
+  while (!shared.waiting.empty()) {
+    const auto [name, contents] = *shared.waiting.begin();
+    lock.unlock();
+    std::string problem = write(shared.path + name, contents, 0600);
+    lock.lock();
+    shared.problem = std::move(problem);
+    if (!shared.problem.empty()) break;
+    // Unless there are newer contents by now.
+    if (shared.waiting[name] == contents) shared.waiting.erase(name);
+  }
+  const std::string path = shared.path + shared.note;
+  lock.unlock();
+  std::string why;
+  std::optional<std::string> note = read_if_there(path, why);
+  if (note) unlink(path.c_str());
+  lock.lock();
+  if (note) shared.noted = std::move(note);
+}
+
+}  // namespace primgr

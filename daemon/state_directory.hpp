@@ -1,0 +1,79 @@
+// The folder in which a daemon keeps what it is to know after a restart or a reboot
+// (state_directory), and in which commands leave a note for it.
+
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include "daemon/descriptor.hpp"
+#include "node/model.hpp"
+
+namespace primgr {
+
+// Small files, each written anew as a whole (a new file, fsync(2), rename(2)). A file system that
+// hangs delays nobody: all of it is done in a thread of its own. What that has not written when the
+// process ends is lost.
+//
+// Thread-safe. The mutex guards the members of Shared but `path`. It is not held while a file is
+// read or written; the log is written under it. The thread shares ownership of Shared and uses
+// nothing else, so it may outlive this object if the file system hangs.
+class State_Directory {
+ public:
+  // `note`: the name of the file that commands leave. Throws std::system_error if no thread can be
+  // started.
+  State_Directory(const std::string& path, const std::string& note, Logger log);
+  // Waits until all is written, 100 ms at most.
+  ~State_Directory();
+  State_Directory(const State_Directory&) = delete;
+  State_Directory& operator=(const State_Directory&) = delete;
+
+  // Locks the folder with flock(2) until the thread ends. Empty on success, else the reason.
+  // `in_use`: another process has had it locked for longer than 1 s.
+  std::string lock(std::chrono::milliseconds timeout, bool& in_use);
+  // The contents of a file; none if there is no such file. If it cannot be read, or not within
+  // `timeout`, that is logged as a warning, and there is none either.
+  std::optional<std::string> load(const std::string& name, std::chrono::milliseconds timeout);
+  // Has a file written. Returns at once. Of several that wait, only the last contents of each file
+  // are written. What cannot be written is logged once, and tried again each second.
+  void save(const std::string& name, std::string contents);
+  // The contents of the note, once: it is removed when it has been read. None: there is none.
+  // It is looked for each second. Does not block.
+  std::optional<std::string> take_note();
+
+  // Writes a file anew, as save() does, but in the caller's thread. Empty on success, else the
+  // reason. `mode`: of the file.
+  static std::string write(const std::string& path, const std::string& contents, unsigned mode);
+
+ private:
+  struct Shared {
+    std::string path, note;
+    std::mutex mutex;
+    std::condition_variable changed;
+    std::map<std::string, std::string> waiting;  // to be written, by the name of the file
+    bool to_lock = false, in_use = false;        // by lock(), and its result
+    Descriptor folder;                           // locked; used by the thread only
+    std::string to_read;                         // by load(); empty: nothing
+    std::optional<std::string> read;             // what it holds
+    std::string why;                             // why it could not be locked or read
+    std::optional<std::string> noted;
+    std::string problem;  // why a file could not be written; empty: it could
+    bool ending = false, ended = false;
+  };
+  static void work(std::shared_ptr<Shared> shared);
+  static std::string lock_folder(Shared& shared, bool& in_use);
+  static void work_once(Shared& shared, std::unique_lock<std::mutex>& lock);
+  void log_problem();
+
+  const Logger log_;
+  std::string logged_problem_;
+  const std::shared_ptr<Shared> shared_ = std::make_shared<Shared>();
+};
+
+}  // namespace primgr

@@ -1,0 +1,135 @@
+#include "daemon/state_directory.hpp"
+
+#include <doctest/doctest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "daemon/file.hpp"
+#include "tests/state_folder.hpp"
+#include "tests/support.hpp"
+
+using namespace primgr;
+
+TEST_SUITE_BEGIN("state_directory");
+
+namespace {
+
+struct Logged {
+  std::mutex mutex;
+  std::string text;
+  Logger logger() {
+    return [this](Log_Level, const std::string& line) {
+      const std::lock_guard lock(mutex);
+      text += line + "\n";
+    };
+  }
+  bool has(const std::string& what) {
+    const std::lock_guard lock(mutex);
+    return text.find(what) != std::string::npos;
+  }
+};
+
+bool holds(const std::string& path, const std::string& contents) {
+  return eventually(10,
+                    [&] { return access(path.c_str(), R_OK) == 0 && read_file(path) == contents; });
+}
+
+void write_file(const std::string& path, const std::string& contents) {
+  std::ofstream(path) << contents;
+}
+
+}  // namespace
+
+TEST_CASE("what is saved is there for the next process, whole and private") {
+  const State_Folder state;
+  Logged log;
+  {
+    State_Directory directory(state.folder, "note", log.logger());
+    CHECK_FALSE(directory.load("voters", 10s));
+    for (const char* contents : {"1", "2", "3"}) directory.save("voters", contents);
+    directory.save("other", "x");
+  }
+  CHECK(holds(state.path("voters"), "3"));
+  CHECK(holds(state.path("other"), "x"));
+  struct stat status {};
+  REQUIRE(stat(state.path("voters").c_str(), &status) == 0);
+  CHECK((status.st_mode & 07777) == 0600);
+  State_Directory again(state.folder, "note", log.logger());
+  CHECK(again.load("voters", 10s) == "3");
+  CHECK(log.text == "");
+}
+
+TEST_CASE("what a process that was killed has left does no harm, nor does a link in its place") {
+  const State_Folder state;
+  write_file(state.path("victim"), "kept");
+  REQUIRE(symlink(state.path("victim").c_str(), state.path("voters.new").c_str()) == 0);
+  CHECK(State_Directory::write(state.path("voters"), "new", 0600) == "");
+  CHECK(read_file(state.path("voters")) == "new");
+  CHECK(read_file(state.path("victim")) == "kept");
+  CHECK_FALSE(std::filesystem::exists(state.path("voters.new")));
+}
+
+TEST_CASE("a note is taken once, and removed") {
+  const State_Folder state;
+  Logged log;
+  State_Directory directory(state.folder, "note", log.logger());
+  write_file(state.path("note"), "lost");
+  std::optional<std::string> note;
+  REQUIRE(eventually(10, [&] { return (note = directory.take_note()).has_value(); }));
+  CHECK(note == "lost");
+  CHECK_FALSE(directory.take_note());
+  CHECK_FALSE(std::filesystem::exists(state.path("note")));
+}
+
+TEST_CASE("one process has the folder, until it ends") {
+  const State_Folder state;
+  Logged log;
+  bool in_use = false;
+  std::optional<State_Directory> first(std::in_place, state.folder, "note", log.logger());
+  CHECK(first->lock(10s, in_use) == "");
+  State_Directory second(state.folder, "note", log.logger());
+  CHECK(second.lock(10s, in_use) ==
+        state.folder + "/ is in use by another process: each daemon " + "needs its own");
+  CHECK(in_use);
+  first.reset();
+  CHECK(second.lock(10s, in_use) == "");
+  CHECK_FALSE(in_use);
+}
+
+TEST_CASE("a folder that cannot be used is told, once, and tried again") {
+  State_Folder state;
+  Logged log;
+  const std::string folder = state.path("missing");
+  State_Directory directory(folder, "note", log.logger());
+  bool in_use = true;
+  CHECK(directory.lock(10s, in_use) == "cannot open " + folder + "/: No such file or directory");
+  CHECK_FALSE(in_use);
+  CHECK_FALSE(directory.load("voters", 10s));
+  directory.save("voters", "1");
+  const auto told = [&](const char* what) {
+    return eventually(10, [&] {
+      directory.take_note();  // logs what went wrong
+      return log.has(what);
+    });
+  };
+  CHECK(told("cannot write "));
+  std::filesystem::create_directory(folder);
+  CHECK(told("state_directory is written again"));
+  CHECK(holds(folder + "/voters", "1"));
+  INFO(log.text);
+  CHECK(log.text.find("cannot write ") == log.text.rfind("cannot write "));
+}
+
+TEST_CASE("what is no readable file is told, and counts as none") {
+  const State_Folder state;
+  Logged log;
+  std::filesystem::create_directory(state.path("voters"));
+  State_Directory directory(state.folder, "note", log.logger());
+  CHECK_FALSE(directory.load("voters", 10s));
+  CHECK(log.has("voters: not a regular file"));
+}
+
+TEST_SUITE_END();
