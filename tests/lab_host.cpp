@@ -94,6 +94,8 @@ void check_refused_looks(const Lab& lab, const Once& once) {
   CHECK(unreadable.find("permission denied") != unreadable.npos);
   CHECK(unreadable.ends_with("Unknown 2"));
   lab.sql("n1", "GRANT USAGE ON SCHEMA repmgr TO primgr");
+  // Rights are replicated, so the others' daemons had none either, until they look again.
+  for (const char* node : {"n2", "n3"}) CHECK(lab.answers(node, 200, "/primary"));
 }
 
 // The commands in the README's section on shell scripts.
