@@ -9,6 +9,7 @@
 #include "daemon/config.hpp"
 #include "daemon/file.hpp"
 #include "node/conninfo.hpp"
+#include "tests/state_folder.hpp"
 #include "tests/support.hpp"
 
 using namespace primgr;
@@ -165,8 +166,8 @@ TEST_CASE("a file that is no configuration is refused with the reason") {
         }).starts_with("/nonexistent/x: cannot read it: "));
   CHECK(error_of([] { read_file("/"); }) == "/: not a regular file");
   CHECK(error_of([] { read_file("/dev/zero"); }) == "/dev/zero: not a regular file");
-  const std::string path = "build/test-file";
-  std::filesystem::remove(path);
+  const State_Folder folder;
+  const std::string path = folder.path("file");
   REQUIRE(mkfifo(path.c_str(), 0600) == 0);  // nobody writes to it
   CHECK(error_of([&] { read_file(path); }) == path + ": not a regular file");
   CHECK(error_of([&] { load_config(path); }) == path + ": not a regular file");
@@ -181,7 +182,8 @@ TEST_CASE("a file that is no configuration is refused with the reason") {
 }
 
 TEST_CASE("node_name from a repmgr.conf") {
-  const std::string path = "build/test-repmgr.conf";
+  const State_Folder folder;
+  const std::string path = folder.path("repmgr.conf");
   const auto name_in = [&](const std::string& text) {
     std::ofstream(path) << text;
     return read_repmgr_conf(path);
@@ -191,11 +193,11 @@ TEST_CASE("node_name from a repmgr.conf") {
   CHECK(name_in("  node_name   n4\ninclude 'x'\nwhat ever") == "n4");
   CHECK(error_of([&] { name_in("node_names = x"); }).ends_with("has no node_name"));
   CHECK(error_of([&] { name_in("node_name = 'x"); }).starts_with(path + ":1: "));
-  std::filesystem::remove(path);
 }
 
 TEST_CASE("under systemd the unit says where the state is, unless configured") {
-  const std::string path = "build/test.conf";
+  const State_Folder folder;
+  const std::string path = folder.path("primgr.conf");
   std::ofstream(path) << "node_name = n1\n";
   CHECK(load_config(path).state_file == "");
   setenv("RUNTIME_DIRECTORY", "/run/primgr", 1);
@@ -209,7 +211,6 @@ TEST_CASE("under systemd the unit says where the state is, unless configured") {
   std::ofstream(path) << "node_name = n1\nstate_directory = /tmp/x\n";
   CHECK(load_config(path).state_directory == "/tmp/x");
   unsetenv("STATE_DIRECTORY");
-  std::filesystem::remove(path);
 }
 
 TEST_CASE("an error about a connection string quotes nothing of a password") {

@@ -1,4 +1,4 @@
-// A folder for a state file.
+// A folder for the files of a test.
 
 #pragma once
 
