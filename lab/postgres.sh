@@ -208,16 +208,20 @@ verb_repmgr() {
   repmgr_on "$@"
 }
 
-## takeover NODE        the fastest promotion there is, past repmgr, whose rows it writes: NODE takes writes, every
-##                      other live standby follows it; an old primary that still runs is left alone
+## takeover NODE [only STANDBY…]
+##                      the fastest promotion there is, past repmgr, whose rows it writes: NODE takes writes, every
+##                      other live standby follows it, or only those; an old primary that still runs is left alone
 verb_takeover() {
   need_node "${1:-}"
+  [[ $# == 1 || $2 == only ]] || wrong 'takeover NODE [only STANDBY…]'
   local name pid failed='' pids=()
+  for name in "${@:3}"; do need_node "$name"; done
   psql_on "$1" -qAt -c "$PROMOTE_AT_ONCE" >/dev/null || fail "$1 is not promoted: is it a standby that runs?"
   record_primary "$1" "$1" &
   pids+=($!)
   for name in "${NODES[@]}"; do
     if [[ $name == "$1" ]] || ! answers_psql "$name"; then continue; fi
+    [[ $# == 1 || " ${*:3} " == *" $name "* ]] || continue
     if [[ ${KIND[$name]} == witness ]]; then
       record_primary "$1" "$name" &
       pids+=($!)
