@@ -78,13 +78,27 @@ bool Cluster_Repair::run(Attempt& attempt, const std::string& verb) const {
   return done;
 }
 
+// Whether it has been for long enough. A list of nodes that has just changed takes the Primary a
+// moment and some votes to confirm; before that it may need more nodes than the list has.
+bool Cluster_Repair::healthy(Attempt& attempt) const {
+  if (!watch_.healthy() || !members_.whole()) {
+    attempt.healthy_since = 0;
+    return false;
+  }
+  const double now = seconds_now();
+  if (attempt.healthy_since == 0) attempt.healthy_since = now;
+  return now - attempt.begun >= 1 && (!attempt.registered || now - attempt.healthy_since >= 2.5);
+}
+
 bool Cluster_Repair::converge() {
   lab_.attempt("heal");
+  members_.name_back();
   Attempt attempt{seconds_now()};
   down_since_.assign(watch_.size(), 0);
   started_.assign(watch_.size(), 0);
-  while (!watch_.healthy() || seconds_now() - attempt.begun < 1) {
+  while (!healthy(attempt)) {
     if (waited(attempt) > 150 || seconds_now() - attempt.begun > 600) return false;
+    repair_members(attempt);
     const bool led = watch_.status(watch_.leader()) == 200;
     for (std::size_t i = 0; i < watch_.size(); ++i) repair_node(attempt, i, led);
     if (!led && waited(attempt) > attempt.patience + 10) {  // repmgrd has given up, too
@@ -94,9 +108,22 @@ bool Cluster_Repair::converge() {
     }
     std::this_thread::sleep_for(100ms);
   }
+  if (attempt.registered) members_.start_repmgrds();
   // Before the next fault every standby has to name the leader, or repmgrd cannot follow.
   eventually(15, [&] { return watch_.all_name(watch_.name(watch_.leader())); });
   return true;
+}
+
+// On each server that takes writes: which of them stays primary is not settled yet.
+void Cluster_Repair::repair_members(Attempt& attempt) const {
+  const double start = seconds_now();
+  for (std::size_t i = 0; i < watch_.size(); ++i) {
+    const Node_View node = watch_.view(i);
+    if (!node.reachable || node.in_recovery || members_.whole(i)) continue;
+    members_.restore(i);
+    attempt.registered = true;
+  }
+  attempt.in_commands += seconds_now() - start;
 }
 
 // A server that is down is started as it was; without a primary only after repmgrd had time to
@@ -123,7 +150,8 @@ void Cluster_Repair::repair_node(Attempt& attempt, std::size_t i, bool led) {
     down_since = waited(attempt);
   }
   if (node.status == 509 && node.reachable && !node.in_recovery) run(attempt, rejoin);
-  if (late && node.status == 202 && node.names != watch_.name(watch_.leader())) {
+  const bool follows = node.names == watch_.name(watch_.leader()) && members_.whole(i);
+  if (late && node.status == 202 && !follows) {
     ++repmgr_trouble_;
     run(attempt, rejoin);
   }

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/cluster_members.hpp"
 #include "tests/cluster_watch.hpp"
 #include "tests/lab.hpp"
 
@@ -22,12 +23,13 @@ std::string verdict(const std::vector<Node_Facts>& nodes);
 
 class Cluster_Repair {
  public:
-  // Both are to outlive this.
-  Cluster_Repair(const Lab& lab, const Cluster_Watch& watch) : lab_(lab), watch_(watch) {}
+  // All are to outlive this.
+  Cluster_Repair(const Lab& lab, const Cluster_Watch& watch, Cluster_Members& members)
+      : lab_(lab), watch_(watch), members_(members) {}
 
-  // Heals the network, gives repmgrd time, then repairs what it did not, until one node is 200 and
-  // the others are 202; whether that came. Slow servers are waited for: only what is not spent in
-  // commands counts, up to 150 s, but for ten minutes in all.
+  // Heals the network, registers all nodes again, gives repmgrd time, then repairs what it did not,
+  // until one node is 200 and the others are 202; whether that came. Slow servers are waited for:
+  // only what is not spent in commands counts, up to 150 s, but for ten minutes in all.
   bool converge();
   // How often something had to be repaired that repmgr should have, and how often a server did not
   // start.
@@ -43,9 +45,13 @@ class Cluster_Repair {
  private:
   struct Attempt {
     double begun, in_commands = 0, patience = 20;
+    double healthy_since = 0;  // 0: it is not
+    bool registered = false;   // nodes were registered again
   };
   double waited(const Attempt& attempt) const;
   bool run(Attempt& attempt, const std::string& verb) const;
+  bool healthy(Attempt& attempt) const;
+  void repair_members(Attempt& attempt) const;
   void repair_node(Attempt& attempt, std::size_t node, bool led);
   void repair_without_leader(Attempt& attempt);
   // The node of the newest timeline that takes writes.
@@ -54,6 +60,7 @@ class Cluster_Repair {
 
   const Lab& lab_;
   const Cluster_Watch& watch_;
+  Cluster_Members& members_;
   // Of each node, in this attempt: since when it is down and was last started; 0: it is not down.
   std::vector<double> down_since_, started_;
   int repmgr_trouble_ = 0, postgres_trouble_ = 0;

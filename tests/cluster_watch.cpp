@@ -8,7 +8,7 @@
 #include "node/voting.hpp"
 #include "tests/http_client.hpp"
 
-std::size_t count_violations(const std::vector<Sample>& samples, double lease) {
+std::vector<Violation> find_violations(const std::vector<Sample>& samples, double lease) {
   std::vector<Sample> primaries;
   for (const Sample& s : samples) {
     if (s.status == 200) primaries.push_back(s);
@@ -22,12 +22,12 @@ std::size_t count_violations(const std::vector<Sample>& samples, double lease) {
     }
     return false;
   };
-  std::size_t found = 0;
+  std::vector<Violation> found;
   for (std::size_t b = 0; b < primaries.size(); ++b) {
     for (std::size_t i = b; i-- > 0 && primaries[i].sent > primaries[b].sent - lease;) {
       const Sample& a = primaries[i];
       if (a.node == primaries[b].node || a.received > primaries[b].sent) continue;
-      found += again(a, b);
+      if (again(a, b)) found.push_back({a, primaries[b]});
       break;
     }
   }
@@ -75,21 +75,23 @@ void Cluster_Watch::watch_database(std::size_t index) {
     if (!connection) connection = connect(index, "repmgr");
     const Result result =
         connection ? query(connection,
-                           "SELECT pg_is_in_recovery(), (SELECT string_agg(node_name, ',') FROM"
-                           " repmgr.nodes WHERE type = 'primary' AND active)")
+                           "SELECT pg_is_in_recovery(), string_agg(node_name, ',') FILTER (WHERE"
+                           " type = 'primary' AND active), string_agg(node_id || ' ' || node_name"
+                           " || ' ' || location, ', ' ORDER BY node_id) FROM repmgr.nodes")
                    : nullptr;
     if (result) {
-      note(index, true, *PQgetvalue(result.get(), 0, 0) == 't', PQgetvalue(result.get(), 0, 1));
+      note(index, true, *PQgetvalue(result.get(), 0, 0) == 't', PQgetvalue(result.get(), 0, 1),
+           PQgetvalue(result.get(), 0, 2));
     } else {
       connection.reset();
-      note(index, false, view(index).in_recovery, "");
+      note(index, false, view(index).in_recovery, "", "");
     }
     std::this_thread::sleep_for(20ms);
   }
 }
 
 void Cluster_Watch::note(std::size_t index, bool reachable, bool in_recovery,
-                         const std::string& names) {
+                         const std::string& names, const std::string& members) {
   const std::lock_guard lock(mutex_);
   Node& node = *nodes_[index];
   const bool was_writable = node.view.reachable && !node.view.in_recovery;
@@ -97,6 +99,7 @@ void Cluster_Watch::note(std::size_t index, bool reachable, bool in_recovery,
   node.view.reachable = reachable;
   node.view.in_recovery = in_recovery;
   node.view.names = names;
+  node.view.members = members;
   std::map<std::string, std::size_t> count;
   for (const auto& each : nodes_) {
     if (!each->view.names.empty()) ++count[each->view.names];

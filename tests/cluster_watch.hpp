@@ -21,8 +21,11 @@ struct Sample {
   int status;
 };
 
-// How often A answered 200, then B, then A again within one lease.
-std::size_t count_violations(const std::vector<Sample>& samples, double lease);
+// A answered 200, then B, then A again within one lease: the first two of these.
+struct Violation {
+  Sample a, b;
+};
+std::vector<Violation> find_violations(const std::vector<Sample>& samples, double lease);
 
 // A node as it was last seen. status 0: primgr did not answer.
 struct Node_View {
@@ -30,6 +33,8 @@ struct Node_View {
   bool reachable = false, in_recovery = true;
   // The nodes that its database has as active primaries, separated by commas.
   std::string names;
+  // All nodes that its database has, as "1 n1 default, 2 n2 default"; empty: unknown, or none.
+  std::string members;
 };
 
 // Asks every 20 ms: each primgr from its own namespace, where no cut is in the way, and each
@@ -85,7 +90,8 @@ class Cluster_Watch {
   };
   void watch_primgr(std::size_t index);
   void watch_database(std::size_t index);
-  void note(std::size_t index, bool reachable, bool in_recovery, const std::string& names);
+  void note(std::size_t index, bool reachable, bool in_recovery, const std::string& names,
+            const std::string& members);
 
   mutable std::mutex
       mutex_;  // guards views, samples and the majority; never held while one is asked

@@ -16,10 +16,13 @@
 #include <set>
 #include <sstream>
 #include <thread>
+#include <utility>
 
 #include "node/units.hpp"
+#include "tests/cluster_members.hpp"
 #include "tests/cluster_repair.hpp"
 #include "tests/cluster_watch.hpp"
+#include "tests/fault_members.hpp"
 #include "tests/haproxy_watch.hpp"
 #include "tests/lab.hpp"
 #include "tests/row_writers.hpp"
@@ -72,7 +75,9 @@ class Campaign {
              " --state-file --repmgr-set promote_check_timeout=5"),
         timing_(read_timing(lab_.conf("n1", "primgr_conf"))),
         watch_(lab_),
-        repair_(lab_, watch_),
+        members_(lab_, watch_),
+        member_faults_(lab_, watch_, members_, random_),
+        repair_(lab_, watch_, members_),
         haproxy_(lab_.run("env | sed -n 's/^LAB_DIR=//p'") + "/haproxy.admin", "postgres_write") {
     choose_kinds();
     lab_.run("write 'CREATE TABLE written (n bigint PRIMARY KEY)'");
@@ -99,7 +104,7 @@ class Campaign {
     const auto rows = writers_->rows();
     const auto samples = watch_.samples();
     report_faults(samples.size());
-    const std::size_t violations = count_violations(samples, timing_.lease);
+    const std::size_t violations = report_violations(samples);
     const std::size_t overlaps = report_overlaps(), stale = report_stale(rows);
     const std::size_t misrouted = count_misrouted(rows, samples);
     MESSAGE("rows acknowledged: ", rows.size(), ", lost by asynchronous failover: ",
@@ -129,6 +134,8 @@ class Campaign {
     bool harmless = false;
     // The old primary's primgr could tell its voters that it is Primary no more.
     bool could_hand_back = false;
+    // How long a takeover takes is measured. It is not while the voters change, too.
+    bool measured = true;
   };
   // By its key KINDS picks it. REQUIRES: `inject` takes the primary and another node.
   struct Kind {
@@ -153,8 +160,13 @@ class Campaign {
       REQUIRE_MESSAGE(known, "KINDS: no kind of fault '", word, "'");
     }
     if (!chosen_.empty()) return;
-    for (const Kind& kind : kinds)
+    // Changes of the membership take long to undo. The short campaign of every test run has none:
+    // tests/lab_members.cpp has their like.
+    const bool is_short = !getenv("FAULTS");
+    for (const Kind& kind : kinds) {
+      if (is_short && std::string(kind.key).starts_with("members-")) continue;
       chosen_.insert(chosen_.end(), static_cast<std::size_t>(kind.weight), &kind);
+    }
   }
 
   // Even a short campaign has both takeovers, which ask most of primgr and nothing of repmgrd.
@@ -187,7 +199,7 @@ class Campaign {
               ", named by a majority: ", majority.name, " ", majority.since - start,
               " s after, repaired in ", seconds_now() - start, " s");
     }
-    if (trouble_.empty()) note_takeover(kind.key, fault, p, start);
+    if (trouble_.empty() && fault.measured) note_takeover(kind.key, fault, p, start);
     if (watch_.leader() != p) rejoined_ = p;
   }
 
@@ -292,6 +304,12 @@ class Campaign {
     hold(1, 5);
     return {"take over at once from a stopped primary", false, true};
   }
+  // A fault of membership.
+  template <Member_Faults::Done (Member_Faults::*done)(std::size_t, std::size_t)>
+  Fault change_members(std::size_t p, std::size_t other) {
+    const auto [what, harmless] = (member_faults_.*done)(p, other);
+    return {what, harmless, false, false};
+  }
   void take_over(std::size_t successor) {
     const Ran ran = lab_.attempt("takeover " + name(successor));
     if (ran.status != 0) MESSAGE("takeover ", name(successor), ": ", ran.output);
@@ -311,11 +329,7 @@ class Campaign {
     return other < i ? other : other + 1;
   }
   const std::string& name(std::size_t i) const { return watch_.name(i); }
-  void hold(double least, double most) {
-    const double until =
-        seconds_now() + least + (most - least) * static_cast<double>(random_() % 1000) / 1000;
-    while (seconds_now() < until) std::this_thread::sleep_for(10ms);
-  }
+  void hold(double least, double most) { ::hold(random_, least, most); }
 
   // ---- what is measured ------------------------------------------------------------------------
 
@@ -399,11 +413,24 @@ class Campaign {
             timing_.check_delay, " s, votes are ", std::string(timing_.hands_back ? "" : "not "),
             "handed back");
     for (const auto& [kind, n] : count_) MESSAGE("  ", kind, ": ", n);
-    MESSAGE("two nodes answering 200 within a lease: ",
-            count_violations(watch_.samples(), timing_.lease), "; false alarms: ", false_alarms_,
-            " (quiet seconds under load: ", quiet_, "); samples: ", samples);
+    MESSAGE("false alarms: ", false_alarms_, " (quiet seconds under load: ", quiet_,
+            "); samples: ", samples);
     MESSAGE("repaired by hand: what repmgr should have: ", repair_.repmgr_trouble(),
             ", servers that did not come to answer: ", repair_.postgres_trouble());
+  }
+
+  std::size_t report_violations(const std::vector<Sample>& samples) const {
+    const auto violations = find_violations(samples, timing_.lease);
+    double shown = -1;  // the beginning of the fault that was
+    for (const auto& [a, b] : violations) {
+      const auto next = std::find_if(history_.begin(), history_.end(),
+                                     [&](const Past& past) { return past.begun > b.sent; });
+      const double begun = next == history_.begin() ? 0 : std::prev(next)->begun;
+      if (begun == std::exchange(shown, begun)) continue;
+      MESSAGE("two primaries: ", name(a.node), " and ", name(b.node), "; ", during(b.sent));
+    }
+    MESSAGE("two nodes answering 200 within a lease: ", violations.size());
+    return violations.size();
   }
 
   std::size_t report_overlaps() const {
@@ -478,6 +505,8 @@ class Campaign {
   const double begun_ = seconds_now();
   const Timing timing_;
   Cluster_Watch watch_;
+  Cluster_Members members_;
+  Member_Faults member_faults_;
   Cluster_Repair repair_;
   Haproxy_Watch haproxy_;
   std::unique_ptr<Row_Writers> writers_;
@@ -497,18 +526,27 @@ class Campaign {
 };
 
 const std::vector<Campaign::Kind> Campaign::kinds = {
-    {"kill", 2, &Campaign::kill_primary},
-    {"stop", 1, &Campaign::stop_primary},
-    {"pause", 2, &Campaign::pause_primary},
-    {"cut", 2, &Campaign::cut_primary},
-    {"link", 1, &Campaign::cut_link},
-    {"oneway", 1, &Campaign::cut_one_way},
-    {"partition", 1, &Campaign::partition},
-    {"promote", 1, &Campaign::promote_by_hand},
-    {"standby", 1, &Campaign::kill_standby},
-    {"primgr", 2, &Campaign::restart_primgr},
-    {"takeover-cut", 2, &Campaign::take_over_from_cut},
-    {"takeover-stop", 2, &Campaign::take_over_from_stopped},
+    {"kill", 4, &Campaign::kill_primary},
+    {"stop", 2, &Campaign::stop_primary},
+    {"pause", 4, &Campaign::pause_primary},
+    {"cut", 4, &Campaign::cut_primary},
+    {"link", 2, &Campaign::cut_link},
+    {"oneway", 2, &Campaign::cut_one_way},
+    {"partition", 2, &Campaign::partition},
+    {"promote", 2, &Campaign::promote_by_hand},
+    {"standby", 2, &Campaign::kill_standby},
+    {"primgr", 4, &Campaign::restart_primgr},
+    {"members-alone", 1, &Campaign::change_members<&Member_Faults::alone>},
+    {"members-split", 1, &Campaign::change_members<&Member_Faults::split>},
+    {"members-gone", 1, &Campaign::change_members<&Member_Faults::gone>},
+    {"members-lag", 1, &Campaign::change_members<&Member_Faults::lag>},
+    {"members-again", 1, &Campaign::change_members<&Member_Faults::again>},
+    {"members-rename", 1, &Campaign::change_members<&Member_Faults::rename>},
+    {"members-move", 1, &Campaign::change_members<&Member_Faults::move>},
+    {"members-add", 1, &Campaign::change_members<&Member_Faults::add>},
+    {"members-mix", 1, &Campaign::change_members<&Member_Faults::mix>},
+    {"takeover-cut", 4, &Campaign::take_over_from_cut},
+    {"takeover-stop", 4, &Campaign::take_over_from_stopped},
 };
 
 }  // namespace

@@ -46,12 +46,15 @@ TEST_CASE("two primaries are two nodes that answer 200 in turns within a lease")
     return Sample{time, time + 0.01, node, status};
   };
   const auto a = at(0, 0, 200), b = at(1, 1, 200);
-  CHECK(count_violations({}, 3) == 0);
-  CHECK(count_violations({a, at(0.5, 0, 509), b, at(1.5, 0, 509)}, 3) == 0);
-  CHECK(count_violations({a, b, at(2, 0, 200)}, 3) == 1);
-  CHECK(count_violations({a, b, at(3.1, 0, 200)}, 3) == 0);
+  CHECK(find_violations({}, 3).empty());
+  CHECK(find_violations({a, at(0.5, 0, 509), b, at(1.5, 0, 509)}, 3).empty());
+  const auto found = find_violations({a, b, at(2, 0, 200)}, 3);
+  REQUIRE(found.size() == 1);
+  CHECK(found[0].a.node == 0);
+  CHECK(found[0].b.node == 1);
+  CHECK(find_violations({a, b, at(3.1, 0, 200)}, 3).empty());
   // Asked while the other's answer was on its way: either may have been first.
-  CHECK(count_violations({a, b, at(1.005, 0, 200)}, 3) == 0);
+  CHECK(find_violations({a, b, at(1.005, 0, 200)}, 3).empty());
 }
 
 TEST_CASE("a campaign that cannot go on says whose doing it is") {
