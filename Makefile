@@ -153,7 +153,7 @@ FAULTS     = 100
 NODES      = 3
 QUIET      = 60
 FAULT_SEED = 1
-faults: primgr $(B)/tests lab-deps ## random faults on a real cluster: FAULTS=100 NODES=3 QUIET=60 FAULT_SEED=1 KINDS="kill takeover"
+faults: primgr $(B)/tests lab-deps ## random faults on a real cluster: FAULTS=100 NODES=3 QUIET=60 FAULT_SEED=1 KINDS="kill takeover members"
 	KINDS='$(KINDS)' FAULTS=$(FAULTS) NODES=$(NODES) QUIET=$(QUIET) FAULT_SEED=$(FAULT_SEED) $(B)/tests --test-case='faults*'
 
 HARM_SECONDS = 600
