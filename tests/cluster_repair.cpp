@@ -79,9 +79,11 @@ bool Cluster_Repair::run(Attempt& attempt, const std::string& verb) const {
 }
 
 // Whether it has been for long enough. A list of nodes that has just changed takes the Primary a
-// moment and some votes to confirm; before that it may need more nodes than the list has.
+// moment and some votes to confirm; before that it may need more nodes than the list has. What was
+// registered again has reached every standby only if each follows.
 bool Cluster_Repair::healthy(Attempt& attempt) const {
-  if (!watch_.healthy() || !members_.whole()) {
+  const bool follow = !attempt.registered || watch_.all_name(watch_.name(watch_.leader()));
+  if (!watch_.healthy() || !members_.whole() || !follow) {
     attempt.healthy_since = 0;
     return false;
   }
