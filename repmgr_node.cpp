@@ -112,7 +112,7 @@ void Repmgr_Node::learn(Facts facts) {
     }
     if (facts_.nodes_known) {
       nodes_ = facts_.nodes;
-      read_list();
+      take_list();
       use_lists();
     }
     named_since_ = names_itself() ? std::optional(named_since_.value_or(clock_())) : std::nullopt;
@@ -438,7 +438,7 @@ std::vector<Node> Repmgr_Node::stragglers(const std::vector<Node>& voters, const
 
 // The voters of this node's site, or of the cluster, by its own database. If this node is not
 // listed there, those of the site in which it was.
-Voter_List Repmgr_Node::own_list() const {
+Voter_List Repmgr_Node::list_of_facts() const {
   const Node* self = find_node(facts_.nodes, settings_.node_name);
   if (!self) self = find_node(lists_.confirmed, settings_.node_name);
   return self ? electorate(facts_.nodes, *self, settings_.consensus_cluster) : Voter_List();
@@ -446,47 +446,45 @@ Voter_List Repmgr_Node::own_list() const {
 
 // Works out who has to vote, and who is asked, after the lists have changed.
 void Repmgr_Node::use_lists() {
-  const Voter_List read = own_list();
-  required_ = required_lists(lists_, read);
-  voters_ = all_of(required_lists(lists_, read, true));
+  required_ = required_lists(lists_, read_);
+  voters_ = all_of(required_lists(lists_, read_, true));
   unlisted_.clear();
   const auto add = [&](const Node& node) {
     const bool listed = names_equal(node.name, settings_.node_name) ||
                         find_node(nodes_, node.name) || find_node(unlisted_, node.name);
     if (!listed) unlisted_.push_back(node);
   };
-  for (std::size_t i = read.size(); i < voters_.size(); ++i) add(voters_[i]);
+  for (std::size_t i = read_.size(); i < voters_.size(); ++i) add(voters_[i]);
   for (const Lost_Voter& lost : lists_.lost) add(lost.node);
   peers_.keep_only(all_of({nodes_, unlisted_}));
 }
 
 // Takes in the list that was just read.
-void Repmgr_Node::read_list() {
-  const Voter_List read = own_list();
-  if (read.empty()) return;
-  if (std::string now = digest(read); now != own_digest_) {
+void Repmgr_Node::take_list() {
+  read_ = list_of_facts();
+  if (read_.empty()) return;
+  if (std::string now = digest(read_); now != own_digest_) {
     own_digest_ = std::move(now);
     read_since_ = clock_();
   }
-  lists_ = after_reading(std::move(lists_), read, facts_.in_recovery);
+  lists_ = after_reading(std::move(lists_), read_, facts_.in_recovery);
   // In a site without a Primary nobody asks for votes, and so nobody tells. There the Primary of
   // another site decides.
   const Node* named = facts_.in_recovery ? named_primary(facts_.nodes) : nullptr;
-  if (named && !find_node(read, named->name) && peers_.state(named->name) == State::primary) {
+  if (named && !find_node(read_, named->name) && peers_.state(named->name) == State::primary) {
     lists_ = after_hearing(std::move(lists_), own_digest_);
   }
 }
 
 // REQUIRES: it is Primary.
 void Repmgr_Node::confirm_list(Time now, Log_Lines& lines) {
-  const Voter_List read = own_list();
-  if (!is_unconfirmed(lists_, read)) return;
-  if (!may_confirm(lists_, read, *candidate(), all_votes(), lease_, read_since_, now)) return;
-  if (!lists_.confirmed.empty() && !same_voters(lists_.confirmed, read)) {
-    lines.emplace_back(Log_Level::info, "the voters are now " + names_of(read) + "; they were " +
+  if (!is_unconfirmed(lists_, read_)) return;
+  if (!may_confirm(lists_, read_, *candidate(), all_votes(), lease_, read_since_, now)) return;
+  if (!lists_.confirmed.empty() && !same_voters(lists_.confirmed, read_)) {
+    lines.emplace_back(Log_Level::info, "the voters are now " + names_of(read_) + "; they were " +
                                             names_of(lists_.confirmed));
   }
-  lists_ = after_confirming(std::move(lists_), read);
+  lists_ = after_confirming(std::move(lists_), read_);
   use_lists();
 }
 
@@ -494,7 +492,7 @@ void Repmgr_Node::declare_lost(const std::vector<std::string>& names, const std:
   Log_Lines lines;
   {
     const std::lock_guard lock(mutex_);
-    const Voter_List known = all_of({nodes_, lists_.confirmed, all_of(lists_.received)});
+    const Voter_List known = all_of({nodes_, known_voters(lists_)});
     lists_.lost.clear();
     Voter_List lost;
     for (const std::string& name : names) {
@@ -523,11 +521,10 @@ void Repmgr_Node::declare_lost(const std::vector<std::string>& names, const std:
 void Repmgr_Node::watch_lost(Time now, Log_Lines& lines) {
   if (lists_.lost.empty() && logged_alive_.empty()) return;
   const Node* self = candidate();
-  const Voter_List read = own_list();
   std::vector<std::string> alive;
   const std::size_t ended = std::erase_if(lists_.lost, [&](const Lost_Voter& lost) {
     const std::string& name = lost.node.name;
-    const Node* listed = self ? find_node(read, name) : nullptr;
+    const Node* listed = self ? find_node(read_, name) : nullptr;
     if (listed && !count_votes({*listed}, *self, all_votes(), lease_, now).empty()) {
       lines.emplace_back(Log_Level::info, name + " votes again, so it is lost no more");
       return true;
@@ -769,8 +766,9 @@ Ballot Repmgr_Node::grant_vote(std::string_view candidate, Time lease,
     }
     // A candidate of an earlier version does not tell: what it has counts.
     if (facts_.in_recovery) {
+      const std::size_t received = lists_.received.size();
       lists_ = after_hearing(std::move(lists_), list.value_or(own_digest_));
-      use_lists();
+      if (lists_.received.size() != received) use_lists();  // as a rule, nothing is news
     }
   }
   return ballot;

@@ -188,9 +188,9 @@ class Repmgr_Node {
   std::optional<Time> votes_over_at() const;
   std::vector<std::vector<Voter>> voters_at(Time now) const;
   std::vector<std::string> claimants(Time now) const;
-  Voter_List own_list() const;
+  Voter_List list_of_facts() const;
   void use_lists();
-  void read_list();
+  void take_list();
   void confirm_list(Time now, Log_Lines& lines);
   void watch_lost(Time now, Log_Lines& lines);
   void report_rivals(Log_Lines& lines);
@@ -219,7 +219,8 @@ class Repmgr_Node {
   // Which lists of voters count besides the one in facts_, what of it was stored last, and since
   // when the list in facts_ is as it is.
   Voter_Lists lists_, stored_lists_;
-  std::string own_digest_;  // of the list in facts_
+  Voter_List read_;         // the list in facts_, see list_of_facts()
+  std::string own_digest_;  // of that
   // By use_lists(): the lists of which it needs a majority each, all their voters, lost ones too,
   // and which nodes it asks though repmgr.nodes does not list them.
   std::vector<Voter_List> required_;

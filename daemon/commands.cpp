@@ -59,15 +59,12 @@ int run_look(const Options& options) {
 namespace {
 
 // The voters that the daemon of this host has written into its state_directory.
-Voter_List known_voters(const std::string& directory) {
+Voter_List written_voters(const std::string& directory) {
   const std::string path = directory + "/" + voters_file;
   std::string why;
   const auto lists = parse_voters(read_file(path), why);
   if (!lists) throw Config_Error(path + " " + why);
-  std::vector<Voter_List> all = {lists->confirmed};
-  all.insert(all.end(), lists->received.begin(), lists->received.end());
-  for (const Lost_Voter& lost : lists->lost) all.push_back({lost.node});
-  return all_of(all);
+  return known_voters(*lists);
 }
 
 }  // namespace
@@ -76,7 +73,7 @@ int run_lost(Config config, const Options& options) {
   // Where the shipped unit has it: systemd tells the daemon, but not who logs in.
   if (config.state_directory.empty()) config.state_directory = "/var/lib/primgr";
   const std::string& directory = config.state_directory;
-  const Voter_List known = known_voters(directory);
+  const Voter_List known = written_voters(directory);
   for (const std::string& name : options.lost) {
     const bool self = names_equal(name, config.node.node_name);
     // A candidate that was never Primary has no list yet; the daemon ignores names that it does not

@@ -170,8 +170,8 @@ void Peers::handle_reply(const Question& question, const Http_Reply& reply) {
     if (question.kind == Kind::vote) {
       handle_vote_reply(question, peer, reply);
     } else if (question.kind == Kind::state) {
-      peer.reported = http_node_reports_state(reply);
-      peer.reported_at = reply.status ? std::optional(question.asked_at) : std::nullopt;
+      peer.reported.reset();
+      if (reply.status) peer.reported.emplace(http_node_reports_state(reply), question.asked_at);
     } else if (reply.status && poll.target.find(peer.to_hand_back.token) != std::string::npos) {
       peer.to_hand_back = {};
     }
@@ -324,16 +324,14 @@ Votes Peers::votes() const {
 }
 
 State Peers::state(const std::string& peer) const {
-  const std::lock_guard lock(mutex_);
-  const Peer* asked = find(peer);
-  return asked ? asked->reported : State::unknown;
+  const auto last = reported(peer);
+  return last ? last->first : State::unknown;
 }
 
 std::optional<std::pair<State, Time>> Peers::reported(const std::string& peer) const {
   const std::lock_guard lock(mutex_);
   const Peer* asked = find(peer);
-  if (!asked || !asked->reported_at) return std::nullopt;
-  return std::pair(asked->reported, *asked->reported_at);
+  return asked ? asked->reported : std::nullopt;
 }
 
 std::vector<Poll_Count> Peers::counts() const {

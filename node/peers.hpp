@@ -11,6 +11,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "node/model.hpp"
@@ -160,8 +161,8 @@ class Peers {
   };
   struct Peer {
     Poll polls[3];  // by Kind
-    State reported = State::unknown;
-    std::optional<Time> reported_at;  // when that was asked for; none: there was no reply
+    // The last reply to /state, and when it was asked for; none if the last question had none.
+    std::optional<std::pair<State, Time>> reported;
     Time bound_until{};  // the voter is bound to another, or was known to be, until then
     // A promise, by its token, and when it is over at the latest.
     struct Held {

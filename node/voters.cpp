@@ -137,6 +137,13 @@ Voter_List all_of(const std::vector<Voter_List>& lists) {
   return all;
 }
 
+Voter_List known_voters(const Voter_Lists& lists) {
+  std::vector<Voter_List> all = {lists.confirmed};
+  all.insert(all.end(), lists.received.begin(), lists.received.end());
+  for (const Lost_Voter& lost : lists.lost) all.push_back({lost.node});
+  return all_of(all);
+}
+
 bool is_unconfirmed(const Voter_Lists& lists, const Voter_List& read) {
   return !lists.received.empty() || !same_voters(lists.confirmed, read);
 }

@@ -93,6 +93,9 @@ std::vector<Voter_List> required_lists(const Voter_Lists& lists, const Voter_Lis
 // All voters of the first list, and those that only others have, each once.
 Voter_List all_of(const std::vector<Voter_List>& lists);
 
+// All voters of the lists that it knows besides the one that it reads, lost ones too.
+Voter_List known_voters(const Voter_Lists& lists);
+
 // For how long a voter's database may lack a list that it votes under.
 constexpr Time max_lag = std::chrono::minutes(5);
 

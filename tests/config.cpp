@@ -198,19 +198,21 @@ TEST_CASE("node_name from a repmgr.conf") {
 TEST_CASE("under systemd the unit says where the state is, unless configured") {
   const State_Folder folder;
   const std::string path = folder.path("primgr.conf");
-  std::ofstream(path) << "node_name = n1\n";
-  CHECK(load_config(path).state_file == "");
-  setenv("RUNTIME_DIRECTORY", "/run/primgr", 1);
-  CHECK(load_config(path).state_file == "/run/primgr/grants");
-  std::ofstream(path) << "node_name = n1\nstate_file = /tmp/x\n";
-  CHECK(load_config(path).state_file == "/tmp/x");
-  unsetenv("RUNTIME_DIRECTORY");
-  CHECK(load_config(path).state_directory == "");
-  setenv("STATE_DIRECTORY", "/var/lib/primgr", 1);
-  CHECK(load_config(path).state_directory == "/var/lib/primgr");
-  std::ofstream(path) << "node_name = n1\nstate_directory = /tmp/x\n";
-  CHECK(load_config(path).state_directory == "/tmp/x");
-  unsetenv("STATE_DIRECTORY");
+  const auto check = [&](std::string Config::*key, const std::string& name, const char* variable,
+                         const char* folder_of_unit, const std::string& expected) {
+    CAPTURE(name);
+    std::ofstream(path) << "node_name = n1\n";
+    CHECK(load_config(path).*key == "");
+    setenv(variable, folder_of_unit, 1);
+    CHECK(load_config(path).*key == expected);
+    std::ofstream(path) << "node_name = n1\n" << name << " = /tmp/x\n";
+    CHECK(load_config(path).*key == "/tmp/x");
+    unsetenv(variable);
+  };
+  check(&Config::state_file, "state_file", "RUNTIME_DIRECTORY", "/run/primgr",
+        "/run/primgr/grants");
+  check(&Config::state_directory, "state_directory", "STATE_DIRECTORY", "/var/lib/primgr",
+        "/var/lib/primgr");
 }
 
 TEST_CASE("an error about a connection string quotes nothing of a password") {

@@ -74,7 +74,7 @@ Member_Faults::Done Member_Faults::gone(std::size_t p, std::size_t other) {
 Member_Faults::Done Member_Faults::lag(std::size_t p, std::size_t other) {
   const bool paused = either();
   if (paused) {
-    lab_.attempt("psql " + name(other) + " -qAtc 'SELECT pg_wal_replay_pause()'");
+    replay(other, "pause");
   } else {
     cut({p}, {other});
   }
@@ -89,7 +89,7 @@ Member_Faults::Done Member_Faults::lag(std::size_t p, std::size_t other) {
   if (how > 0) take_over(other, others({p, other}));
   hold(2, 6);
   if (how == 2) maybe_heal();
-  lab_.attempt("psql " + name(other) + " -qAtc 'SELECT pg_wal_replay_resume()'");
+  replay(other, "resume");
   return {std::string("unregister while a standby ") +
           (paused ? "does not replay" : "is cut from the primary") +
           (how > 0 ? ", which then takes over" : "")};
@@ -175,7 +175,7 @@ Member_Faults::Done Member_Faults::mix(std::size_t, std::size_t) {
   }
   hold(0, 3);
   for (const std::size_t node : in_recovery(true)) {
-    lab_.attempt("psql " + name(node) + " -qAtc 'SELECT pg_wal_replay_resume()'");
+    replay(node, "resume");
   }
   return {"any of that, again and again"};
 }
@@ -208,7 +208,7 @@ void Member_Faults::step_of_network() {
       break;
     case 3:
       if (!standbys.empty()) {
-        lab_.attempt("psql " + name(any(standbys)) + " -qAtc 'SELECT pg_wal_replay_pause()'");
+        replay(any(standbys), "pause");
       }
       break;
     case 4:
@@ -241,6 +241,10 @@ void Member_Faults::step_of_members(std::size_t on) {
     default:
       members_.unregister(on, some(rest));
   }
+}
+
+void Member_Faults::replay(std::size_t node, const std::string& how) const {
+  lab_.attempt("psql " + name(node) + " -qAtc 'SELECT pg_wal_replay_" + how + "()'");
 }
 
 void Member_Faults::cut(const Nodes& a, const Nodes& b) const {

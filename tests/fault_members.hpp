@@ -59,6 +59,8 @@ class Member_Faults {
   // HAProxy goes on reaching both sides. Those of `b` are cut off one after another: who is to take
   // over there is to be the last, so that no follower is ahead of it.
   void cut(const Nodes& a, const Nodes& b) const;
+  // `how`: "pause" or "resume".
+  void replay(std::size_t node, const std::string& how) const;
   void take_over(std::size_t successor, const Nodes& followers) const;
   void cut_off_and_promote(std::size_t node);
   // Sometimes the network is healed while the lists still differ.

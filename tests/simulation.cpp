@@ -150,6 +150,8 @@ class Simulation {
 
   double uniform() { return static_cast<double>(random_() >> 11) * 0x1p-53; }
   bool chance(double p) { return uniform() < p; }
+  // Hosts are numbered from 0, node_ids from 1.
+  static std::size_t host_of(const Node& row) { return static_cast<std::size_t>(row.id) - 1; }
   std::size_t any_host() { return random_() % hosts_.size(); }
   std::size_t a_primary() {
     for (std::size_t i = 0; i < hosts_.size(); ++i) {
@@ -337,7 +339,7 @@ class Simulation {
   void ask(std::size_t i, const Node& peer, const std::string& target, Time timeout,
            std::function<void(Http_Reply)> done) {
     if (!target.starts_with("/primary")) return done({0, {}, "not simulated"});
-    const auto j = static_cast<std::size_t>(peer.id - 1);
+    const std::size_t j = host_of(peer);
     const Time sent_at = clock(i);
     const std::uint64_t id = ++ids_;
     hosts_[i].asked[id] = std::move(done);
@@ -423,8 +425,7 @@ class Simulation {
     }
   }
 
-  // ---- nodes that are registered, unregistered, renamed and moved
-  // --------------------------------
+  // ---- nodes that are registered, unregistered, renamed and moved -------------------------------
   //
   // What repmgr.nodes holds is replicated, so it has a history, in which each change and each
   // promotion makes a version. A database follows another only if that has all its versions; else
@@ -450,7 +451,7 @@ class Simulation {
     const bool witness = rows_[i].type == "witness";
     Facts facts = make_facts(rows_of(i), hosts_[i].in_recovery && !witness);
     for (Node& row : facts.nodes) {
-      const bool named = static_cast<std::size_t>(row.id) == primary_of(i) + 1;
+      const bool named = host_of(row) == primary_of(i);
       if (named && row.type != "witness") row.type = "primary";
     }
     return facts;
@@ -458,7 +459,7 @@ class Simulation {
   // The voters of host i by its own database; empty if that does not list it.
   Voter_List list_of(std::size_t i) {
     for (const Node& row : rows_of(i)) {
-      if (static_cast<std::size_t>(row.id) == i + 1) return electorate(rows_of(i), row, cluster_);
+      if (host_of(row) == i) return electorate(rows_of(i), row, cluster_);
     }
     return {};
   }
@@ -532,8 +533,7 @@ class Simulation {
   }
 
   static bool holds(const std::vector<std::size_t>& hosts, const Node& row) {
-    return std::find(hosts.begin(), hosts.end(), static_cast<std::size_t>(row.id) - 1) !=
-           hosts.end();
+    return std::find(hosts.begin(), hosts.end(), host_of(row)) != hosts.end();
   }
   static bool lists(const std::vector<Node>& rows, std::size_t i) {
     return std::any_of(rows.begin(), rows.end(), [&](const Node& row) { return holds({i}, row); });
@@ -573,13 +573,12 @@ class Simulation {
     if (writable.empty()) return;
     const std::size_t p = writable[random_() % writable.size()], k = any_host();
     std::vector<Node> rows = held(p).rows;
-    const auto row = std::find_if(rows.begin(), rows.end(), [&](const Node& node) {
-      return static_cast<std::size_t>(node.id) == k + 1;
-    });
+    const auto row = std::find_if(rows.begin(), rows.end(),
+                                  [&](const Node& node) { return host_of(node) == k; });
     const int what = static_cast<int>(random_() % 8);
     if (what < 3) {  // unregistered
       std::erase_if(rows, [&](const Node& node) {
-        return static_cast<std::size_t>(node.id) != p + 1 && is_near(p, node.site) && chance(0.5);
+        return host_of(node) != p && is_near(p, node.site) && chance(0.5);
       });
     } else if (what < 6) {  // registered
       for (std::size_t i = 0; i < hosts_.size(); ++i) {
@@ -628,9 +627,12 @@ class Simulation {
         follow(i, uniform() * 4);
         break;
       case 3:  // a database names another node
-        if (members_) return next_fault([this] { chance(0.5) ? change_members() : split(); });
-        host.names = j;
-        host.in_recovery = chance(0.5);
+        if (members_) {
+          chance(0.5) ? change_members() : split();
+        } else {
+          host.names = j;
+          host.in_recovery = chance(0.5);
+        }
         break;
       case 4:
         host.db_up = !host.db_up;
@@ -674,17 +676,16 @@ class Simulation {
         break;
       case 17:
       case 18:
-        if (!members_) return next_fault([this] { repair(); });
-        host.replicates = chance(0.7);
-        chance(0.5) ? change_members() : split();
+        if (members_) {
+          host.replicates = chance(0.7);
+          chance(0.5) ? change_members() : split();
+        } else {
+          repair();
+        }
         break;
       default:
         repair();
     }
-    next_fault([] {});
-  }
-  void next_fault(const std::function<void()>& first) {
-    first();
     at(now_ + uniform() * tempo_, [this] { fault(); });
   }
 
@@ -765,7 +766,7 @@ class Simulation {
     const auto required = required_lists(hosts_[leader_].lists, list_of(leader_));
     return members_ && std::any_of(required.begin(), required.end(), [&](const Voter_List& list) {
              const auto there = std::count_if(list.begin(), list.end(), [&](const Node& voter) {
-               return hosts_[static_cast<std::size_t>(voter.id) - 1].name == voter.name;
+               return hosts_[host_of(voter)].name == voter.name;
              });
              return !check_consensus(static_cast<std::size_t>(there), votes_needed(list.size()));
            });
@@ -776,11 +777,10 @@ class Simulation {
     std::vector<Node> rows = held(leader_).rows;
     if (!lists(rows, leader_)) add_row(rows, leader_);
     write(leader_, rows, leader_);
-    for (const Node& row : rows) rename(static_cast<std::size_t>(row.id) - 1, row.name);
+    for (const Node& row : rows) rename(host_of(row), row.name);
     // Those that were unregistered are asked under the names that the leader knows.
     for (const Node& voter : hosts_[leader_].lists.confirmed) {
-      const auto i = static_cast<std::size_t>(voter.id) - 1;
-      if (!lists(rows, i)) rename(i, voter.name);
+      if (!lists(rows, host_of(voter))) rename(host_of(voter), voter.name);
     }
     for (std::size_t i = 0; i < hosts_.size(); ++i) {
       hosts_[i].version = hosts_[leader_].version;
