@@ -572,21 +572,21 @@ void Http_Server::stop() {
 // ---- the daemon ---------------------------------------------------------------------------------
 
 Wired_Node::Wired_Node(const Config& config, const Tls& tls, const Stderr_Log& log,
-                       Grant_Store grants, Voter_Lists voters,
-                       std::function<void(const Voter_Lists&)> store_voters)
-    : client(config, resolver, tls),
-      node(config.node,
-           {.http_get = http_get(),
-            .http_drop = [this](const Node& peer,
-                                const std::string& target) { client.drop(peer, target); },
-            .resolve = [this](const std::string& host,
-                              Time timeout) { return resolver(host, timeout); },
-            .clock = boottime,
-            .other_clocks = other_clocks(),
-            .log = [&log](Log_Level level, const std::string& message) { log(level, message); },
-            .grants = std::move(grants),
-            .voters = std::move(voters),
-            .store_voters = std::move(store_voters)}) {}
+                       Node_Environment kept)
+    : client(config, resolver, tls), node(config.node, wired(std::move(kept), log)) {}
+
+Node_Environment Wired_Node::wired(Node_Environment environment, const Stderr_Log& log) {
+  environment.http_get = http_get();
+  environment.http_drop = [this](const Node& peer, const std::string& target) {
+    client.drop(peer, target);
+  };
+  environment.resolve = [this](const std::string& host, Time timeout) {
+    return resolver(host, timeout);
+  };
+  environment.other_clocks = other_clocks();
+  environment.log = [&log](Log_Level level, const std::string& message) { log(level, message); };
+  return environment;
+}
 
 Http_Get Wired_Node::http_get() {
   return [this](const Node& peer, const std::string& target, Time timeout,
@@ -819,9 +819,13 @@ int run_daemon(const Config& config, Tls& tls, const Stderr_Log& log, const sigs
   Kept kept;
   if (const int status = open_state_file(config, logger, kept)) return status;
   if (const int status = open_state_directory(config, logger, kept)) return status;
-  Wired_Node wired(config, tls, log, kept.grants, kept.voters, [&](const Voter_Lists& lists) {
+  Node_Environment known;
+  known.grants = kept.grants;
+  known.voters = kept.voters;
+  known.store_voters = [&](const Voter_Lists& lists) {
     if (kept.directory) kept.directory->save(voters_file, print_voters(lists));
-  });
+  };
+  Wired_Node wired(config, tls, log, std::move(known));
   Http_Server server(config, wired.node, tls, log, wired.http_get());
   if (!server.bind(config.listen)) {
     log(Log_Level::error,

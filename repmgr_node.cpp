@@ -37,10 +37,13 @@ Repmgr_Node::Repmgr_Node(Node_Settings settings, Node_Environment environment)
       peers_(std::move(environment.http_get), std::move(environment.http_drop), clock_,
              settings_.peer_timeout, [this] { wake_up_.wake(); }),
       store_voters_(std::move(environment.store_voters)),
+      on_change_(std::move(environment.on_change)),
+      wall_clock_(std::move(environment.wall_clock)),
       lists_(environment.voters),
       stored_lists_(std::move(environment.voters)),
       history_(settings_.check_delay),
-      stop_detector_(std::move(environment.other_clocks), clock_()) {}
+      stop_detector_(std::move(environment.other_clocks), clock_()),
+      changes_(std::move(environment.history)) {}
 
 // ---- the refresher ------------------------------------------------------------------------------
 
@@ -604,11 +607,12 @@ Decision Repmgr_Node::decision_at(Time now) const {
                                : "no majority votes for it: the votes expired"};
 }
 
-// Decides, and logs the decision if it or its reason has changed.
+// Decides, and tells of the decision if it or its reason has changed.
 void Repmgr_Node::write_cache() {
   Decision decision;
   std::string line;
   Log_Lines lines;
+  History changed;  // empty: the state has not
   {
     const std::lock_guard lock(mutex_);
     if (!looked_) return;
@@ -629,7 +633,10 @@ void Repmgr_Node::write_cache() {
       state_ = decision.state;
       state_since_ = now;
     }
+    const bool first = !logged_since_;
+    const State known = logged_state_;
     line = change_message(decision, now);
+    if (on_change_ && logged_since_ && (first || logged_state_ != known)) changed = changes_;
     if (decision.state == State::primary) confirm_list(now, lines);
     watch_lost(now, lines);
     report_rivals(lines);
@@ -638,6 +645,7 @@ void Repmgr_Node::write_cache() {
   if (line.empty()) return;
   const bool well = decision.state == State::primary || decision.state == State::standby;
   log_(well ? Log_Level::info : Log_Level::warning, line);
+  if (!changed.empty()) on_change_(changed);
 }
 
 // The line to log for a decision; empty if it was logged before, or is not final yet.
@@ -650,20 +658,37 @@ std::string Repmgr_Node::change_message(const Decision& decision, Time now) {
   const std::string words = std::string(to_string(decision.state)) + ": " + decision.reason;
   if (words == logged_) return {};
   logged_ = words;
-  std::string line = "state " + words;
+  std::string line = "state " + words, votes;
   if (const auto lists = voters_at(now); !lists.empty()) {
-    line += " (" + describe_lists(lists) + ")" + describe_way_out(lists);
+    votes = " (" + describe_lists(lists) + ")";
+    line += votes + describe_way_out(lists);
   }
   if (!logged_since_ || decision.state != logged_state_) {
     if (logged_since_) {
       line += std::string("; was ") + to_string(logged_state_) + " for " +
               describe_duration(now - *logged_since_);
     }
+    record_change(decision, votes, now);
     logged_state_ = decision.state;
     logged_since_ = now;
   }
   if (handover_ && handover_->at == now) line += "; " + describe_handover(*handover_);
   return line;
+}
+
+void Repmgr_Node::record_change(const Decision& decision, const std::string& votes, Time now) {
+  State_Change change;
+  change.at = wall_clock_();
+  if (logged_since_) {
+    change.from = logged_state_;
+    change.lasted = now - *logged_since_;
+  }
+  change.to = decision.state;
+  change.reason = bounded_reason(decision.reason + votes);
+  const Node* primary = named_primary(facts_.nodes);
+  if (facts_.reachable && primary) change.primary = primary->name;
+  if (handover_ && handover_->at == now) change.handover = handover_->total();
+  add_change(changes_, std::move(change));
 }
 
 // The voters of a candidate, with their votes, by list; empty if this node is none.
@@ -735,6 +760,11 @@ Report Repmgr_Node::get_report() const {
   report.look_time = look_time_;
   report.polls = peers_.counts();
   return report;
+}
+
+History Repmgr_Node::get_history() const {
+  const std::lock_guard lock(mutex_);
+  return changes_;
 }
 
 std::optional<std::string> Repmgr_Node::get_primary() const {

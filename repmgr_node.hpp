@@ -23,6 +23,7 @@
 
 #include "node/database.hpp"
 #include "node/handover.hpp"
+#include "node/history.hpp"
 #include "node/lag.hpp"
 #include "node/model.hpp"
 #include "node/peers.hpp"
@@ -62,6 +63,11 @@ struct Node_Environment {
   // nothing. store_voters is called by the refresher, and must not block.
   Voter_Lists voters;
   std::function<void(const Voter_Lists&)> store_voters;
+  // What is known of earlier runs, and what is told of each change of state: the last in the
+  // history. on_change is called by the refresher, and must not block.
+  History history = {};
+  std::function<void(const History&)> on_change = nullptr;
+  Wall_Clock wall_clock = std::chrono::system_clock::now;
 };
 
 // Thread-safe, but for run(), learn(), refresh() and poll_other_nodes(), which belong to one
@@ -124,6 +130,8 @@ class Repmgr_Node {
   // How far this node is behind; none if its state is not Standby.
   std::optional<Lag> get_lag() const;
   Report get_report() const;
+  // The last changes of state, also of earlier runs if the environment knew of them.
+  History get_history() const;
 
   // Whether waiting longer would not improve get_state(): the first look is over and, if votes
   // matter, they suffice or every voter has answered or failed. `cluster`: every peer has also
@@ -198,6 +206,7 @@ class Repmgr_Node {
   bool all_answered(Peers::Kind kind) const;
   std::vector<Node> stragglers(const std::vector<Node>& voters, const Node& self, Time now) const;
   std::string change_message(const Decision& decision, Time now);
+  void record_change(const Decision& decision, const std::string& votes, Time now);
 
   const Node_Settings settings_;
   const Lease lease_;
@@ -211,6 +220,8 @@ class Repmgr_Node {
   Promise promise_;
   Peers peers_;
   const std::function<void(const Voter_Lists&)> store_voters_;
+  const std::function<void(const History&)> on_change_;
+  const Wall_Clock wall_clock_;
 
   mutable std::mutex mutex_;
   Facts facts_;              // of the last look
@@ -251,6 +262,7 @@ class Repmgr_Node {
   std::string logged_;  // state and reason
   State logged_state_ = State::down;
   std::optional<Time> logged_since_;
+  History changes_;  // each change of logged_state_
 };
 
 }  // namespace primgr

@@ -116,10 +116,9 @@ class Http_Server {
 
 // A Repmgr_Node connected to the real network and the real clocks.
 struct Wired_Node {
-  // The last three: as in Node_Environment.
-  Wired_Node(const Config& config, const Tls& tls, const Stderr_Log& log, Grant_Store grants = {},
-             Voter_Lists voters = {},
-             std::function<void(const Voter_Lists&)> store_voters = nullptr);
+  // `kept`: what it knows of earlier runs and what stores that; the rest of it is set here.
+  Wired_Node(const Config& config, const Tls& tls, const Stderr_Log& log,
+             Node_Environment kept = {});
 
   // An Http_Get of the client.
   Http_Get http_get();
@@ -127,6 +126,9 @@ struct Wired_Node {
   Resolver resolver;
   Http_Client client;
   Repmgr_Node node;
+
+ private:
+  Node_Environment wired(Node_Environment environment, const Stderr_Log& log);
 };
 
 }  // namespace primgr

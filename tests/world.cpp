@@ -79,7 +79,8 @@ World::World(Node_Settings settings, Grant_Store grants)
             .log = [this](Log_Level, const std::string& line) { log.push_back(line); },
             .grants = std::move(grants),
             .voters = {},
-            .store_voters = [this](const Voter_Lists& lists) { stored = lists; }}) {}
+            .store_voters = [this](const Voter_Lists& lists) { stored = lists; },
+            .on_change = [this](const History& history) { changes = history; }}) {}
 
 Http_Reply World::reply(const std::string& peer, const std::string& target, Time sent_at) const {
   const auto& replies = target.starts_with("/state") ? states : primaries;

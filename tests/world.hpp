@@ -72,5 +72,6 @@ struct World {
   std::vector<Held> held;
   std::vector<std::string> log;
   Voter_Lists stored;  // what it would know after a restart
+  History changes;     // of state, as it was told of the last
   Repmgr_Node node;
 };
