@@ -36,16 +36,14 @@
 #include "daemon/connections.hpp"
 #include "daemon/endpoints.hpp"
 #include "daemon/grant_file.hpp"
-#include "daemon/grant_keeper.hpp"
 #include "daemon/http.hpp"
 #include "daemon/http_connection.hpp"
+#include "daemon/kept.hpp"
 #include "daemon/look_socket.hpp"
 #include "daemon/memory_reserve.hpp"
 #include "daemon/options.hpp"
 #include "daemon/request.hpp"
-#include "daemon/state_directory.hpp"
 #include "daemon/systemd.hpp"
-#include "daemon/voters_file.hpp"
 #include "node/conninfo.hpp"
 #include "node/report.hpp"
 #include "node/text.hpp"
@@ -661,14 +659,8 @@ class Daemon_Threads {
 // --look. Not thread-safe.
 class Upkeep {
  public:
-  // `directory`: null if there is none.
-  Upkeep(const Config& config, Tls& tls, Repmgr_Node& node, State_Directory* directory,
-         const Stderr_Log& log)
-      : tls_(tls),
-        node_(node),
-        directory_(directory),
-        log_(log),
-        look_socket_(config.listen.port) {}
+  Upkeep(const Config& config, Tls& tls, Repmgr_Node& node, Kept& kept, const Stderr_Log& log)
+      : tls_(tls), node_(node), kept_(kept), log_(log), look_socket_(config.listen.port) {}
 
   // Waits for a signal, 2 s at most, and does what is due. Returns the signal's number; 0: none.
   int wait_for_signal(int signal_fd) {
@@ -703,7 +695,7 @@ class Upkeep {
     const Time refreshed = node_.refreshed_at();
     if (std::exchange(refreshed_at_, refreshed) != refreshed) notify_systemd("WATCHDOG=1");
     notify_status();
-    read_note();
+    if (const auto note = kept_.take_lost_note()) node_.declare_lost(note->names, note->since);
     // A daemon that is just ending may still have the name, so this is tried again each time.
     if (look_socket_.fd() < 0 && !look_socket_.bind() &&
         !std::exchange(look_socket_warned_, true)) {
@@ -721,20 +713,9 @@ class Upkeep {
     if (std::exchange(status_, status) != status) notify_systemd(status.c_str());
   }
 
-  // What `primgr --lost` says.
-  void read_note() {
-    const auto text = directory_ ? directory_->take_note() : std::nullopt;
-    if (!text) return;
-    if (const auto note = parse_lost_note(*text)) {
-      node_.declare_lost(note->names, note->since);
-    } else {
-      log_(Log_Level::error, "state_directory: the note that --lost left cannot be read");
-    }
-  }
-
   Tls& tls_;
   Repmgr_Node& node_;
-  State_Directory* const directory_;
+  Kept& kept_;
   const Stderr_Log& log_;
   std::string status_;
   Look_Socket look_socket_;
@@ -757,55 +738,6 @@ void log_start(const Config& config, const Tls& tls, const Stderr_Log& log) {
                            (tls.enabled() ? " (TLS)" : ""));
 }
 
-// What the daemon keeps over a restart: its promise, and which lists of voters count.
-struct Kept {
-  std::optional<Grant_Keeper> keeper;
-  Grant_Store grants;
-  std::optional<State_Directory> directory;
-  Voter_Lists voters;
-};
-
-// Returns 0, or the exit status if it cannot run with this state_file.
-int open_state_file(const Config& config, const Logger& log, Kept& kept) {
-  if (config.state_file.empty()) return 0;
-  kept.keeper.emplace(state_file_store(config), log);
-  try {
-    // With a time limit: SIGTERM has no effect before this is over.
-    kept.grants.load = [known = kept.keeper->load(2s)] { return known; };
-  } catch (const Config_Error& error) {
-    log(Log_Level::error, error.what());
-    return exit_config;
-  } catch (const State_File_In_Use& error) {
-    log(Log_Level::error, error.what());
-    return exit_unavailable;
-  }
-  kept.grants.save = [&kept](const Grant& grant, Deadline until) {
-    return kept.keeper->save(grant, until);
-  };
-  return 0;
-}
-
-// Returns 0, or the exit status if another process has this state_directory. One that cannot be
-// used is reported, and done without: that is no reason to leave a cluster without its Primary.
-int open_state_directory(const Config& config, const Logger& log, Kept& kept) {
-  if (config.state_directory.empty()) return 0;
-  kept.directory.emplace(config.state_directory, lost_note_file, log);
-  bool in_use = false;
-  if (const std::string why = kept.directory->lock(2s, in_use); !why.empty()) {
-    log(Log_Level::error, "state_directory: " + why);
-    if (in_use) return exit_unavailable;
-  }
-  const auto text = kept.directory->load(voters_file, 2s);
-  std::string why;
-  auto voters = text ? parse_voters(*text, why) : std::nullopt;
-  if (voters) kept.voters = std::move(*voters);
-  if (!why.empty()) {
-    log(Log_Level::warning, std::string("state_directory: ") + voters_file + " " + why +
-                                ": this node takes the list of voters that it reads");
-  }
-  return 0;
-}
-
 // Runs the daemon until SIGTERM or SIGINT. Returns the exit status. `signals`: those that it
 // handles; start_daemon() has blocked them in every thread. Throws std::system_error and
 // std::bad_alloc.
@@ -816,16 +748,9 @@ int run_daemon(const Config& config, Tls& tls, const Stderr_Log& log, const sigs
   const Logger logger = [&log](Log_Level level, const std::string& message) {
     log(level, message);
   };
-  Kept kept;
-  if (const int status = open_state_file(config, logger, kept)) return status;
-  if (const int status = open_state_directory(config, logger, kept)) return status;
-  Node_Environment known;
-  known.grants = kept.grants;
-  known.voters = kept.voters;
-  known.store_voters = [&](const Voter_Lists& lists) {
-    if (kept.directory) kept.directory->save(voters_file, print_voters(lists));
-  };
-  Wired_Node wired(config, tls, log, std::move(known));
+  Kept kept(logger);
+  if (const int status = kept.open(config)) return status;
+  Wired_Node wired(config, tls, log, kept.environment());
   Http_Server server(config, wired.node, tls, log, wired.http_get());
   if (!server.bind(config.listen)) {
     log(Log_Level::error,
@@ -838,7 +763,7 @@ int run_daemon(const Config& config, Tls& tls, const Stderr_Log& log, const sigs
   threads.start();
   notify_systemd("READY=1");
 
-  Upkeep upkeep(config, tls, wired.node, kept.directory ? &*kept.directory : nullptr, log);
+  Upkeep upkeep(config, tls, wired.node, kept, log);
   int signal = 0;
   while (signal != SIGTERM && signal != SIGINT) {
     try {
@@ -859,6 +784,7 @@ int run_daemon(const Config& config, Tls& tls, const Stderr_Log& log, const sigs
     // Ends without this line.
   }
   threads.stop();
+  kept.end(wired.node.get_history());
   return 0;
 }
 
@@ -896,7 +822,9 @@ int run_configured(const Options& options) {
   if (options.mode == Options::Mode::once) config.log_level = Log_Level::error;
   if (!options.log_level.empty()) config.log_level = parse_log_level(options.log_level);
   const Stderr_Log log(config.log_level, options.log_format);
-  if (options.mode == Options::Mode::status) return run_status(config, options, log);
+  if (options.mode == Options::Mode::status || options.mode == Options::Mode::history) {
+    return run_status(config, options, log);
+  }
   if (options.mode == Options::Mode::lost) return run_lost(config, options);
   Tls tls(config, log);
   if (options.mode == Options::Mode::check_config) {

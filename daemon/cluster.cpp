@@ -1,5 +1,6 @@
 #include "daemon/cluster.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <exception>
 #include <map>
@@ -8,6 +9,7 @@
 #include <utility>
 
 #include "daemon/json.hpp"
+#include "daemon/outages.hpp"
 
 namespace primgr {
 
@@ -22,6 +24,7 @@ class Cluster::Document {
     Json entry = begin(node, true);
     const std::optional<State> state = parse_state(text_at(document, "state"));
     if (state == State::primary) claimants_.push_back(node.name);
+    outages_[node.site].add(node.name, document);
     for (auto& [key, value] : document.items()) {
       if (!entry.contains(key)) entry[key] = std::move(value);
     }
@@ -40,6 +43,7 @@ class Cluster::Document {
     entry["role"] = node.type;
     entry["error"] = why;
     entry["problems"] = {"unreachable: " + why};
+    outages_[node.site].add_unreachable();
     add(node.site, entry);
   }
 
@@ -52,7 +56,8 @@ class Cluster::Document {
     text += R"("sites":[)";
     for (const auto& [name, nodes] : sites_) {
       if (text.back() != '[') text += ',';
-      text += R"({"site":)" + dump(name) + R"(,"nodes":[)" + nodes + "]}";
+      text += R"({"site":)" + dump(name) + R"(,"withoutPrimary":)" +
+              dump(describe(outages_.at(name).find())) + R"(,"nodes":[)" + nodes + "]}";
     }
     return text + "]}";
   }
@@ -61,6 +66,17 @@ class Cluster::Document {
   static Json begin(const Node& node, bool reachable) {
     return {{"name", node.name}, {"id", node.id}, {"site", node.site}, {"reachable", reachable}};
   }
+  static Json describe(const std::vector<Outage>& outages) {
+    Json told = Json::array();
+    for (const Outage& outage : outages) {
+      told.push_back({{"at", print_time(wall_clock(from_seconds(outage.began)))},
+                      {"agoSeconds", in_seconds(from_seconds(outage.began))},
+                      {"seconds", in_seconds(from_seconds(outage.began - outage.ended))},
+                      {"over", !outage.next.empty()},
+                      {"next", or_null(outage.next)}});
+    }
+    return told;
+  }
   void add(const std::string& site, const Json& entry) {
     std::string& nodes = sites_[site];
     nodes += (nodes.empty() ? "" : ",") + dump(entry);
@@ -68,7 +84,17 @@ class Cluster::Document {
 
   std::vector<std::string> claimants_;
   std::map<std::string, std::string> sites_;  // by site: its nodes, as JSON without the brackets
+  std::map<std::string, Outage_Finder> outages_;
 };
+
+namespace {
+
+// How many changes of state each of so many nodes is asked for, so that the answer stays small.
+std::size_t changes_told(std::size_t nodes) {
+  return std::clamp<std::size_t>(2000 / std::max<std::size_t>(nodes, 1), 4, max_changes);
+}
+
+}  // namespace
 
 bool Cluster::is_self(const Node& node) const {
   return names_equal(node.name, node_.name());
@@ -115,13 +141,14 @@ Answer Cluster::get(bool may_wait) {
 std::shared_ptr<Cluster::Collection> Cluster::ask(const std::vector<Node>& nodes) const {
   const auto collection = std::make_shared<Collection>();
   collection->replies.resize(nodes.size());
+  const std::string target = "/node?history=" + std::to_string(changes_told(nodes.size()));
   for (std::size_t i = 0; i < nodes.size(); ++i) {
     if (is_self(nodes[i]) || !get_) continue;
     {
       const std::lock_guard lock(collection->mutex);
       ++collection->pending;
     }
-    get_(nodes[i], "/node", timeout_, [collection, i](Http_Reply reply) {
+    get_(nodes[i], target, timeout_, [collection, i](Http_Reply reply) {
       const std::lock_guard lock(collection->mutex);
       collection->replies[i] = std::move(reply);
       --collection->pending;
@@ -142,7 +169,7 @@ Answer Cluster::collect() const {
   for (std::size_t i = 0; i < nodes.size(); ++i) {
     if (is_self(nodes[i])) {
       self_listed = true;
-      document.add(nodes[i], make_node_document(node_, process_));
+      document.add(nodes[i], make_node_document(node_, process_, changes_told(nodes.size())));
       continue;
     }
     std::string error;

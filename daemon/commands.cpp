@@ -110,18 +110,21 @@ Url own_daemon_url(const Config& config) {
   return url;
 }
 
-// Prints a daemon's answer to /cluster. Returns the exit status: 0 if there is exactly one Primary,
-// 2 if there is none or more than one, exit_unavailable if there is no answer.
+// Prints a daemon's answer to /cluster. Returns the exit status: exit_unavailable if there is no
+// answer; of --status 0 if there is exactly one Primary, 2 if there is none or more than one.
 int print_cluster(const Http_Reply& reply, const Url& url, const Options& options, bool colour) {
   constexpr int max_depth = 9;
+  const bool history = options.mode == Options::Mode::history;
   const Json cluster = parse_json(reply.body, max_depth);
   if (reply.status != 0 && at(cluster, "sites").is_array()) {
     if (options.json) {
       std::cout << printable_json(reply.body) << '\n';
+    } else if (history) {
+      std::cout << print_changes(cluster, colour);
     } else {
       std::cout << print_status(cluster, colour);
     }
-    return at(cluster, "realPrimary").is_string() ? 0 : 2;
+    return history || at(cluster, "realPrimary").is_string() ? 0 : 2;
   }
   std::cerr << "primgr: no answer to /cluster from " << print_url(url) << ": "
             << (reply.status == 0     ? reply.error
@@ -156,7 +159,7 @@ std::optional<Answer> ask_own_daemon(const Config& config, const Tls& tls, const
   self.name = config.node.node_name;
   std::string why;
   const Json node = parse_node_document(
-      self, ask_daemon(tls, own_daemon_url(config), true, "/node", once_limit), why);
+      self, ask_daemon(tls, own_daemon_url(config), true, "/node?history=0", once_limit), why);
   const std::optional<State> state = parse_state(text_at(node, "state"));
   log(Log_Level::info, state ? "the daemon of this host says: " + text_at(node, "reason")
                              : "no daemon of this host answers: " + why);

@@ -1,4 +1,5 @@
-// The commands that print something and exit: `primgr --once`, `--status`, `--look`, `--lost`.
+// The commands that print something and exit: `primgr --once`, `--status`, `--history`, `--look`,
+// `--lost`.
 
 #pragma once
 
@@ -26,7 +27,8 @@ int run_look(const Options& options);
 // exit status. Throws Config_Error.
 int run_lost(Config config, const Options& options);
 
-// `primgr --status`: asks a daemon for /cluster and prints the answer, with --watch every 2 s.
+// `primgr --status` and `--history`: asks a daemon for /cluster and prints the answer, with --watch
+// every 2 s.
 // Returns the exit status. Throws Config_Error.
 int run_status(const Config& config, const Options& options, const Stderr_Log& log);
 

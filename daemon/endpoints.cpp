@@ -316,8 +316,12 @@ Answer Endpoints::liveness(const Request&) {
   return {alive ? 200 : 503, dump({{"alive", alive}})};
 }
 
-Answer Endpoints::node(const Request&) {
-  return {200, dump(make_node_document(node_, process_))};
+// `history`: how many changes of state are told.
+Answer Endpoints::node(const Request& request) {
+  std::size_t changes = max_changes;
+  const std::string wanted = param(request.params, "history");
+  std::from_chars(wanted.data(), wanted.data() + wanted.size(), changes);
+  return {200, dump(make_node_document(node_, process_, changes))};
 }
 
 Answer Endpoints::cluster(const Request& request) {

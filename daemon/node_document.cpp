@@ -93,9 +93,40 @@ Json describe_standbys(const Replication& replication) {
   return standbys;
 }
 
+Json word_or_null(const std::optional<State>& state) {
+  return state ? Json(to_string(*state)) : Json(nullptr);
+}
+
+Json describe_change(const State_Change& change, Wall_Time now) {
+  const Time ago = std::max(Time(now - change.at), Time::zero());
+  return {{"at", print_time(wall_clock(now - change.at))},
+          {"agoSeconds", in_seconds(ago)},
+          {"from", word_or_null(change.from)},
+          {"to", word_or_null(change.to)},
+          {"seconds", in_seconds(change.lasted)},
+          {"reason", change.reason},
+          {"primary", or_null(change.primary)},
+          {"handoverSeconds", or_null(change.handover)}};
+}
+
 }  // namespace
 
-Json make_node_document(const Repmgr_Node& node, const Process& process) {
+Json describe_history(const History& history, std::size_t most) {
+  const Wall_Time now = std::chrono::system_clock::now();
+  Json changes = Json::array();
+  std::size_t size = 0;
+  for (auto change = history.rbegin(); change != history.rend() && changes.size() < most;
+       ++change) {
+    Json entry = describe_change(*change, now);
+    size += dump(entry).size() + 1;
+    if (size > max_node_size / 2) break;
+    changes.push_back(std::move(entry));
+  }
+  std::reverse(changes.begin(), changes.end());
+  return changes;
+}
+
+Json make_node_document(const Repmgr_Node& node, const Process& process, std::size_t changes) {
   const Report report = node.get_report();
   const auto& self = report.self;
   Json document = {{"name", self ? self->name : report.name},
@@ -110,6 +141,7 @@ Json make_node_document(const Repmgr_Node& node, const Process& process) {
   document["primary"] = or_null(report.primary);
   document["votes"] = describe_voting(report);
   document["handover"] = describe_last_handover(report);
+  document["history"] = describe_history(node.get_history(), changes);
   document["timeline"] = or_null(report.replication.timeline);
   const auto& position = report.replication.position;
   document["position"] = position ? Json(print_lsn(*position)) : Json(nullptr);

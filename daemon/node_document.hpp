@@ -42,8 +42,14 @@ inline Json or_null(const std::string& text) {
   return text.empty() ? Json(nullptr) : Json(text);
 }
 
-// doc/http.md describes each field. Thread-safe; reads the cache only.
-Json make_node_document(const Repmgr_Node& node, const Process& process);
+// The last changes of state, oldest first: `most` at most, and no more than fit into half of
+// max_node_size.
+Json describe_history(const History& history, std::size_t most);
+
+// With the last `changes` changes of state. doc/http.md describes each field. Thread-safe; reads
+// the cache only.
+Json make_node_document(const Repmgr_Node& node, const Process& process,
+                        std::size_t changes = max_changes);
 
 // Parses what `node` answered to /node. Returns null, with the reason in `why`, if that is not the
 // document of this node. Untrusted: what is nested deeper than 5 is left out, and nothing but

@@ -16,6 +16,7 @@ const char* const usage =
     R"(usage: primgr [--config FILE] [--listen ADDR:PORT] [--log-level LEVEL] [--log-format FORMAT]
        primgr --once [state|primary|real-primary] [--json]
        primgr --status [--watch] [--json] [--url URL]
+       primgr --history [--json] [--url URL]
        primgr --look
        primgr --lost [NODE...]
        primgr --check-config
@@ -34,14 +35,16 @@ Without --once it serves that over HTTP: /state, /primary, /realPrimary, /cluste
                             real-primary  the cluster's one Primary: 0 printed, 2 none or several, 3 Down
   -s, --status            show the cluster as the daemon of this host sees it: 0 exactly one
                             Primary, 2 none or several, 69 no daemon answers
-  -u, --url URL           with --status: ask http[s]://HOST[:PORT] instead
+  -H, --history           show when the nodes changed their states, and why, and when a site had
+                            no Primary: 0 shown, 69 no daemon answers
+  -u, --url URL           with --status, --history: ask http[s]://HOST[:PORT] instead
   -w, --watch             with --status: again every 2 s
   -n, --look              tell the daemon of this host to look at its database now: 0 told, 69 no
                             daemon; for repmgr's event_notification_command, as any user
   -x, --lost [NODE...]    say that these voters are gone for good, so that this node can become
                             Primary without them; without names: take that back. If they live,
                             two nodes take writes then. 0 told, 64 no such voter
-  -j, --json              with --once, --status: print what the HTTP endpoint answers
+  -j, --json              with --once, --status, --history: print what the HTTP endpoint answers
   -C, --check-config      print the configuration in force, exit
   -V, --version           print the versions of primgr and of what is inside, exit
   -h, --help              print this, exit
@@ -82,6 +85,7 @@ constexpr Option option_table[] = {
      }},
     {'1', "once", false, Mode::once, nullptr},
     {'s', "status", false, Mode::status, nullptr},
+    {'H', "history", false, Mode::history, nullptr},
     {'u', "url", true, Mode::daemon,
      [](Options& o, const std::string& value) {
        parse_url(value);
@@ -128,9 +132,14 @@ void apply(Options& options, int letter, char** argv) {
 // Throws Config_Error if options that are valid one by one contradict each other.
 void check_combinations(const Options& options) {
   const bool once = options.mode == Mode::once, status = options.mode == Mode::status;
-  if (options.json && !once && !status) throw Config_Error("--json goes with --once or --status");
+  const bool cluster = status || options.mode == Mode::history;
+  if (options.json && !once && !cluster) {
+    throw Config_Error("--json goes with --once, --status or --history");
+  }
   if (options.watch && !status) throw Config_Error("--watch goes with --status");
-  if (!options.url.empty() && !status) throw Config_Error("--url goes with --status");
+  if (!options.url.empty() && !cluster) {
+    throw Config_Error("--url goes with --status or --history");
+  }
 }
 
 }  // namespace

@@ -20,6 +20,7 @@ struct Options {
     daemon,
     once,
     status,
+    history,
     look,
     lost,
     check_config,
@@ -31,7 +32,7 @@ struct Options {
   std::string log_level;
   Log_Format log_format = Log_Format::text;
   std::string subject = "state";  // of --once: "state", "primary" or "real-primary"
-  std::string url;                // of --status
+  std::string url;                // of --status and --history
   std::vector<std::string> lost;  // of --lost: names of nodes
   bool watch = false;
   bool json = false;

@@ -1,5 +1,6 @@
 #include "daemon/output.hpp"
 
+#include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
@@ -82,6 +83,11 @@ std::string print_time(const timespec& time) {
   std::strftime(day, sizeof day, "%Y-%m-%dT%H:%M:%S", &utc);
   std::snprintf(text, sizeof text, "%s.%03ldZ", day, time.tv_nsec / 1'000'000);
   return text;
+}
+
+Time from_seconds(double seconds) {
+  return std::chrono::duration_cast<Time>(
+      std::chrono::duration<double>(std::clamp(seconds, 0.0, 1e9)));
 }
 
 timespec wall_clock(Time ago) {

@@ -32,6 +32,16 @@ std::optional<std::string> read_if_there(const std::string& path, std::string& w
   }
 }
 
+// The file whose time says when a daemon was alive.
+constexpr const char* alive_file = "alive";
+
+std::optional<std::chrono::system_clock::time_point> file_time(const std::string& path) {
+  struct stat status {};
+  if (lstat(path.c_str(), &status) != 0) return std::nullopt;
+  return std::chrono::system_clock::time_point(std::chrono::seconds(status.st_mtim.tv_sec) +
+                                               std::chrono::nanoseconds(status.st_mtim.tv_nsec));
+}
+
 }  // namespace
 
 State_Directory::State_Directory(const std::string& path, const std::string& note, Logger log)
@@ -71,6 +81,18 @@ std::string State_Directory::lock_folder(Shared& shared, bool& in_use) {
   in_use = errno == EWOULDBLOCK;
   return in_use ? shared.path + " is in use by another process: each daemon needs its own"
                 : "cannot lock " + shared.path + ": " + std::strerror(errno);
+}
+
+std::optional<std::chrono::system_clock::time_point> State_Directory::last_alive() const {
+  const std::lock_guard lock(shared_->mutex);
+  return shared_->last_alive;
+}
+
+// Without fsync(2): that would cost the disk more than it is worth.
+void State_Directory::stay_alive(const std::string& path) {
+  const Descriptor fd(
+      open(path.c_str(), O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600));
+  if (fd) futimens(fd.get(), nullptr);
 }
 
 std::optional<std::string> State_Directory::load(const std::string& name,
@@ -133,11 +155,18 @@ std::string State_Directory::write(const std::string& path, const std::string& c
 
 void State_Directory::work(std::shared_ptr<Shared> shared) {
   std::unique_lock lock(shared->mutex);
+  auto alive_due = std::chrono::steady_clock::now() + 1s;
   while (!shared->ending || (!shared->waiting.empty() && shared->problem.empty())) {
     try {
       work_once(*shared, lock);
     } catch (const std::bad_alloc&) {
       if (!lock) lock.lock();  // it is tried again
+    }
+    if (shared->folder && std::chrono::steady_clock::now() >= alive_due) {
+      alive_due = std::chrono::steady_clock::now() + 1min;
+      lock.unlock();
+      stay_alive(shared->path + alive_file);
+      lock.lock();
     }
     // A file that could not be written waits for a second, too.
     const auto wanted = [&] {
@@ -157,8 +186,10 @@ void State_Directory::work_once(Shared& shared, std::unique_lock<std::mutex>& lo
     lock.unlock();
     bool in_use = false;
     std::string why = lock_folder(shared, in_use);
+    const auto alive = why.empty() ? file_time(shared.path + alive_file) : std::nullopt;
     lock.lock();
     shared.in_use = in_use;
+    shared.last_alive = alive;
     shared.why = std::move(why);
     shared.to_lock = false;
     shared.changed.notify_all();

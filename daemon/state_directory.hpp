@@ -40,6 +40,9 @@ class State_Directory {
   // The contents of a file; none if there is no such file. If it cannot be read, or not within
   // `timeout`, that is logged as a warning, and there is none either.
   std::optional<std::string> load(const std::string& name, std::chrono::milliseconds timeout);
+  // When the daemon that had the folder before was alive for the last time, within a minute: once a
+  // minute the thread sets the time of the file "alive". None: not known, or lock() failed.
+  std::optional<std::chrono::system_clock::time_point> last_alive() const;
   // Has a file written. Returns at once. Of several that wait, only the last contents of each file
   // are written. What cannot be written is logged once, and tried again each second.
   void save(const std::string& name, std::string contents);
@@ -59,15 +62,17 @@ class State_Directory {
     std::map<std::string, std::string> waiting;  // to be written, by the name of the file
     bool to_lock = false, in_use = false;        // by lock(), and its result
     Descriptor folder;                           // locked; used by the thread only
-    std::string to_read;                         // by load(); empty: nothing
-    std::optional<std::string> read;             // what it holds
-    std::string why;                             // why it could not be locked or read
+    std::optional<std::chrono::system_clock::time_point> last_alive;  // found by lock()
+    std::string to_read;                                              // by load(); empty: nothing
+    std::optional<std::string> read;                                  // what it holds
+    std::string why;  // why it could not be locked or read
     std::optional<std::string> noted;
     std::string problem;  // why a file could not be written; empty: it could
     bool ending = false, ended = false;
   };
   static void work(std::shared_ptr<Shared> shared);
   static std::string lock_folder(Shared& shared, bool& in_use);
+  static void stay_alive(const std::string& path);
   static void work_once(Shared& shared, std::unique_lock<std::mutex>& lock);
   void log_problem();
 

@@ -31,18 +31,20 @@ struct Cell {
 };
 using Row = std::vector<Cell>;
 
-// `seconds` comes from another host, and may be any number.
 std::string print_seconds(double seconds) {
-  return describe_duration(std::chrono::duration_cast<Time>(
-      std::chrono::duration<double>(std::clamp(seconds, 0.0, 1e9))));
+  return describe_duration(from_seconds(seconds));
+}
+
+const char* state_colour(const std::string& state) {
+  if (state == "Primary") return bold_green;
+  if (state == "Standby") return green;
+  return state == "Unknown" ? yellow : red;
 }
 
 Cell state_cell(const Json& node) {
   if (at(node, "reachable") != true) return {"unreachable", red};
   const std::string state = text_at(node, "state");
-  if (state == "Primary") return {state, bold_green};
-  if (state == "Standby") return {state, green};
-  return {state, state == "Unknown" ? yellow : red};
+  return {state, state_colour(state)};
 }
 
 std::string print_votes(const Json& votes) {
@@ -107,6 +109,41 @@ std::string print_table(const std::vector<Row>& rows, bool colour) {
   return text;
 }
 
+// A row of the table of changes, and how long ago it was, in seconds.
+struct Change_Row {
+  double ago = 0;
+  Row row;
+};
+
+Change_Row change_row(const Json& site, const Json& node, const Json& change) {
+  const auto ago = number_at(change, "agoSeconds"), lasted = number_at(change, "seconds");
+  const std::string from = text_at(change, "from"), to = text_at(change, "to");
+  const auto handover = number_at(change, "handoverSeconds");
+  std::string why = text_at(change, "reason");
+  if (handover) why += "; took over in " + print_seconds(*handover);
+  return {ago.value_or(0),
+          {{text_at(change, "at")},
+           {text_at(site, "site")},
+           {text_at(node, "name")},
+           {to.empty() ? "(end)" : to, to.empty() ? "" : state_colour(to)},
+           {from.empty() ? "(start)" : from},
+           {from.empty() || !lasted ? "" : print_seconds(*lasted)},
+           {why}}};
+}
+
+// The row of a time without a Primary stands where that began.
+Change_Row outage_row(const Json& site, const Json& outage) {
+  const std::string next = text_at(outage, "next");
+  return {number_at(outage, "agoSeconds").value_or(0),
+          {{text_at(outage, "at")},
+           {text_at(site, "site")},
+           {""},
+           {"no Primary", red},
+           {""},
+           {print_seconds(number_at(outage, "seconds").value_or(0))},
+           {next.empty() ? "until now" : "until " + next + " was Primary"}}};
+}
+
 std::string print_verdict(const Json& cluster, bool colour) {
   const std::string primary = text_at(cluster, "realPrimary");
   std::string verdict = primary.empty() ? "No primary" : "Primary: " + primary;
@@ -140,6 +177,27 @@ std::string print_status(const Json& cluster, bool colour) {
   }
   return print_table(rows, colour) + "\n" + problems + print_verdict(cluster, colour) +
          " (seen from " + text_at(cluster, "from") + " at " + text_at(cluster, "at") + ")\n";
+}
+
+std::string print_changes(const Json& cluster, bool colour) {
+  std::vector<Change_Row> changes;
+  std::string missing;
+  for (const Json& site : at(cluster, "sites")) {
+    for (const Json& node : at(site, "nodes")) {
+      const Json& history = at(node, "history");
+      if (!history.is_array()) missing += text_at(node, "name") + ": its changes are not known\n";
+      if (!history.is_array()) continue;
+      for (const Json& change : history) changes.push_back(change_row(site, node, change));
+    }
+    const Json& outages = at(site, "withoutPrimary");
+    if (!outages.is_array()) continue;
+    for (const Json& outage : outages) changes.push_back(outage_row(site, outage));
+  }
+  std::stable_sort(changes.begin(), changes.end(),
+                   [](const Change_Row& a, const Change_Row& b) { return a.ago > b.ago; });
+  std::vector<Row> rows = {{{"When"}, {"Site"}, {"Node"}, {"State"}, {"Before"}, {"For"}, {"Why"}}};
+  for (Change_Row& change : changes) rows.push_back(std::move(change.row));
+  return print_table(rows, colour) + (missing.empty() ? "" : "\n" + missing);
 }
 
 }  // namespace primgr

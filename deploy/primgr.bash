@@ -13,10 +13,11 @@ _primgr() {
     -L | --log-level) words='error warning info debug' ;;
     -F | --log-format) words='text json' ;;
     -s | --status) words='--watch --json --url --config' ;;
+    -H | --history) words='--json --url --config' ;;
     -1 | --once) words='state primary real-primary --json --config --log-level' ;;
     -n | --look) words='--config --listen' ;;
     -x | --lost) words='--config' ;;
-    *) words='--config --listen --log-level --log-format --once --status --watch --url --json --look --lost --check-config --version --help' ;;
+    *) words='--config --listen --log-level --log-format --once --status --watch --history --url --json --look --lost --check-config --version --help' ;;
   esac
   mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
 }

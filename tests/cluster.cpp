@@ -42,7 +42,7 @@ struct Two_Sites {
   std::atomic<int> asked = 0;
   const Served served{
       world, {}, [this](const Node& peer, const std::string& target, Time, const auto& done) {
-        CHECK(target == "/node");
+        CHECK(target == "/node?history=100");
         ++asked;
         const auto found = replies.find(peer.name);
         done(found == replies.end() ? Http_Reply{0, {}, "refused", {}} : found->second);

@@ -74,6 +74,61 @@ void check_failover(const Lab& lab, Browser& page) {
   page.screenshot("page-after");
 }
 
+// What the strips of a node show, oldest first: the states, then the marks of handovers.
+std::string strip_of(Browser& page, const std::string& node) {
+  const Json shown = page.run(
+      "const strip = document.querySelector('" + node +
+      " .strip'), drawn = [...strip.querySelectorAll('rect')];"
+      "return [...drawn.sort((a, b) => parseFloat(a.dataset.key) - parseFloat(b.dataset.key))"
+      ".map(rect => rect.getAttribute('class')), ...strip.querySelectorAll('line')]"
+      ".map(part => typeof part === 'string' ? part : 'handover').join(' ')");
+  return shown.is_string() ? shown.get<std::string>() : shown.dump();
+}
+
+// After the failover: on the strips, by keyboard, in the table, and for the site.
+void check_history(const Lab& lab, Browser& page) {
+  const auto ends_with = [&](const std::string& node, const std::string& what) {
+    std::string shown;
+    const bool found =
+        eventually(10, [&] { return (shown = strip_of(page, node)).ends_with(what); });
+    CHECK_MESSAGE(found, node << " has " << shown);
+  };
+  ends_with(n1, "Primary Down");  // as it told before it ended
+  ends_with(n2, " Primary handover");
+  ends_with(n3, "Standby");
+  page.shows(".outages", "Without a Primary in the last day: at ");
+  page.shows(".outages", ", until n2 was Primary");
+  CHECK(page.text(n2 + " .strip text") != "");
+
+  page.run("document.querySelector('" + n2 + " .strip').focus()");
+  page.shows(n2 + " dl + p", "Primary, from ");
+  page.shows(n2 + " dl + p", "took over in ");
+  page.screenshot("page-history");
+  const std::string position = "return +document.activeElement.getAttribute('aria-valuenow')";
+  const int last = page.run(position).get<int>();
+  page.type(n2 + " .strip", "\ue012");  // the left arrow
+  page.shows(n2 + " dl + p", ", from ");
+  CHECK(page.run(position) == last - 1);
+  CHECK(page.run("return document.activeElement.getAttribute('aria-valuetext')") ==
+        page.text(n2 + " dl + p"));
+  page.run("document.activeElement.blur()");
+  CHECK(page.text(n2 + " dl + p").empty());
+  page.run("document.querySelector('" + n2 + " details:last-of-type').open = true");
+  page.shows(n2 + " details:last-of-type", "Changes of state: ");
+  const auto rows = page.texts(n2 + " details:last-of-type tbody tr");
+  REQUIRE(rows.size() >= 2);
+  CHECK(rows[0].starts_with("Primary a majority votes for it"));
+  CHECK(rows[0].find("took over in ") != std::string::npos);
+
+  // The same in a terminal.
+  const std::string text = lab.run("exec-node n3 " + program() + " --config " +
+                                   lab.conf("n3", "primgr_conf") + " --history");
+  CAPTURE(text);
+  CHECK(text.find("| no Primary |") < text.find("until n2 was Primary"));
+  CHECK(text.find("; took over in ") != text.npos);
+  CHECK(text.find("n1: its changes are not known") != text.npos);
+}
+
 // The primgr that serves the page ends, starts, and hangs.
 void check_own_node(const Lab& lab, Browser& page) {
   lab.run("primgr n2 stop");
@@ -102,6 +157,7 @@ TEST_CASE("lab: the page in a browser, before, during and after a failover") {
   Browser page(lab.hub());
   check_healthy_cluster(lab, page);
   check_failover(lab, page);
+  check_history(lab, page);
   check_own_node(lab, page);
 
   // A name with markup is text.
@@ -126,7 +182,7 @@ std::vector<Json> hostile_nodes() {
     for (const char* key :
          {"role", "since", "stateSeconds", "reason", "primary", "votes", "timeline", "position",
           "replication", "standbys", "cacheAgeSeconds", "nodesAgeSeconds", "nodesProblem",
-          "connections", "version", "uptimeSeconds", "problems"}) {
+          "connections", "version", "uptimeSeconds", "problems", "history"}) {
       node[key] = value;
     }
     return node;
@@ -135,6 +191,10 @@ std::vector<Json> hostile_nodes() {
   hostile[0]["votes"] = {
       {"counted", 1}, {"of", 3}, {"voters", {{{"name", markup}, {"error", markup}}}}};
   hostile[0]["problems"] = {markup};
+  hostile[0]["history"] = Json::array(
+      {{{"at", markup}, {"agoSeconds", 9}, {"to", markup}, {"from", markup}, {"reason", markup}},
+       {{"at", 1}, {"agoSeconds", 5}, {"to", "Primary"}, {"handoverSeconds", 1e308}, {"reason", 1}},
+       {{"agoSeconds", 1e17}, {"to", "Down"}, {"seconds", -1}}});
   hostile[0]["standbys"] = {{{"name", markup}, {"state", markup}, {"address", markup}}};
   for (const Json& value : {Json(nullptr), Json(true), Json(-1), Json(1e308), Json("x"),
                             Json::array({nullptr, 1, "x"}), Json{{"x", 1}}}) {
@@ -143,6 +203,42 @@ std::vector<Json> hostile_nodes() {
     }
   }
   return hostile;
+}
+
+}  // namespace
+
+namespace {
+
+// A day of a node: a standby, Primary after a failover and after a switchover, and some minutes of
+// other states between.
+Json busy_day() {
+  Json history = Json::array();
+  double before = 90000;
+  Json from = "Standby";
+  const auto add = [&](double ago, const Json& to, const Json& handover = nullptr) {
+    history.push_back({{"at", print_time(wall_clock(
+                                  std::chrono::milliseconds(static_cast<long long>(ago * 1000))))},
+                       {"agoSeconds", ago},
+                       {"from", from},
+                       {"to", to},
+                       {"seconds", before - ago},
+                       {"reason", "the reason for this"},
+                       {"primary", "n1"},
+                       {"handoverSeconds", handover}});
+    before = ago;
+    from = to;
+  };
+  add(60000, "Primary", 4.1);
+  add(30000, "Down");
+  add(29000, "Standby");
+  add(3000, "Unknown");
+  add(2900, "Primary", 1.1);
+  add(1800, "Down");
+  add(1500, nullptr);
+  add(1400, "Standby");
+  add(1000, "Unknown");
+  add(700, "Primary", 1.2);
+  return history;
 }
 
 }  // namespace
@@ -159,6 +255,7 @@ TEST_CASE("lab: the page with two primaries, and with hostile answers of peers")
     Json told = {{"state", peer.id == 1 || peer.id == 3 ? "Primary" : "Standby"}};
     told["problems"] = Json::array();
     if (peer.id == 1) told["problems"] = {"n3 claims to be Primary too"};
+    if (peer.id == 1) told["history"] = busy_day();
     if (peer.id == 4) told["problems"] = {"replay is paused", "repmgr.nodes is blocked (locked)"};
     if (are_hostile && peer.id >= 3) told = hostile[static_cast<std::size_t>(peer.id) - 3];
     told["name"] = peer.name;
@@ -174,6 +271,8 @@ TEST_CASE("lab: the page with two primaries, and with hostile answers of peers")
   page.shows("[data-node=n4] .problem", "repmgr.nodes is blocked (locked)");
   page.shows("[data-node=n4] .problem", "replay is paused");
   CHECK(page.texts("h2") == std::vector<std::string>{"Site default", "Site east"});
+  CHECK(strip_of(page, "[data-node=n1]") ==
+        "Standby Unknown Primary Down Off Standby Unknown Primary handover handover");
   page.screenshot("page-two-primaries");
 
   are_hostile = true;

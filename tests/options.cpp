@@ -41,6 +41,8 @@ TEST_CASE("the command line") {
                                                                  {"--look", "--json"},
                                                                  {"--look", "x"},
                                                                  {"--lost", "--look"},
+                                                                 {"--history", "--status"},
+                                                                 {"--history", "--watch"},
                                                                  {"--lost", "n2", "--json"},
                                                                  {"--help", "--version"}}) {
     CAPTURE(words[0]);
@@ -48,6 +50,7 @@ TEST_CASE("the command line") {
   }
   CHECK(error_of([&] { parse({"-s", "-1"}); }) == "--once and --status do not go together");
   CHECK(error_of([&] { parse({"--listen", ""}); }).starts_with("--listen: "));
+  CHECK(parse({"--history", "--json", "--url", "http://n2"}).mode == Options::Mode::history);
   CHECK(parse({"--lost"}).lost.empty());
   CHECK(parse({"--lost", "n2", "n 3"}).lost == std::vector<std::string>{"n2", "n 3"});
   CHECK(parse({"--once", "--once"}).mode == Options::Mode::once);

@@ -169,7 +169,7 @@ struct Situations {
   Config config = certificates.config("node");
   Stderr_Log log{Log_Level::none};
   Tls tls{config, log};
-  World world;
+  World world{World::named("n1"), {[] { return Grant{}; }, nullptr}, earlier_run()};
   std::map<std::string, std::string> documents;
   Http_Get peers = [this](const Node& peer, const std::string&, Time,
                           std::function<void(Http_Reply)> done) {
@@ -179,6 +179,15 @@ struct Situations {
   };
 
  private:
+  static History earlier_run() {
+    History history;
+    State_Change start;
+    start.at = std::chrono::system_clock::now() - 2h;
+    start.to = State::standby;
+    add_change(history, start);
+    end_run(history, start.at + 1min, "primgr was ended");
+    return history;
+  }
   // n1 alone unregisters the others, which do not answer it.
   void unregister() {
     for (const char* peer : {"n2", "n3"}) world.primaries[peer] = {0, "", "timed out", {}};

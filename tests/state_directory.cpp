@@ -1,6 +1,7 @@
 #include "daemon/state_directory.hpp"
 
 #include <doctest/doctest.h>
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -97,6 +98,28 @@ TEST_CASE("one process has the folder, until it ends") {
   first.reset();
   CHECK(second.lock(10s, in_use) == "");
   CHECK_FALSE(in_use);
+}
+
+TEST_CASE("the folder says when a daemon was alive in it for the last time") {
+  const State_Folder state;
+  Logged log;
+  bool in_use = false;
+  std::optional<State_Directory> first(std::in_place, state.folder, "note", log.logger());
+  CHECK(first->lock(10s, in_use) == "");
+  CHECK_FALSE(first->last_alive());
+  CHECK(eventually(10, [&] { return std::filesystem::exists(state.path("alive")); }));
+  first.reset();
+  const timespec times[] = {{1000, 0}, {1000, 5}};
+  REQUIRE(utimensat(AT_FDCWD, state.path("alive").c_str(), times, 0) == 0);
+  State_Directory second(state.folder, "note", log.logger());
+  CHECK(second.lock(10s, in_use) == "");
+  REQUIRE(second.last_alive());
+  CHECK(*second.last_alive() == std::chrono::system_clock::time_point(1000s + 5ns));
+  // It is alive itself.
+  CHECK(eventually(10, [&] {
+    struct stat status {};
+    return stat(state.path("alive").c_str(), &status) == 0 && status.st_mtim.tv_sec > 1000;
+  }));
 }
 
 TEST_CASE("a folder that cannot be used is told, once, and tried again") {

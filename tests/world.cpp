@@ -60,7 +60,7 @@ Params parameters(const std::string& target) {
   return params;
 }
 
-World::World(Node_Settings settings, Grant_Store grants)
+World::World(Node_Settings settings, Grant_Store grants, History history)
     : node(std::move(settings),
            {.http_get =
                 [this](const Node& peer, const std::string& target, Time,
@@ -80,7 +80,9 @@ World::World(Node_Settings settings, Grant_Store grants)
             .grants = std::move(grants),
             .voters = {},
             .store_voters = [this](const Voter_Lists& lists) { stored = lists; },
-            .on_change = [this](const History& history) { changes = history; }}) {}
+            .history = std::move(history),
+            .on_change = [this](const History& told) { changes = told; },
+            .wall_clock = [this] { return started + (now - 1000s); }}) {}
 
 Http_Reply World::reply(const std::string& peer, const std::string& target, Time sent_at) const {
   const auto& replies = target.starts_with("/state") ? states : primaries;

@@ -38,7 +38,7 @@ Params parameters(const std::string& target);
 struct World {
   // Unless told, it starts knowing that it promised nothing.
   explicit World(Node_Settings settings = named("n1"),
-                 Grant_Store grants = {[] { return Grant{}; }, nullptr});
+                 Grant_Store grants = {[] { return Grant{}; }, nullptr}, History history = {});
   ~World() { release(); }
 
   static Node_Settings named(const std::string& name) {
@@ -58,6 +58,7 @@ struct World {
   std::ptrdiff_t logged(const std::string& what) const;
 
   Time now = 1000s;
+  const Wall_Time started = std::chrono::system_clock::now() - 1h;
   Time stopped{};  // how much further another clock is
   bool hold = false;
   std::map<std::string, Http_Reply> primaries, states;

@@ -1,0 +1,97 @@
+#include "daemon/kept.hpp"
+
+#include <chrono>
+#include <utility>
+
+#include "daemon/grant_file.hpp"
+#include "daemon/history_file.hpp"
+#include "daemon/options.hpp"
+
+namespace primgr {
+
+using namespace std::chrono_literals;
+
+int Kept::open(const Config& config) {
+  if (const int status = open_state_file(config)) return status;
+  return open_state_directory(config);
+}
+
+int Kept::open_state_file(const Config& config) {
+  if (config.state_file.empty()) return 0;
+  keeper_.emplace(state_file_store(config), log_);
+  try {
+    // With a time limit: SIGTERM has no effect before this is over.
+    grants_.load = [known = keeper_->load(2s)] { return known; };
+  } catch (const Config_Error& error) {
+    log_(Log_Level::error, error.what());
+    return exit_config;
+  } catch (const State_File_In_Use& error) {
+    log_(Log_Level::error, error.what());
+    return exit_unavailable;
+  }
+  grants_.save = [this](const Grant& grant, Deadline until) { return keeper_->save(grant, until); };
+  return 0;
+}
+
+// One that cannot be used is reported, and done without: that is no reason to leave a cluster
+// without its Primary.
+int Kept::open_state_directory(const Config& config) {
+  if (config.state_directory.empty()) return 0;
+  directory_.emplace(config.state_directory, lost_note_file, log_);
+  bool in_use = false;
+  if (const std::string why = directory_->lock(2s, in_use); !why.empty()) {
+    log_(Log_Level::error, "state_directory: " + why);
+    if (in_use) return exit_unavailable;
+  }
+  voters_ = load(voters_file, parse_voters, "this node takes the list of voters that it reads");
+  history_ = load(history_file, parse_history, "the history of this node begins anew");
+  end_run(history_, directory_->last_alive().value_or(Wall_Time()),
+          "primgr ended without a word: it was killed, or the machine was");
+  return 0;
+}
+
+// Reads a file of state_directory. One that cannot be read is reported; `instead`: what is done
+// without it.
+template <typename T>
+T Kept::load(const char* name, std::optional<T> (*parse)(const std::string&, std::string&),
+             const char* instead) {
+  const auto text = directory_->load(name, 2s);
+  std::string why;
+  auto read = text ? parse(*text, why) : std::nullopt;
+  if (!why.empty()) {
+    log_(Log_Level::warning, std::string("state_directory: ") + name + " " + why + ": " + instead);
+  }
+  return read ? std::move(*read) : T();
+}
+
+Node_Environment Kept::environment() {
+  Node_Environment environment;
+  environment.grants = grants_;
+  environment.voters = voters_;
+  environment.history = history_;
+  if (!directory_) return environment;
+  environment.store_voters = [this](const Voter_Lists& lists) {
+    directory_->save(voters_file, print_voters(lists));
+  };
+  environment.on_change = [this](const History& history) {
+    directory_->save(history_file, print_history(history));
+  };
+  return environment;
+}
+
+std::optional<Lost_Note> Kept::take_lost_note() {
+  const auto text = directory_ ? directory_->take_note() : std::nullopt;
+  if (!text) return std::nullopt;
+  auto note = parse_lost_note(*text);
+  if (!note) {
+    log_(Log_Level::error, "state_directory: the note that --lost left cannot be read");
+  }
+  return note;
+}
+
+void Kept::end(History history) {
+  end_run(history, std::chrono::system_clock::now(), "primgr was ended");
+  if (directory_) directory_->save(history_file, print_history(history));
+}
+
+}  // namespace primgr
