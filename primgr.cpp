@@ -695,6 +695,7 @@ class Upkeep {
     const Time refreshed = node_.refreshed_at();
     if (std::exchange(refreshed_at_, refreshed) != refreshed) notify_systemd("WATCHDOG=1");
     notify_status();
+    node_.set_drain(kept_.drain());
     if (const auto note = kept_.take_lost_note()) node_.declare_lost(note->names, note->since);
     // A daemon that is just ending may still have the name, so this is tried again each time.
     if (look_socket_.fd() < 0 && !look_socket_.bind() &&
@@ -758,6 +759,7 @@ int run_daemon(const Config& config, Tls& tls, const Stderr_Log& log, const sigs
     return exit_unavailable;
   }
   log_start(config, tls, log);
+  wired.node.set_drain(kept.drain());
   tls.warn_of_expiry();
   Daemon_Threads threads(server, wired.node);
   threads.start();
@@ -827,6 +829,9 @@ int run_configured(const Options& options) {
   }
   if (options.mode == Options::Mode::lost) return run_lost(config, options);
   Tls tls(config, log);
+  if (options.mode == Options::Mode::drain || options.mode == Options::Mode::undrain) {
+    return run_drain(config, tls, options);
+  }
   if (options.mode == Options::Mode::check_config) {
     Grant_File::check(config.state_file);
     std::cout << print_config(config);

@@ -743,6 +743,7 @@ Report Repmgr_Node::get_report() const {
   report.lists = voters_at(now);
   if (!report.lists.empty()) report.voters = report.lists.front();
   report.rivals = rivals();
+  report.drain = drain_;
   report.alive = logged_alive_;
   if (report.decision.state == State::primary) report.lease = cache_.decision.until - now;
   report.handover = handover_;
@@ -760,6 +761,24 @@ Report Repmgr_Node::get_report() const {
   report.look_time = look_time_;
   report.polls = peers_.counts();
   return report;
+}
+
+void Repmgr_Node::set_drain(std::optional<Drain> drain) {
+  std::string line;
+  {
+    const std::lock_guard lock(mutex_);
+    if (drain == drain_) return;
+    line = drain ? describe_drain(*drain) +
+                       ": it takes no new reads (/replica, /read-only, /readiness)"
+                 : "drained no more: it takes reads again";
+    drain_ = std::move(drain);
+  }
+  log_(Log_Level::warning, line);
+}
+
+std::optional<Drain> Repmgr_Node::get_drain() const {
+  const std::lock_guard lock(mutex_);
+  return state_at(clock_()) == State::primary ? std::nullopt : drain_;
 }
 
 History Repmgr_Node::get_history() const {

@@ -130,6 +130,10 @@ class Repmgr_Node {
   // How far this node is behind; none if its state is not Standby.
   std::optional<Lag> get_lag() const;
   Report get_report() const;
+  // Takes this node out of the service of reads, or back into it; logs a change.
+  void set_drain(std::optional<Drain> drain);
+  // None also while it is Primary: it has no effect then.
+  std::optional<Drain> get_drain() const;
   // The last changes of state, also of earlier runs if the environment knew of them.
   History get_history() const;
 
@@ -262,6 +266,7 @@ class Repmgr_Node {
   std::string logged_;  // state and reason
   State logged_state_ = State::down;
   std::optional<Time> logged_since_;
+  std::optional<Drain> drain_;
   History changes_;  // each change of logged_state_
 };
 

@@ -13,6 +13,7 @@
 #include <string>
 #include <thread>
 
+#include "daemon/drain_file.hpp"
 #include "daemon/endpoints.hpp"
 #include "daemon/file.hpp"
 #include "daemon/http.hpp"
@@ -67,12 +68,16 @@ Voter_List written_voters(const std::string& directory) {
   return known_voters(*lists);
 }
 
+// The daemon's. By default it is where the shipped unit has it: systemd tells the daemon, but not
+// who logs in.
+std::string state_directory(const Config& config) {
+  return config.state_directory.empty() ? "/var/lib/primgr" : config.state_directory;
+}
+
 }  // namespace
 
 int run_lost(Config config, const Options& options) {
-  // Where the shipped unit has it: systemd tells the daemon, but not who logs in.
-  if (config.state_directory.empty()) config.state_directory = "/var/lib/primgr";
-  const std::string& directory = config.state_directory;
+  const std::string directory = state_directory(config);
   const Voter_List known = written_voters(directory);
   for (const std::string& name : options.lost) {
     const bool self = names_equal(name, config.node.node_name);
@@ -135,6 +140,9 @@ int print_cluster(const Http_Reply& reply, const Url& url, const Options& option
   return exit_unavailable;
 }
 
+// How long --drain waits for the daemon, which reads the file each second and acts on it each 2 s.
+constexpr auto drain_limit = 10s;
+
 // How long --once waits for the daemon of this host, which answers from its cache.
 constexpr auto once_limit = 2s;
 
@@ -150,16 +158,22 @@ std::optional<Answer> ask_real_primary(const Config& config, const Tls& tls) {
   return Answer{reply.status, reply.body};
 }
 
+// What the daemon of this host answers to /node, without its history. Null, with the reason in
+// `why`, if there is no daemon, or it is that of another node.
+Json ask_node(const Config& config, const Tls& tls, std::string& why) {
+  Node self;
+  self.name = config.node.node_name;
+  return parse_node_document(
+      self, ask_daemon(tls, own_daemon_url(config), true, "/node?history=0", once_limit), why);
+}
+
 // The answer to --once by the daemon of this host, which holds the votes, and may still know the
 // nodes that it read before the database went down. None if there is no daemon, or it is that of
 // another node.
 std::optional<Answer> ask_own_daemon(const Config& config, const Tls& tls, const Stderr_Log& log,
                                      const std::string& subject) {
-  Node self;
-  self.name = config.node.node_name;
   std::string why;
-  const Json node = parse_node_document(
-      self, ask_daemon(tls, own_daemon_url(config), true, "/node?history=0", once_limit), why);
+  const Json node = ask_node(config, tls, why);
   const std::optional<State> state = parse_state(text_at(node, "state"));
   log(Log_Level::info, state ? "the daemon of this host says: " + text_at(node, "reason")
                              : "no daemon of this host answers: " + why);
@@ -226,6 +240,45 @@ int run_status(const Config& config, const Options& options, const Stderr_Log& l
     if (!terminal && !options.json) std::cout << '\n';
     if (const int failed = flush_output(0)) return failed;
   }
+}
+
+int run_drain(Config config, const Tls& tls, const Options& options) {
+  const bool drain = options.mode == Options::Mode::drain;
+  const std::string path = state_directory(config) + "/" + drain_file;
+  std::string why;
+  Json node = ask_node(config, tls, why);
+  if (drain && text_at(node, "state") == "Primary") {
+    std::cerr << "primgr: --drain: this node is Primary, which takes the writes: make another node "
+                 "the primary first (on that: repmgr standby switchover), then drain this one\n";
+    return exit_unavailable;
+  }
+  if (drain) {
+    why = State_Directory::write(
+        path, print_drain({bounded_reason(options.reason), print_time(wall_clock())}), 0644);
+  } else {
+    why = unlink(path.c_str()) == 0 || errno == ENOENT
+              ? ""
+              : "cannot remove " + path + ": " + std::strerror(errno);
+  }
+  if (!why.empty()) {
+    std::cerr << "primgr: --" << (drain ? "drain" : "undrain") << ": " << why
+              << " (run it as root, or as the daemon's user)\n";
+    return exit_unavailable;
+  }
+  const Deadline deadline = std::chrono::steady_clock::now() + drain_limit;
+  while (node.is_object() && at(node, "drain").is_null() == drain) {
+    if (std::chrono::steady_clock::now() > deadline) {
+      std::cerr << "primgr: the daemon of this host does not heed " << path
+                << ": is that in its state_directory? (primgr --check-config)\n";
+      return exit_unavailable;
+    }
+    std::this_thread::sleep_for(100ms);
+    node = ask_node(config, tls, why);
+  }
+  std::cout << (drain ? "This node takes no new reads. " : "This node takes reads. ")
+            << (node.is_object() ? "See: primgr --status\n"
+                                 : "No daemon answers here; it will heed that when it runs.\n");
+  return flush_output(0);
 }
 
 void run_once(Config config, const Tls& tls, const Options& options, const Stderr_Log& log) {

@@ -1,5 +1,5 @@
 // The commands that print something and exit: `primgr --once`, `--status`, `--history`, `--look`,
-// `--lost`.
+// `--lost`, `--drain`.
 
 #pragma once
 
@@ -26,6 +26,10 @@ int run_look(const Options& options);
 // `primgr --lost`: leaves a note for the daemon of this host in its state_directory. Returns the
 // exit status. Throws Config_Error.
 int run_lost(Config config, const Options& options);
+
+// `primgr --drain` and `--undrain`: writes or removes the file that says so, and waits until the
+// daemon of this host has read it. Returns the exit status. Throws Config_Error.
+int run_drain(Config config, const Tls& tls, const Options& options);
 
 // `primgr --status` and `--history`: asks a daemon for /cluster and prints the answer, with --watch
 // every 2 s.

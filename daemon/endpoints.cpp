@@ -85,6 +85,10 @@ Answer replica_answer(const Repmgr_Node& node, const Params& params, bool or_pri
   const State state = node.get_state();
   Json body = {{"state", to_string(state)}};
   if (or_primary && state == State::primary) return {200, dump(body)};
+  if (const auto drain = node.get_drain()) {
+    body["reason"] = describe_drain(*drain);
+    return {503, dump(body)};
+  }
   const auto lag = node.get_lag();
   if (!lag) {
     body["reason"] = "it is no standby";

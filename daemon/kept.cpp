@@ -3,6 +3,7 @@
 #include <chrono>
 #include <utility>
 
+#include "daemon/drain_file.hpp"
 #include "daemon/grant_file.hpp"
 #include "daemon/history_file.hpp"
 #include "daemon/options.hpp"
@@ -45,6 +46,7 @@ int Kept::open_state_directory(const Config& config) {
   }
   voters_ = load(voters_file, parse_voters, "this node takes the list of voters that it reads");
   history_ = load(history_file, parse_history, "the history of this node begins anew");
+  directory_->watch(drain_file, 2s);
   end_run(history_, directory_->last_alive().value_or(Wall_Time()),
           "primgr ended without a word: it was killed, or the machine was");
   return 0;
@@ -77,6 +79,11 @@ Node_Environment Kept::environment() {
     directory_->save(history_file, print_history(history));
   };
   return environment;
+}
+
+std::optional<Drain> Kept::drain() const {
+  const auto text = directory_ ? directory_->watched() : std::nullopt;
+  return text ? std::optional(parse_drain(*text)) : std::nullopt;
 }
 
 std::optional<Lost_Note> Kept::take_lost_note() {

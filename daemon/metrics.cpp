@@ -31,6 +31,8 @@ void write_state(Metrics& m, const Report& report, const Process& process) {
     m.sample(report.decision.state == state, {{"state", to_string(state)}});
   }
   m.gauge("state_seconds", "How long it has been in that state.", seconds(report.time_in_state));
+  m.gauge("drained", "1 if an operator has taken it out of the service of reads.",
+          report.drain.has_value());
   m.gauge("cache_age_seconds", "How old the look at the database is that answers rest on.",
           seconds(report.cache_age));
   m.gauge("nodes_age_seconds", "How old the list of nodes in use is.", report.nodes_age);

@@ -138,6 +138,9 @@ Json make_node_document(const Repmgr_Node& node, const Process& process, std::si
   document["stateSeconds"] = in_seconds(report.time_in_state);
   document["reason"] = describe_decision(report);
   document["problems"] = find_problems(report);
+  document["drain"] =
+      report.drain ? Json{{"since", report.drain->since}, {"reason", or_null(report.drain->reason)}}
+                   : Json(nullptr);
   document["primary"] = or_null(report.primary);
   document["votes"] = describe_voting(report);
   document["handover"] = describe_last_handover(report);

@@ -19,6 +19,7 @@ const char* const usage =
        primgr --history [--json] [--url URL]
        primgr --look
        primgr --lost [NODE...]
+       primgr --drain [REASON...] | --undrain
        primgr --check-config
        primgr --version | --help
 
@@ -44,6 +45,10 @@ Without --once it serves that over HTTP: /state, /primary, /realPrimary, /cluste
   -x, --lost [NODE...]    say that these voters are gone for good, so that this node can become
                             Primary without them; without names: take that back. If they live,
                             two nodes take writes then. 0 told, 64 no such voter
+  -d, --drain [REASON...] take this standby out of the service of reads: /replica, /read-only and
+                            /readiness are 503, also after a restart; it votes as before.
+                            0 done, 69 it is Primary, or nothing can be written
+  -D, --undrain           take it back in: 0 done
   -j, --json              with --once, --status, --history: print what the HTTP endpoint answers
   -C, --check-config      print the configuration in force, exit
   -V, --version           print the versions of primgr and of what is inside, exit
@@ -94,6 +99,8 @@ constexpr Option option_table[] = {
     {'w', "watch", false, Mode::daemon, [](Options& o, const std::string&) { o.watch = true; }},
     {'n', "look", false, Mode::look, nullptr},
     {'x', "lost", false, Mode::lost, nullptr},
+    {'d', "drain", false, Mode::drain, nullptr},
+    {'D', "undrain", false, Mode::undrain, nullptr},
     {'j', "json", false, Mode::daemon, [](Options& o, const std::string&) { o.json = true; }},
     {'C', "check-config", false, Mode::check_config, nullptr},
     {'V', "version", false, Mode::version, nullptr},
@@ -170,6 +177,9 @@ Options parse_options(int argc, char** argv) {
     }
   }
   while (options.mode == Mode::lost && optind < argc) options.lost.emplace_back(argv[optind++]);
+  while (options.mode == Mode::drain && optind < argc) {
+    options.reason += (options.reason.empty() ? "" : " ") + std::string(argv[optind++]);
+  }
   if (optind < argc) throw Config_Error(std::string("unexpected argument ") + argv[optind]);
   check_combinations(options);
   return options;

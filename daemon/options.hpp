@@ -23,6 +23,8 @@ struct Options {
     history,
     look,
     lost,
+    drain,
+    undrain,
     check_config,
     version,
     help
@@ -34,6 +36,7 @@ struct Options {
   std::string subject = "state";  // of --once: "state", "primary" or "real-primary"
   std::string url;                // of --status and --history
   std::vector<std::string> lost;  // of --lost: names of nodes
+  std::string reason;             // of --drain; empty: none
   bool watch = false;
   bool json = false;
 };

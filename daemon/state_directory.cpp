@@ -114,6 +114,18 @@ void State_Directory::save(const std::string& name, std::string contents) {
   shared_->changed.notify_all();
 }
 
+void State_Directory::watch(const std::string& name, std::chrono::milliseconds timeout) {
+  std::unique_lock lock(shared_->mutex);
+  shared_->to_watch = name;
+  shared_->changed.notify_all();
+  shared_->changed.wait_for(lock, timeout, [this] { return shared_->watched_once; });
+}
+
+std::optional<std::string> State_Directory::watched() const {
+  const std::lock_guard lock(shared_->mutex);
+  return shared_->watched;
+}
+
 std::optional<std::string> State_Directory::take_note() {
   const std::lock_guard lock(shared_->mutex);
   log_problem();
@@ -171,13 +183,27 @@ void State_Directory::work(std::shared_ptr<Shared> shared) {
     // A file that could not be written waits for a second, too.
     const auto wanted = [&] {
       return shared->ending || shared->to_lock || !shared->to_read.empty() ||
-             (!shared->waiting.empty() && shared->problem.empty());
+             (!shared->waiting.empty() && shared->problem.empty()) ||
+             (!shared->to_watch.empty() && !shared->watched_once);
     };
     shared->changed.wait_for(lock, 1s, wanted);
   }
   shared->folder.reset();
   shared->ended = true;
   shared->changed.notify_all();
+}
+
+// A file that is there, but cannot be read, leaves what was read before.
+void State_Directory::read_watched(Shared& shared, std::unique_lock<std::mutex>& lock) {
+  if (shared.to_watch.empty()) return;
+  const std::string path = shared.path + shared.to_watch;
+  lock.unlock();
+  std::string why;
+  std::optional<std::string> contents = read_if_there(path, why);
+  lock.lock();
+  if (why.empty()) shared.watched = std::move(contents);
+  shared.watched_once = true;
+  shared.changed.notify_all();
 }
 
 // Reads what is wanted, writes what waits, looks for a note.
@@ -215,6 +241,7 @@ void State_Directory::work_once(Shared& shared, std::unique_lock<std::mutex>& lo
     // Unless there are newer contents by now.
     if (shared.waiting[name] == contents) shared.waiting.erase(name);
   }
+  read_watched(shared, lock);
   const std::string path = shared.path + shared.note;
   lock.unlock();
   std::string why;

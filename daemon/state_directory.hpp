@@ -46,6 +46,11 @@ class State_Directory {
   // Has a file written. Returns at once. Of several that wait, only the last contents of each file
   // are written. What cannot be written is logged once, and tried again each second.
   void save(const std::string& name, std::string contents);
+  // Has a file read, now and then each second, that commands write and remove. Call it once. Blocks
+  // until it was read, `timeout` at most.
+  void watch(const std::string& name, std::chrono::milliseconds timeout);
+  // What that file holds, as last read; none: there is none. Does not block.
+  std::optional<std::string> watched() const;
   // The contents of the note, once: it is removed when it has been read. None: there is none.
   // It is looked for each second. Does not block.
   std::optional<std::string> take_note();
@@ -67,11 +72,15 @@ class State_Directory {
     std::optional<std::string> read;                                  // what it holds
     std::string why;  // why it could not be locked or read
     std::optional<std::string> noted;
+    std::string to_watch;  // by watch(); empty: nothing
+    std::optional<std::string> watched;
+    bool watched_once = false;
     std::string problem;  // why a file could not be written; empty: it could
     bool ending = false, ended = false;
   };
   static void work(std::shared_ptr<Shared> shared);
   static std::string lock_folder(Shared& shared, bool& in_use);
+  static void read_watched(Shared& shared, std::unique_lock<std::mutex>& lock);
   static void stay_alive(const std::string& path);
   static void work_once(Shared& shared, std::unique_lock<std::mutex>& lock);
   void log_problem();

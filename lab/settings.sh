@@ -64,11 +64,13 @@ set_in() {
 
 # The configuration files of a node.
 configure() {
-  local name=$1 dir=$DIR/$1 other
+  local name=$1 dir=$DIR/$1 other owner=()
   fill postgresql.conf "$name" >"$dir/postgresql.conf"
   fill repmgr.conf "$name" >"$dir/repmgr.conf"
   set_in "$dir/repmgr.conf" "$name" "${OPT_REPMGR_SET[@]}"
-  [[ -z $OPT_STATE_FILE ]] || install -d -m 777 "$STATE_DIR/$name.d"
+  # As the shipped unit makes it: primgr's user alone may use it.
+  ! is_root || owner=(-o "${OPT_PRIMGR_USER:-postgres}")
+  [[ -z $OPT_STATE_FILE ]] || install -d -m 700 "${owner[@]}" "$STATE_DIR/$name.d"
   {
     fill primgr.conf "$name"
     [[ -z $OPT_STATE_FILE ]] || fill primgr-state.conf "$name"

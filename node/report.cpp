@@ -133,6 +133,10 @@ std::string describe_old_list(const std::string& problem, Time age) {
          " ago stands";
 }
 
+std::string describe_drain(const Drain& drain) {
+  return "drained since " + drain.since + (drain.reason.empty() ? "" : ": " + drain.reason);
+}
+
 std::vector<std::string> find_problems(const Report& report) {
   std::vector<std::string> problems;
   // A witness is always Unknown, which is no problem.
@@ -149,6 +153,12 @@ std::vector<std::string> find_problems(const Report& report) {
       break;
     case State::down:
       problems.push_back(describe_decision(report));
+  }
+  if (report.drain) {
+    problems.push_back(describe_drain(*report.drain) +
+                       (report.decision.state == State::primary
+                            ? " (without effect while it is Primary; primgr --undrain ends it)"
+                            : " (primgr --undrain ends it)"));
   }
   problems.insert(problems.end(), report.alive.begin(), report.alive.end());
   if (!report.nodes_problem.empty()) {

@@ -22,6 +22,17 @@ struct Real_Primary {
   std::vector<std::string> claimants;  // the nodes whose /state is Primary, by node_id
 };
 
+// That an operator has taken a standby out of the service of reads: why, and since when, for
+// people.
+struct Drain {
+  std::string reason, since;
+
+  bool operator==(const Drain&) const = default;
+};
+
+// "drained since …: the reason".
+std::string describe_drain(const Drain& drain);
+
 // The state of a node at one moment.
 struct Report {
   std::string name;
@@ -43,6 +54,7 @@ struct Report {
   std::string nodes_problem;           // why an old list is in use; empty: it is not old
   std::size_t connections = 0;         // to the local database
   std::vector<std::string> claimants;  // nodes whose last reply says that they are Primary
+  std::optional<Drain> drain;          // a Primary serves all the same
   std::vector<std::string> rivals;     // of a Primary: others of its site that are Primary, too
   std::vector<std::string> alive;      // of each lost voter that answers: describe_alive()
   std::uint64_t looks = 0, failed_looks = 0;

@@ -155,6 +155,19 @@ TEST_CASE("/replica, /read-only, /readiness: who may be read from") {
   }
   CHECK(served.ask("GET", "/replica?lag=" + std::string(3000, 'x')).body.size() <= max_reply_size);
 
+  // Not from one that is drained, unless it is Primary.
+  world.node.set_drain(Drain{"a new disk", "2026-01-31T12:00:00.000Z"});
+  for (const char* path : {"/replica?lag=17MB", "/read-only", "/readiness"}) {
+    const auto drained = served.ask("GET", path);
+    CHECK(drained.status == 503);
+    CHECK(Json::parse(drained.body)["reason"] ==
+          "drained since 2026-01-31T12:00:00.000Z: a new disk");
+  }
+  CHECK(status("/state") == 202);
+  world.node.set_drain(std::nullopt);
+  CHECK(status("/replica?lag=17MB") == 200);
+  CHECK(world.logged("drained") == 2);
+
   // Nothing that is older than cache_ttl.
   world.now += 21s;
   CHECK(status("/replica") == 503);
@@ -167,7 +180,10 @@ TEST_CASE("/replica, /read-only, /readiness: who may be read from") {
   first.pass(1s);
   CHECK(primary.ask("GET", "/replica").status == 503);
   CHECK(primary.ask("GET", "/read-only?lag=1MB").status == 200);
+  first.node.set_drain(Drain{"", "2026-01-31T12:00:00.000Z"});
   CHECK(primary.ask("GET", "/readiness").status == 200);
+  CHECK(Json::parse(primary.ask("GET", "/node").body)["problems"].dump().find(
+            "without effect while it is Primary") != std::string::npos);
 }
 
 TEST_CASE("/health and /liveness") {

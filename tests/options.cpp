@@ -41,6 +41,8 @@ TEST_CASE("the command line") {
                                                                  {"--look", "--json"},
                                                                  {"--look", "x"},
                                                                  {"--lost", "--look"},
+                                                                 {"--drain", "--undrain"},
+                                                                 {"--undrain", "why"},
                                                                  {"--history", "--status"},
                                                                  {"--history", "--watch"},
                                                                  {"--lost", "n2", "--json"},
@@ -51,6 +53,8 @@ TEST_CASE("the command line") {
   CHECK(error_of([&] { parse({"-s", "-1"}); }) == "--once and --status do not go together");
   CHECK(error_of([&] { parse({"--listen", ""}); }).starts_with("--listen: "));
   CHECK(parse({"--history", "--json", "--url", "http://n2"}).mode == Options::Mode::history);
+  CHECK(parse({"--drain"}).reason.empty());
+  CHECK(parse({"--drain", "a new", "disk"}).reason == "a new disk");
   CHECK(parse({"--lost"}).lost.empty());
   CHECK(parse({"--lost", "n2", "n 3"}).lost == std::vector<std::string>{"n2", "n 3"});
   CHECK(parse({"--once", "--once"}).mode == Options::Mode::once);

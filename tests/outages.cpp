@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "daemon/drain_file.hpp"
 #include "daemon/history_file.hpp"
 #include "daemon/node_document.hpp"
 #include "daemon/status.hpp"
@@ -155,6 +156,18 @@ TEST_CASE("a history is stored and read again; what is no history is said to be 
     CHECK_FALSE(
         parse_history(std::string(R"({"version":"primgr 1","changes":[{)") + change + "}]}", why));
   }
+}
+
+TEST_CASE("what says that a node is drained is believed, also if it is damaged") {
+  const Drain drain{"a new disk", "2026-01-31T12:00:00.000Z"};
+  CHECK(parse_drain(print_drain(drain)) == drain);
+  for (const std::string& text :
+       {std::string(), std::string("x"), std::string("{}"), std::string(R"({"since":"now"})"),
+        std::string(R"({"since":7,"reason":""})")}) {
+    CHECK(parse_drain(text).reason == "its file cannot be read");
+  }
+  const Drain hostile = parse_drain(print_drain({std::string(5000, '\1'), drain.since}));
+  CHECK(hostile.reason.size() <= max_reason);
 }
 
 TEST_CASE("/node tells as many changes as were asked for, and as have room") {

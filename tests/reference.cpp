@@ -161,6 +161,11 @@ struct Situations {
     call();  // two that claim to be Primary
     hand_over();
     call();
+    for (const char* reason : {"", "a new disk"}) {
+      world.node.set_drain(Drain{reason, "2026-01-31T12:00:00.000Z"});
+      call();
+    }
+    world.node.set_drain(std::nullopt);
     unregister();
     call();
   }

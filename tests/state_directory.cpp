@@ -85,6 +85,28 @@ TEST_CASE("a note is taken once, and removed") {
   CHECK_FALSE(std::filesystem::exists(state.path("note")));
 }
 
+TEST_CASE(
+    "a file that commands write and remove is watched; one that cannot be read changes nothing") {
+  const State_Folder state;
+  Logged log;
+  write_file(state.path("drained"), "1");
+  State_Directory directory(state.folder, "note", log.logger());
+  CHECK_FALSE(directory.watched());
+  directory.watch("drained", 10s);
+  CHECK(directory.watched() == "1");
+  write_file(state.path("drained"), "2");
+  CHECK(eventually(10, [&] { return directory.watched() == "2"; }));
+  std::filesystem::remove(state.path("drained"));
+  CHECK(eventually(10, [&] { return !directory.watched(); }));
+  write_file(state.path("drained"), "3");
+  CHECK(eventually(10, [&] { return directory.watched() == "3"; }));
+  std::filesystem::remove(state.path("drained"));
+  std::filesystem::create_directory(state.path("drained"));
+  write_file(state.path("note"), "now");
+  CHECK(eventually(10, [&] { return directory.take_note().has_value(); }));  // it looked once more
+  CHECK(directory.watched() == "3");
+}
+
 TEST_CASE("one process has the folder, until it ends") {
   const State_Folder state;
   Logged log;
