@@ -42,6 +42,7 @@
 #include "daemon/look_socket.hpp"
 #include "daemon/memory_reserve.hpp"
 #include "daemon/options.hpp"
+#include "daemon/reload.hpp"
 #include "daemon/request.hpp"
 #include "daemon/systemd.hpp"
 #include "node/conninfo.hpp"
@@ -149,9 +150,10 @@ constexpr std::size_t max_client_threads = 2048;  // questions beyond that wait 
 }  // namespace
 
 Http_Client::Http_Client(const Config& config, Resolver& resolver, const Tls& tls)
-    : config_(config),
-      resolver_(resolver),
+    : resolver_(resolver),
       tls_(tls),
+      peer_port_(config.peer_port),
+      peers_(config.peers),
       threads_(std::make_unique<Thread_Pool>(
           Thread_Pool::Limits{2, max_client_threads, client_stack, 0})),
       watchdog_([this] { watch_deadlines(); }) {
@@ -217,10 +219,18 @@ void Http_Client::remove(const std::shared_ptr<Call>& call) {
   under_way_.remove(call);
 }
 
+void Http_Client::use_addresses(const Config& config) {
+  auto peers = config.peers;
+  const std::lock_guard lock(mutex_);
+  peer_port_ = config.peer_port;
+  peers_.swap(peers);
+}
+
 // The configured address of a peer (peer.NAME), else the host of its conninfo and peer_port.
-Address Http_Client::address_of(const Node& peer) const {
-  Address address{peer.host, config_.peer_port};
-  for (const auto& [name, configured] : config_.peers) {
+Address Http_Client::address_of(const Node& peer) {
+  const std::lock_guard lock(mutex_);
+  Address address{peer.host, peer_port_};
+  for (const auto& [name, configured] : peers_) {
     if (!names_equal(name, peer.name)) continue;
     address.host = configured.host;
     if (configured.port) address.port = configured.port;
@@ -742,7 +752,8 @@ void log_start(const Config& config, const Tls& tls, const Stderr_Log& log) {
 // Runs the daemon until SIGTERM or SIGINT. Returns the exit status. `signals`: those that it
 // handles; start_daemon() has blocked them in every thread. Throws std::system_error and
 // std::bad_alloc.
-int run_daemon(const Config& config, Tls& tls, const Stderr_Log& log, const sigset_t& signals) {
+int run_daemon(const Options& options, const Config& config, Tls& tls, Stderr_Log& log,
+               const sigset_t& signals) {
   raise_descriptor_limit();
   const Descriptor signal_fd(signalfd(-1, &signals, SFD_NONBLOCK | SFD_CLOEXEC));
   if (!signal_fd) throw std::system_error(errno, std::generic_category(), "signalfd");
@@ -765,11 +776,16 @@ int run_daemon(const Config& config, Tls& tls, const Stderr_Log& log, const sigs
   threads.start();
   notify_systemd("READY=1");
 
+  Reload reload(
+      config, [&options] { return load_config(options); }, logger);
+  reload.add([&log](const Config& read) { log.set_level(read.log_level); });
+  reload.add([&wired](const Config& read) { wired.client.use_addresses(read); });
   Upkeep upkeep(config, tls, wired.node, kept, log);
   int signal = 0;
   while (signal != SIGTERM && signal != SIGINT) {
     try {
       signal = upkeep.wait_for_signal(signal_fd.get());
+      reload.run(signal == SIGHUP);
       if (signal == SIGHUP) upkeep.run(true);
       if (signal == SIGUSR1) wired.node.look_now();
     } catch (const std::bad_alloc&) {
@@ -800,7 +816,7 @@ int print_version() {
 
 // Runs the daemon with its signals blocked for signalfd(2), and logs why it cannot run. Returns the
 // exit status.
-int start_daemon(const Config& config, Tls& tls, const Stderr_Log& log) {
+int start_daemon(const Options& options, const Config& config, Tls& tls, Stderr_Log& log) {
   sigset_t signals;
   sigemptyset(&signals);
   for (const int signal : {SIGTERM, SIGINT, SIGUSR1, SIGHUP}) sigaddset(&signals, signal);
@@ -808,7 +824,7 @@ int start_daemon(const Config& config, Tls& tls, const Stderr_Log& log) {
   signal(SIGUSR1, SIG_DFL);
   signal(SIGHUP, SIG_DFL);
   try {
-    return run_daemon(config, tls, log, signals);
+    return run_daemon(options, config, tls, log, signals);
   } catch (const std::exception& error) {  // std::system_error for threads, std::bad_alloc
     log(Log_Level::error, std::string("cannot run: ") + error.what() +
                               " (raise LimitNPROC, LimitNOFILE or the limits of memory)");
@@ -818,12 +834,8 @@ int start_daemon(const Config& config, Tls& tls, const Stderr_Log& log) {
 
 // Runs the modes that need a configuration. Returns the exit status. Throws Config_Error.
 int run_configured(const Options& options) {
-  Config config = load_config(options.config_file);
-  if (!options.listen.empty()) config.listen = parse_address(options.listen, true);
-  // A script wants the state only; --log-level shows the reasons.
-  if (options.mode == Options::Mode::once) config.log_level = Log_Level::error;
-  if (!options.log_level.empty()) config.log_level = parse_log_level(options.log_level);
-  const Stderr_Log log(config.log_level, options.log_format);
+  const Config config = load_config(options);
+  Stderr_Log log(config.log_level, options.log_format);
   if (options.mode == Options::Mode::status || options.mode == Options::Mode::history) {
     return run_status(config, options, log);
   }
@@ -838,7 +850,7 @@ int run_configured(const Options& options) {
     return flush_output(0);
   }
   if (options.mode == Options::Mode::once) run_once(config, tls, options, log);
-  return start_daemon(config, tls, log);
+  return start_daemon(options, config, tls, log);
 }
 
 }  // namespace

@@ -187,7 +187,10 @@ constexpr const char* default_config_file = "/etc/primgr.conf";
 Config read_config(const std::string& file) {
   const bool no_file = file.empty() && access(default_config_file, F_OK) != 0;
   const std::string path = file.empty() ? default_config_file : file;
-  return no_file ? Config() : parse_config(read_file(path), path);
+  if (no_file) return {};
+  Config config = parse_config(read_file(path), path);
+  config.file = path;
+  return config;
 }
 
 Config load_config(const std::string& file) {

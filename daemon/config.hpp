@@ -22,15 +22,24 @@ struct Config {
   int http_threads = 8;
   std::string tls_cert, tls_key, tls_ca;  // PEM files; empty: not set
   Log_Level log_level = Log_Level::info;
+  std::string file;  // that it was read from; empty: there is none
 };
 
+// What it takes for a change of a key to come into force: a restart of the daemon, or a reload.
+enum class Change { restart, reload };
+
 // A key other than peer.<name>. `parse` sets it from its value, and throws Config_Error if that is
-// bad; `print` returns a value that `parse` accepts, or empty if the key is not set.
+// bad; `print` returns a value that `parse` accepts, or empty if the key is not set. A key of
+// Change::reload is given to those who use it by a Reload::Apply.
 struct Config_Key {
   const char* name;
   void (*parse)(Config&, const std::string&);
   std::string (*print)(const Config&);
+  Change change = Change::restart;
 };
+
+// That of every peer.<name>.
+constexpr Change peers_change = Change::reload;
 
 // All keys, in the order in which --check-config prints them.
 std::span<const Config_Key> config_keys();

@@ -26,6 +26,8 @@ std::string parse_nonempty(const std::string& text) {
   return text;
 }
 
+// A key takes a restart unless its row says otherwise. What the safety of votes rests on has to
+// (leases, delays, names, who votes, where promises are kept): it must not change under a vote.
 constexpr Config_Key keys[] = {
     {"listen", [](Config& c, const std::string& v) { c.listen = parse_address(v, true); },
      [](const Config& c) { return print_address(c.listen); }},
@@ -44,7 +46,7 @@ constexpr Config_Key keys[] = {
     {"repmgr_conf", [](Config& c, const std::string& v) { c.repmgr_conf = parse_nonempty(v); },
      [](const Config& c) { return c.repmgr_conf; }},
     {"peer_port", [](Config& c, const std::string& v) { c.peer_port = parse_integer(v, 1, 65535); },
-     [](const Config& c) { return std::to_string(c.peer_port); }},
+     [](const Config& c) { return std::to_string(c.peer_port); }, Change::reload},
     {"peer_timeout",
      [](Config& c, const std::string& v) { c.node.peer_timeout = parse_duration(v, 10ms, 1min); },
      [](const Config& c) { return print_duration(c.node.peer_timeout); }},
@@ -84,7 +86,8 @@ constexpr Config_Key keys[] = {
     {"tls_ca", [](Config& c, const std::string& v) { c.tls_ca = parse_nonempty(v); },
      [](const Config& c) { return c.tls_ca; }},
     {"log_level", [](Config& c, const std::string& v) { c.log_level = parse_log_level(v); },
-     [](const Config& c) { return std::string(log_level_names[static_cast<int>(c.log_level)]); }},
+     [](const Config& c) { return std::string(log_level_names[static_cast<int>(c.log_level)]); },
+     Change::reload},
 };
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <functional>
 #include <list>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -27,12 +28,13 @@ namespace primgr {
 // Asks peers, each question in a thread of its own: cpp-httplib's client blocks, and peers are to
 // be asked in parallel, each within its time whatever the others do.
 //
-// Thread-safe. The mutex guards the list of calls under way; the watchdog ends those whose time is
-// up by shutting their sockets down. It is needed because cpp-httplib's timeouts hold for a peer
-// that is silent, not for one that sends a byte now and then without an end.
+// Thread-safe. The mutex guards the list of calls under way, and where peers are; the watchdog ends
+// those whose time is up by shutting their sockets down. It is needed because cpp-httplib's
+// timeouts hold for a peer that is silent, not for one that sends a byte now and then without an
+// end.
 class Http_Client {
  public:
-  // Throws std::system_error if no thread can be started. All arguments must outlive this.
+  // Throws std::system_error if no thread can be started. `resolver` and `tls` must outlive this.
   Http_Client(const Config& config, Resolver& resolver, const Tls& tls);
   // Blocks until the calls under way are over: their timeout at most.
   ~Http_Client();
@@ -45,6 +47,8 @@ class Http_Client {
            std::function<void(Http_Reply)> done);
   // An Http_Drop: shuts the socket of a question under way down. Does not block.
   void drop(const Node& peer, const std::string& target);
+  // From the next question on, peers are asked where peer_port and peer.<name> of `config` say.
+  void use_addresses(const Config& config);
 
  private:
   // A question under way. Functions REQUIRE mutex_.
@@ -62,16 +66,17 @@ class Http_Client {
   };
 
   void remove(const std::shared_ptr<Call>& call);
-  Address address_of(const Node& peer) const;
+  Address address_of(const Node& peer);
   Http_Reply ask(Call& call);
   Http_Reply ask_at(Call& call, const Address& to, const std::string& at,
                     std::chrono::nanoseconds connect_timeout);
   void watch_deadlines();
 
-  const Config& config_;
   Resolver& resolver_;
   const Tls& tls_;
   std::mutex mutex_;
+  int peer_port_;
+  std::map<std::string, Address> peers_;
   std::condition_variable changed_;
   bool ending_ = false;
   std::list<std::shared_ptr<Call>> under_way_;

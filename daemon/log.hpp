@@ -4,6 +4,7 @@
 
 #include <unistd.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
@@ -39,7 +40,11 @@ class Stderr_Log {
   Stderr_Log& operator=(const Stderr_Log&) = delete;
 
   // Whether messages of `level` are logged, so that a caller need not format one in vain.
-  bool wants(Log_Level level) const { return level <= level_; }
+  bool wants(Log_Level level) const { return level <= level_.load(std::memory_order_relaxed); }
+
+  // From now on. Each message is judged by the level before or by this one; nothing else depends on
+  // it, so it needs no order with other memory.
+  void set_level(Log_Level level) { level_.store(level, std::memory_order_relaxed); }
 
   // Logs one message. Does not throw: without memory the line is lost.
   void operator()(Log_Level level, const std::string& message) const;
@@ -53,7 +58,7 @@ class Stderr_Log {
   // Writes what can be written without waiting; how many bytes that was. REQUIRES mutex_.
   std::size_t write_some(const std::string& text) const;
 
-  const Log_Level level_;
+  std::atomic<Log_Level> level_;
   const Log_Format format_;
   const bool journal_;
   int fd_ = STDERR_FILENO;

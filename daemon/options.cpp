@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "daemon/address.hpp"
-#include "daemon/config.hpp"
 
 namespace primgr {
 
@@ -183,6 +182,15 @@ Options parse_options(int argc, char** argv) {
   if (optind < argc) throw Config_Error(std::string("unexpected argument ") + argv[optind]);
   check_combinations(options);
   return options;
+}
+
+Config load_config(const Options& options) {
+  Config config = load_config(options.config_file);
+  if (!options.listen.empty()) config.listen = parse_address(options.listen, true);
+  // A script wants the state only; --log-level shows the reasons.
+  if (options.mode == Mode::once) config.log_level = Log_Level::error;
+  if (!options.log_level.empty()) config.log_level = parse_log_level(options.log_level);
+  return config;
 }
 
 }  // namespace primgr

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "daemon/config.hpp"
 #include "daemon/log.hpp"
 
 namespace primgr {
@@ -43,6 +44,9 @@ struct Options {
 
 // Parses the command line. Throws Config_Error on wrong usage. Not thread-safe: getopt(3).
 Options parse_options(int argc, char** argv);
+
+// load_config(), with what the command line says instead. Throws Config_Error.
+Config load_config(const Options& options);
 
 // What --help prints.
 extern const char* const usage;

@@ -9,7 +9,6 @@ Http_Reply Asker::ask(const Address& address, Time timeout, const std::string& h
   asking.peers["peer"] = address;
   const Stderr_Log log(Log_Level::none);
   const Tls tls(asking, log);
-  Http_Client client(asking, resolver, tls);
   std::atomic<bool> done = false;
   Http_Reply reply;
   Node peer = make_node(1, "peer");
@@ -18,6 +17,7 @@ Http_Reply Asker::ask(const Address& address, Time timeout, const std::string& h
     asking.peer_port = address.port;
     peer.host = host;
   }
+  Http_Client client(asking, resolver, tls);
   const auto start = Steady::now();
   client.get(peer, "/primary", timeout, [&](Http_Reply r) {
     reply = std::move(r);

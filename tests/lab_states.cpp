@@ -18,6 +18,38 @@ using namespace primgr;
 
 TEST_SUITE_BEGIN("lab");
 
+namespace {
+
+// What the lab configures is the same when it is read again; n1 asks n2 where the file now says.
+void check_reload(const Lab& lab) {
+  const std::string conf = lab.conf("n1", "primgr_conf"), before = read_file(conf);
+  const auto reload = [&](const std::string& text, const std::string& expected) {
+    const std::size_t seen = lab.log("n1").size();
+    std::ofstream(conf) << text;
+    lab.run("primgr n1 hup");
+    std::string told;
+    const bool came = eventually(20, [&] {
+      return (told = lab.log("n1").substr(seen)).find("reload: " + expected) != told.npos;
+    });
+    CAPTURE(expected);
+    INFO(told);
+    REQUIRE(came);
+  };
+  const auto votes = [&](double number) {
+    return eventually(20, [&] { return lab.metric("n1", "primgr_votes") == number; });
+  };
+  CHECK(votes(3));
+  reload(before, "nothing has changed");
+  reload(before + "\npeer.n2 = 127.0.0.1:1\nconsensus = cluster\n",
+         "consensus has changed: restart primgr for this");
+  CHECK(votes(2));
+  CHECK(lab.ask("n1").status == 200);
+  reload(before, "in force now: peer.n2 is not set");
+  CHECK(votes(3));
+}
+
+}  // namespace
+
 TEST_CASE("lab: three nodes, one 200, two 202, and HAProxy follows") {
   if (!lab_possible("three nodes")) return;
   const Lab lab;
@@ -47,6 +79,7 @@ TEST_CASE("lab: three nodes, one 200, two 202, and HAProxy follows") {
                 "SELECT string_agg(table_name || ' ' || privilege_type, ',')"
                 " FROM information_schema.role_table_grants WHERE grantee = 'primgr'") ==
         "nodes SELECT");
+  check_reload(lab);
 }
 
 TEST_CASE("lab: the primary is killed: 503 at once, failover, and it comes back as 509") {

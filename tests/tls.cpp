@@ -115,6 +115,7 @@ struct Both_Ways {
         client(served.config, resolver, served.tls) {
     world.look(make_facts(make_site(3), true));
     served.config.peer_port = served.port;
+    client.use_addresses(served.config);
   }
   Http_Reply ask(const std::string& host = "127.0.0.1") {
     Node peer = make_node(1, "peer");
