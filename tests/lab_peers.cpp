@@ -12,6 +12,7 @@
 
 #include "daemon/output.hpp"
 #include "node/voting.hpp"
+#include "tests/dashboard.hpp"
 #include "tests/http_client.hpp"
 #include "tests/lab.hpp"
 #include "tests/raw_server.hpp"
@@ -341,6 +342,16 @@ TEST_CASE("lab: a failover over TLS, and a client without a certificate is refus
   lab.run("promote n2");
   lab.run("follow n3");
   lab.run("wait n2 Primary 20");
+  const auto metrics = [&](const std::string& node) {
+    const std::string answer = lab.run("http " + node + " /metrics");
+    return answer.substr(answer.find("\r\n\r\n") + 4);
+  };
+  CHECK(eventually(20, [&] {
+    return metrics("n3").find("\nprimgr_replay_lag_seconds ") != std::string::npos &&
+           metrics("n2").find("\nprimgr_last_handover_seconds ") != std::string::npos;
+  }));
+  check_dashboard(
+      {{"n1:5999", metrics("n1")}, {"n2:5999", metrics("n2")}, {"n3:5999", metrics("n3")}});
   // SIGHUP reads the certificate again; one that cannot be read changes nothing.
   const std::string folder = conf.substr(0, conf.rfind('/'));
   lab.run("exec-node n2 sh -c " + quoted("echo rubbish > " + folder + "/tls.crt"));
