@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <filesystem>
-#include <fstream>
 
 #include "daemon/file.hpp"
 #include "tests/state_folder.hpp"
@@ -38,8 +37,9 @@ bool holds(const std::string& path, const std::string& contents) {
                     [&] { return access(path.c_str(), R_OK) == 0 && read_file(path) == contents; });
 }
 
+// As commands do it: whoever reads the file reads all of it.
 void write_file(const std::string& path, const std::string& contents) {
-  std::ofstream(path) << contents;
+  REQUIRE(State_Directory::write(path, contents, 0600) == "");
 }
 
 }  // namespace
