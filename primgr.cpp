@@ -534,7 +534,7 @@ class Http_Server::Server : private httplib::Server {
     const std::string body = error_body(reason);
     connection.write("HTTP/1.1 " + std::to_string(status) + " " + reason +
                      "\r\nCache-Control: no-store\r\nConnection: close\r\n" +
-                     (status == 405 ? "Allow: GET, HEAD, OPTIONS\r\n" : "") +
+                     (status == 405 ? "Allow: " + std::string(answered_methods) + "\r\n" : "") +
                      "Content-Length: " + std::to_string(body.size()) +
                      "\r\nContent-Type: application/json\r\n\r\n" + (is_head ? "" : body));
     if (!connection.flush()) return;

@@ -22,16 +22,10 @@ using std::chrono::milliseconds;
 
 struct Endpoints::Endpoint {
   std::string_view path;
-  unsigned methods;  // bits of Method; others get 405
   Answer (Endpoints::*get)(const Request&);
 };
 
 namespace {
-
-enum Method : unsigned { get = 1, head = 2, options = 4 };
-constexpr unsigned all_methods = get | head | options;
-constexpr std::pair<std::string_view, Method> method_names[] = {
-    {"GET", get}, {"HEAD", head}, {"OPTIONS", options}};
 
 // The statuses that have a counter each; 0: all others.
 constexpr int statuses[] = {200, 202, 400, 404, 405, 503, 509, 0};
@@ -137,18 +131,21 @@ Answer ballot_answer(const Ballot& ballot, bool accepts_less, Time vote_lease) {
 
 // All endpoints. /state comes first, as it is asked for most.
 constexpr Endpoints::Endpoint Endpoints::table[] = {
-    {"/state", all_methods, &Endpoints::state},
-    {"/", all_methods, &Endpoints::root},
-    {"/primary", all_methods, &Endpoints::primary},
-    {"/realPrimary", all_methods, &Endpoints::real_primary},
-    {"/replica", all_methods, &Endpoints::replica},
-    {"/read-only", all_methods, &Endpoints::read_only},
-    {"/readiness", all_methods, &Endpoints::read_only},
-    {"/health", all_methods, &Endpoints::health},
-    {"/liveness", all_methods, &Endpoints::liveness},
-    {"/node", all_methods, &Endpoints::node},
-    {"/cluster", all_methods, &Endpoints::cluster},
-    {"/metrics", all_methods, &Endpoints::metrics},
+    {"/state", &Endpoints::state},
+    {"/", &Endpoints::root},
+    {"/primary", &Endpoints::primary},
+    {"/leader", &Endpoints::leader},
+    {"/read-write", &Endpoints::leader},
+    {"/master", &Endpoints::leader},
+    {"/realPrimary", &Endpoints::real_primary},
+    {"/replica", &Endpoints::replica},
+    {"/read-only", &Endpoints::read_only},
+    {"/readiness", &Endpoints::read_only},
+    {"/health", &Endpoints::health},
+    {"/liveness", &Endpoints::liveness},
+    {"/node", &Endpoints::node},
+    {"/cluster", &Endpoints::cluster},
+    {"/metrics", &Endpoints::metrics},
 };
 
 Answer get_reported_state(const Repmgr_Node& node) {
@@ -239,12 +236,7 @@ Answer Endpoints::answer(const Request& request) {
   const auto* endpoint = std::find_if(std::begin(table), std::end(table),
                                       [&](const Endpoint& e) { return e.path == request.path; });
   if (endpoint == std::end(table)) return {404, error_body("Not Found")};
-  for (const auto& [name, method] : method_names) {
-    if (name == request.method && (endpoint->methods & method)) {
-      return (this->*endpoint->get)(request);
-    }
-  }
-  return {405, error_body("Method Not Allowed")};
+  return (this->*endpoint->get)(request);
 }
 
 void Endpoints::count(std::string_view path, int status) {
@@ -287,15 +279,21 @@ Answer Endpoints::root(const Request& request) {
   return answer;
 }
 
-// A vote blocks until its promise is written, and until the votes before it are. If too many wait,
-// there is no vote.
+// OPTIONS is for load balancers: those that were set up for Patroni ask so. A vote blocks until its
+// promise is written, and until the votes before it are. If too many wait, there is no vote.
 Answer Endpoints::primary(const Request& request) {
+  if (request.method == "OPTIONS") return leader(request);
   const std::string candidate = param(request.params, "candidate");
   std::optional<Wait_Limiter::Slot> slot;
   if (!candidate.empty() && !slot.emplace(waiting_for_votes_, request.client_address)) {
     return state_answer(503, State::unknown);
   }
   return get_reported_primary(node_, request.params);
+}
+
+Answer Endpoints::leader(const Request&) {
+  const State state = node_.get_state();
+  return state_answer(state == State::primary ? 200 : 503, state);
 }
 
 Answer Endpoints::real_primary(const Request&) {

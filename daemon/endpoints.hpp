@@ -50,7 +50,7 @@ class Endpoints {
   Endpoints(const Config& config, Repmgr_Node& node, const Tls& tls, Http_Get peers,
             std::size_t max_waiting);
 
-  // Throws std::bad_alloc only.
+  // The method is one of answered_methods. Throws std::bad_alloc only.
   Answer answer(const Request& request);
   // Counts an answer for /metrics.
   void count(std::string_view path, int status);
@@ -64,6 +64,7 @@ class Endpoints {
   Answer state(const Request& request);
   Answer root(const Request& request);
   Answer primary(const Request& request);
+  Answer leader(const Request& request);
   Answer real_primary(const Request& request);
   Answer replica(const Request& request);
   Answer read_only(const Request& request);

@@ -108,7 +108,7 @@ Http_Connection::Received Http_Connection::receive() {
     if (n < 0) return received;
     if (n == 0) return in_.find_first_not_of("\r\n") == in_.npos ? received : refuse(400);
   }
-  const bool answered = received.is_head || head.method == "GET" || head.method == "OPTIONS";
+  const bool answered = is_answered(head.method);
   request_ = normalized(head);
   in_.erase(0, head.size);  // head.method and head.target were views of it
   const int status = receive_body(head.chunked, head.length, head.expects_continue);

@@ -18,6 +18,13 @@ constexpr std::size_t max_head = 16 * 1024;    // request line and fields
 constexpr std::size_t max_body = 1024;         // content
 constexpr std::size_t max_chunked = 8 * 1024;  // with sizes, extensions and trailers
 
+// The methods that are answered, as an Allow header lists them; others get 405. All endpoints have
+// the same.
+inline constexpr std::string_view answered_methods = "GET, HEAD, OPTIONS";
+inline bool is_answered(std::string_view method) {
+  return method == "GET" || method == "HEAD" || method == "OPTIONS";
+}
+
 // A request's head: the request line and the header fields, including the empty line after them.
 // The views point into the bytes that were parsed.
 struct Request_Head {

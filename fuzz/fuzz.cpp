@@ -233,9 +233,8 @@ Requests split(std::string_view bytes) {
       if (chunked.size == 0) break;
       body = chunked.size;
     }
-    const bool answered = head.method == "GET" || head.method == "HEAD" || head.method == "OPTIONS";
     if (body > max_chunked || body > after.size() || (!head.chunked && body > max_body) ||
-        !answered) {
+        !is_answered(head.method)) {
       break;
     }
     requests.is_head.push_back(head.method == "HEAD");

@@ -73,6 +73,61 @@ TEST_CASE("/primary") {
   CHECK(served.ask("GET", "/primary").body == R"({"state":"Unknown"})");
 }
 
+TEST_CASE("/leader, /read-write, /master, OPTIONS /primary: 200 on the Primary alone") {
+  World world;
+  const Served served(world);
+  const auto check = [&](int status, const std::string& body) {
+    const auto alike = [&](const std::string& method, const std::string& path) {
+      CAPTURE(method);
+      CAPTURE(path);
+      const auto response = served.ask(method, path);
+      CHECK(response.status == status);
+      CHECK(response.body == (method == "HEAD" ? "" : body));
+    };
+    for (const char* path : {"/leader", "/read-write", "/master", "/master?lag=x"}) {
+      for (const char* method : {"GET", "HEAD", "OPTIONS"}) alike(method, path);
+    }
+    for (const char* query : {"", "?candidate=n1", "?candidate=n1&handback=x", "?voter=n3"}) {
+      alike("OPTIONS", std::string("/primary") + query);
+    }
+    // A load balancer that asks in HTTP/1.0, without a Host header.
+    const std::string raw = served.raw("OPTIONS /primary HTTP/1.0\r\n\r\n");
+    CHECK(raw.starts_with("HTTP/1.1 " + std::to_string(status) + " "));
+    CHECK(raw.ends_with("\r\n\r\n" + body));
+  };
+  check(503, R"({"state":"Down"})");
+  world.look(make_facts(make_site(3), true));
+  check(503, R"({"state":"Standby"})");
+  CHECK(served.ask("HEAD", "/primary").status == 200);
+  world.look(make_facts(make_site(3)));
+  check(503, R"({"state":"Unknown"})");
+  world.names("n2", "n1");
+  world.pass(1s);
+  check(200, R"({"state":"Primary"})");
+}
+
+TEST_CASE("OPTIONS /primary grants no vote, and ends no promise") {
+  World world(World::named("n2"));
+  const Served served(world);
+  auto nodes = make_site(3);
+  world.look(make_facts(nodes, true));
+  CHECK(served.ask("OPTIONS", "/primary?candidate=n1&accepts=less").status == 503);
+  nodes[0].active = false;
+  nodes[2].type = "primary";
+  world.look(make_facts(nodes, true));
+  const Json vote =
+      Json::parse(served.ask("GET", "/primary?candidate=n3&accepts=less&token=").body);
+  CHECK(vote["Primary"] == "n3");  // had n1 been promised anything, it would still be n1
+  REQUIRE(vote.contains("token"));
+  const std::string token = vote["token"];
+  served.ask("OPTIONS", "/primary?candidate=n3&handback=" + token);
+  nodes[0].active = true;
+  nodes[2].type = "standby";
+  world.look(make_facts(nodes, true));
+  CHECK(Json::parse(served.ask("GET", "/primary?candidate=n1&accepts=less").body)["Primary"] ==
+        "n3");
+}
+
 TEST_CASE("/realPrimary") {
   World world(World::named("n2"));
   const Served served(world);
