@@ -26,6 +26,13 @@ TEST_CASE("names are compared without case, and _ equals -") {
   CHECK_FALSE(names_equal("n1", ""));
 }
 
+TEST_CASE("a host name is a node name in lower case, with - for _") {
+  CHECK(host_name("DB_1") == "db-1");
+  CHECK(host_name("db-1.Example") == "db-1.example");
+  CHECK(host_name("\xc3\x84_") == "\xc3\x84-");
+  CHECK(host_name("") == "");
+}
+
 TEST_CASE("a majority is floor(n/2)+1") {
   CHECK(votes_needed(1) == 1);
   CHECK(votes_needed(2) == 2);
@@ -199,6 +206,11 @@ TEST_CASE("what a peer's reply to /primary names") {
     CHECK(named(200, body) == "-");
   }
   CHECK(named(302, R"({"Primary":"n1"})") == "-");
+  CHECK(named(200, R"({"Primary":"db-1","node":"DB_1"})") == "DB_1");
+  for (const char* node : {R"("db-2")", R"("")", "1", "null", R"(["db_1"])"}) {
+    CAPTURE(node);
+    CHECK(named(200, R"({"Primary":"db-1","node":)" + std::string(node) + "}") == "db-1");
+  }
   CHECK(named(200, R"({"Primary":"n1"})" + std::string(1010, ' ')) == "-");
   CHECK(named(200, std::string(1024, '[')) == "-");
 }

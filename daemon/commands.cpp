@@ -181,7 +181,7 @@ std::optional<Answer> ask_own_daemon(const Config& config, const Tls& tls, const
   if (subject == "real-primary") return ask_real_primary(config, tls);
   if (subject == "state") return Answer{0, dump({{"state", to_string(*state)}})};
   const Json& primary = at(node, "primary");
-  if (primary.is_string()) return Answer{200, dump({{"Primary", primary}})};
+  if (primary.is_string()) return Answer{200, dump(name_body("Primary", primary))};
   return Answer{503,
                 dump({{"state", to_string(*state == State::down ? State::down : State::unknown)}})};
 }
@@ -208,7 +208,7 @@ void explain_refusal(const Repmgr_Node& node, const std::string& conninfo) {
 int print_once(const Answer& answer, const Options& options) {
   const Json body = parse_json(answer.body, 3);
   std::string word;
-  for (const char* key : {"Primary", "realPrimary", "state"}) {
+  for (const char* key : {"node", "Primary", "realPrimary", "state"}) {
     if (word.empty()) word = text_at(body, key);
   }
   if (word.empty()) word = "Unknown";  // several nodes claim to be Primary

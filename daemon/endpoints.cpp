@@ -107,7 +107,7 @@ std::optional<milliseconds> milliseconds_param(const Params& params, const std::
 
 // The answer that names a node, with what else a candidate with accepts=less is told.
 Answer ballot_answer(const Ballot& ballot, bool accepts_less, Time vote_lease) {
-  Json body = {{"Primary", ballot.names}};
+  Json body = name_body("Primary", ballot.names);
   const auto whole_ms = [](Time time) { return std::chrono::floor<milliseconds>(time).count(); };
   if (accepts_less && ballot.granted) {
     body["lease"] = whole_ms(vote_lease);
@@ -147,6 +147,13 @@ constexpr Endpoints::Endpoint Endpoints::table[] = {
     {"/cluster", &Endpoints::cluster},
     {"/metrics", &Endpoints::metrics},
 };
+
+Json name_body(const char* key, const std::string& name) {
+  const std::string host = host_name(name);
+  Json body = {{key, host}};
+  if (host != name) body["node"] = name;
+  return body;
+}
 
 Answer get_reported_state(const Repmgr_Node& node) {
   switch (node.get_state()) {
@@ -196,7 +203,7 @@ Answer get_reported_real_primary(const Repmgr_Node& node) {
   Real_Primary real = node.get_real_primary();
   if (!real.nodes_known) return {503, dump({{"realPrimary", nullptr}, {"state", "Down"}})};
   if (real.claimants.size() == 1) {
-    if (Answer answer{200, dump({{"realPrimary", real.claimants[0]}})};
+    if (Answer answer{200, dump(name_body("realPrimary", real.claimants[0]))};
         answer.body.size() <= max_reply_size) {
       return answer;
     }

@@ -40,10 +40,12 @@ haproxy_view() {
 }
 
 node_state() {
-  local answers state primary
+  local answers state primary named
   mapfile -t answers < <(ask "$1" /state /primary)
   state=${answers[0]:- 000} primary=${answers[1]:- 000}
-  say "$1 ${state##* } $(word_in "$state" state) $(word_in "$primary" Primary)"
+  named=$(word_in "$primary" node)
+  [[ $named != - ]] || named=$(word_in "$primary" Primary)
+  say "$1 ${state##* } $(word_in "$state" state) $named"
 }
 
 # Puts lines that begin with a node's name in the nodes' order.

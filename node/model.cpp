@@ -37,6 +37,12 @@ bool names_equal(std::string_view a, std::string_view b) {
                     [](char x, char y) { return folded(x) == folded(y); });
 }
 
+std::string host_name(std::string_view name) {
+  std::string host(name);
+  std::transform(host.begin(), host.end(), host.begin(), folded);
+  return host;
+}
+
 const Node* named_primary(const std::vector<Node>& nodes) {
   const Node* primary = nullptr;
   for (const Node& node : nodes) {

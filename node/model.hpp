@@ -46,6 +46,9 @@ struct Node {
 // Compares node names: case does not matter, and '_' equals '-'.
 bool names_equal(std::string_view a, std::string_view b);
 
+// A node name written as a host name: in lower case, '-' for '_'. It is names_equal() to the name.
+std::string host_name(std::string_view name);
+
 // The one row that is the active primary; null if there is none or more than one.
 const Node* named_primary(const std::vector<Node>& nodes);
 

@@ -79,8 +79,8 @@ std::optional<std::string> http_node_reports_primary(const Http_Reply& reply, st
   } else if (reply.status == 200) {
     const json body = json::parse(reply.body, nullptr, false);
     if (terms) *terms = read_terms(body);
-    auto name = json_string(body, {"Primary"});
-    if (name && !name->empty()) return name;
+    const auto name = json_string(body, {"Primary"}), node = json_string(body, {"node"});
+    if (name && !name->empty()) return node && names_equal(*node, *name) ? node : name;
     why = "200 without the name of a primary";
   } else if (reply.status == 503) {
     why = "names none, its state is " + reported_state(reply).value_or("not told");

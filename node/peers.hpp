@@ -64,8 +64,9 @@ std::string vote_question(const std::string& candidate, const std::string& voter
 std::string hand_back_request(const std::string& candidate, const std::string& voter,
                               const std::string& token, std::optional<Time> since_last_200);
 
-// The node that a peer's reply to /primary names, or none with `why` set. Sets `terms` if that is
-// not null. Throws std::bad_alloc only.
+// The node that a peer's reply to /primary names, or none with `why` set. It is `node` if the reply
+// has that and it is the name in `Primary`, written as a node name; else what `Primary` has. Sets
+// `terms` if that is not null. Throws std::bad_alloc only.
 std::optional<std::string> http_node_reports_primary(const Http_Reply& reply, std::string& why,
                                                      Promise_Terms* terms = nullptr);
 

@@ -147,6 +147,44 @@ TEST_CASE("/realPrimary") {
         R"({"realPrimary":null,"claimants":["n1","n3"]})");
 }
 
+TEST_CASE("/primary and /realPrimary write a name as a host name, with the node's beside it") {
+  World world(World::named("db_2"));
+  const Served served(world);
+  const auto body = [&](const std::string& path) { return served.ask("GET", path).body; };
+  auto nodes = make_site(3);
+  nodes[0].name = "DB_1";
+  nodes[1].name = "db_2";
+  nodes[2].name = "db-3";
+  world.states["DB_1"] = {200, R"({"state":"Primary"})", ""};
+  world.look(make_facts(nodes, true));
+  world.pass(1s);
+  CHECK(body("/primary") == R"({"Primary":"db-1","node":"DB_1"})");
+  CHECK(body("/primary?voter=DB-2") == R"({"Primary":"db-1","node":"DB_1"})");
+  CHECK(body("/realPrimary") == R"({"realPrimary":"db-1","node":"DB_1"})");
+  // So in a vote, with all that a candidate needs.
+  CHECK(body("/primary?candidate=db-1&accepts=less&lease=1")
+            .starts_with(R"({"Primary":"db-1","node":"DB_1","lease":4000,"token":")"));
+  CHECK(body("/primary?candidate=db-3").starts_with(R"({"Primary":"db-1","node":)"));
+  world.states["db-3"] = world.states["DB_1"];
+  world.pass(1s);
+  CHECK(body("/realPrimary") == R"({"realPrimary":null,"claimants":["DB_1","db-3"]})");
+  // Two whose names are equal are not told apart by it, but by `node`.
+  nodes[2].name = "DB-1";
+  world.look(make_facts(nodes, true));
+  CHECK(body("/primary") == R"({"Primary":"db-1","node":"DB_1"})");
+}
+
+TEST_CASE("a candidate counts votes in any spelling, and shows the name that the voter has") {
+  World world(World::named("DB_1"));
+  auto nodes = make_site(3);
+  nodes[0].name = "DB_1";
+  world.primaries["n2"] = {200, R"({"Primary":"db-1"})", ""};
+  world.primaries["n3"] = {200, R"({"Primary":"db-1","node":"DB_1","lease":4000})", ""};
+  world.look(make_facts(nodes));
+  CHECK(world.node.get_state() == State::primary);
+  CHECK(votes_of(world.node).find("n2 names db-1, n3 names DB_1") != std::string::npos);
+}
+
 TEST_CASE("an answer is 1,024 bytes at most, whatever the nodes are called") {
   World world(World::named("n1"));
   auto nodes = make_site(100);

@@ -234,7 +234,9 @@ struct Situations {
     Facts unlisted = make_facts({make_node(2, "n2", "primary")});
     Facts standby = standby_facts(0x2000, 0x1800, 0x1000);
     standby.replication.since_commit = 2s;
-    return {standby, cut_off, unlisted, old_list, primary};
+    Facts in_capitals = make_facts(make_site(3));
+    in_capitals.nodes[0].name = "N1";
+    return {standby, cut_off, unlisted, in_capitals, old_list, primary};
   }
 };
 
