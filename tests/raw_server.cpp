@@ -9,11 +9,15 @@
 
 #include "tests/support.hpp"
 
-Raw_Server::Raw_Server(Behave behave, in_addr_t address, int backlog)
+Raw_Server::Raw_Server(Behave behave, in_addr_t address, int backlog, in_port_t port)
     : behave_(std::move(behave)), fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
   sockaddr_in at{};
   at.sin_family = AF_INET;
   at.sin_addr.s_addr = htonl(address);
+  at.sin_port = htons(port);
+  // Connections of the one that had the port before may still be in TIME_WAIT.
+  const int reuse = port != 0;
+  ::setsockopt(fd_, SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof reuse);
   socklen_t size = sizeof at;
   REQUIRE(::bind(fd_, reinterpret_cast<sockaddr*>(&at), size) == 0);
   REQUIRE(::listen(fd_, backlog) == 0);

@@ -15,7 +15,9 @@
 class Raw_Server {
  public:
   using Behave = std::function<void(int fd)>;
-  explicit Raw_Server(Behave behave, in_addr_t address = INADDR_LOOPBACK, int backlog = 64);
+  // `port` 0: one that is free.
+  explicit Raw_Server(Behave behave, in_addr_t address = INADDR_LOOPBACK, int backlog = 64,
+                      in_port_t port = 0);
   ~Raw_Server();
   int port() const { return port_; }
   // The listening socket, for who accepts by itself: without a Behave.
