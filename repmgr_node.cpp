@@ -22,6 +22,9 @@ constexpr Time vacancy = 2min;
 // For so long after a vote was handed back, the other voters are asked each handed_back_interval:
 // they may learn of it a moment later.
 constexpr Time hand_back_time = 1s, handed_back_interval = 50ms;
+// For so long after somebody wanted to know whether this standby is synchronous, the primary is
+// asked: a load balancer may check less often than a refresh_interval.
+constexpr Time sync_interest = 20s;
 
 }  // namespace
 
@@ -176,7 +179,7 @@ Time Repmgr_Node::refresh() {
   refreshed_at_ = clock_();
   age_votes(refreshed_at_);
   std::vector<Node> others, voters;
-  std::optional<Node> self;
+  std::optional<Node> self, sync_source;
   {
     const std::lock_guard lock(mutex_);
     for (const Node& node : nodes_) {
@@ -187,6 +190,7 @@ Time Repmgr_Node::refresh() {
       self = *node;
       voters = voters_;
     }
+    if (const Node* node = this->sync_source()) sync_source = *node;
   }
   if (!self) {
     peers_.forget_answers();
@@ -198,6 +202,10 @@ Time Repmgr_Node::refresh() {
   }
   for (const Node& peer : others) {
     peers_.ask(Peers::Kind::state, peer, "/state", settings_.refresh_interval);
+  }
+  if (sync_source) {
+    peers_.ask(Peers::Kind::standby, *sync_source, standby_question(settings_.node_name),
+               settings_.refresh_interval);
   }
   write_cache();
   store_voters();
@@ -213,6 +221,9 @@ Time Repmgr_Node::refresh_due(const std::vector<Node>& others,
   Time due = std::min(now + settings_.refresh_interval, cache_.decision.until);
   for (const Node& node : others) {
     due = std::min(due, peers_.due(Peers::Kind::state, node.name, settings_.refresh_interval));
+  }
+  if (const Node* node = sync_source()) {
+    due = std::min(due, peers_.due(Peers::Kind::standby, node->name, settings_.refresh_interval));
   }
   if (const auto over_at = votes_over_at()) due = std::min(due, *over_at);
   if (bound_until_ && *bound_until_ > now) due = std::min(due, *bound_until_);
@@ -261,6 +272,15 @@ bool Repmgr_Node::names_itself() const {
   const Node* self = candidate();
   const Node* named = named_primary(facts_.nodes);
   return self && named && named->id == self->id;
+}
+
+// The node to ask whether this one is a synchronous standby; null if nobody wants to know, or if
+// there is none.
+const Node* Repmgr_Node::sync_source() const {
+  if (!facts_.reachable || !facts_.in_recovery) return nullptr;
+  if (clock_() - sync_wanted_at_.load() > sync_interest) return nullptr;
+  const Node* primary = named_primary(facts_.nodes);
+  return primary && !names_equal(primary->name, settings_.node_name) ? primary : nullptr;
 }
 
 // The time from one look, or question for a vote, to the next: short while the node is undecided or
@@ -726,6 +746,24 @@ std::optional<Lag> Repmgr_Node::get_lag() const {
   const std::lock_guard lock(mutex_);
   if (state_at(clock_()) != State::standby) return std::nullopt;
   return measure_lag(facts_, replay_);
+}
+
+Synchrony Repmgr_Node::get_synchrony() {
+  const Time now = clock_();
+  if (now - sync_wanted_at_.exchange(now) > sync_interest) wake_up_.wake();
+  const std::lock_guard lock(mutex_);
+  if (state_at(now) != State::standby) return {std::nullopt, "it is no standby"};
+  const Node* primary = sync_source();
+  if (!primary) return {std::nullopt, "its database names no other node as primary"};
+  const auto [report, asked_at] = peers_.sync_report(primary->name);
+  return judge_synchrony(report, asked_at, now, max_sync_age(), primary->name);
+}
+
+Sync_Report Repmgr_Node::get_standby(std::string_view name) const {
+  const std::lock_guard lock(mutex_);
+  const Time now = clock_();
+  if (state_at(now) != State::primary) return {"", {}, "it is not Primary"};
+  return find_standby(facts_.replication, name, now);
 }
 
 Report Repmgr_Node::get_report() const {

@@ -30,6 +30,7 @@
 #include "node/promise.hpp"
 #include "node/report.hpp"
 #include "node/stop_detector.hpp"
+#include "node/synchrony.hpp"
 #include "node/voters.hpp"
 #include "node/wake_up.hpp"
 
@@ -129,6 +130,13 @@ class Repmgr_Node {
   Real_Primary get_real_primary() const;
   // How far this node is behind; none if its state is not Standby.
   std::optional<Lag> get_lag() const;
+  // Whether this node, if its state is Standby, is a synchronous one, by what the node told that
+  // its database names as primary. That one is asked each refresh_interval from now on, until
+  // nobody has called this for 20 s. What it saw longer ago than max_sync_age() is not used.
+  Synchrony get_synchrony();
+  Time max_sync_age() const { return 3 * settings_.refresh_interval + settings_.peer_timeout; }
+  // What this node, if it is Primary, knows of a standby that streams from it.
+  Sync_Report get_standby(std::string_view name) const;
   Report get_report() const;
   // Takes this node out of the service of reads, or back into it; logs a change.
   void set_drain(std::optional<Drain> drain);
@@ -192,6 +200,7 @@ class Repmgr_Node {
   Log_Lines database_messages();
   const Node* candidate() const;
   bool names_itself() const;
+  const Node* sync_source() const;
   Votes all_votes() const;
   State state_at(Time now) const;
   Decision decision_at(Time now) const;
@@ -220,6 +229,7 @@ class Repmgr_Node {
   std::atomic<bool> stopping_{false};
   std::atomic<bool> look_wanted_{false};
   std::atomic<Time> refreshed_at_;
+  std::atomic<Time> sync_wanted_at_{Time(std::chrono::hours(-1))};  // by get_synchrony()
   Database database_;
   Promise promise_;
   Peers peers_;

@@ -67,9 +67,10 @@ Lag_Limits parse_lag_limits(const Params& params) {
 }
 
 // `/replica`: 200 on a standby that streams and is within the limits, 400 if these are not valid,
-// else 503 with the reason. `or_primary`: 200 on the Primary too, for `/read-only` and
-// `/readiness`.
-Answer replica_answer(const Repmgr_Node& node, const Params& params, bool or_primary) {
+// else 503 with the reason. `or_primary`: 200 on the Primary too, for `/read-only` and the like.
+// `synchrony`: for `/sync` and the like, whether it is to be a synchronous standby, or must not.
+Answer replica_answer(Repmgr_Node& node, const Params& params, bool or_primary,
+                      std::optional<bool> synchrony = std::nullopt) {
   Lag_Limits limits;
   try {
     limits = parse_lag_limits(params);
@@ -88,9 +89,18 @@ Answer replica_answer(const Repmgr_Node& node, const Params& params, bool or_pri
     body["reason"] = "it is no standby";
     return {503, dump(body)};
   }
-  const std::string reason = lag_problem(*lag, limits.lag, limits.delay);
+  std::string reason = lag_problem(*lag, limits.lag, limits.delay);
   body["replayLagBytes"] = or_null(lag->replay);
   body["replayLagSeconds"] = or_null(lag->delay);
+  if (synchrony) {
+    const Synchrony known = node.get_synchrony();
+    body["synchronous"] = known.synchronous ? Json(*known.synchronous) : Json(nullptr);
+    if (reason.empty() && known.synchronous != synchrony) {
+      reason = !known.synchronous ? known.why
+               : *synchrony       ? "it is asynchronous"
+                                  : "it is synchronous";
+    }
+  }
   if (!reason.empty()) body["reason"] = reason;
   return {reason.empty() ? 200 : 503, dump(body)};
 }
@@ -141,6 +151,10 @@ constexpr Endpoints::Endpoint Endpoints::table[] = {
     {"/replica", &Endpoints::replica},
     {"/read-only", &Endpoints::read_only},
     {"/readiness", &Endpoints::read_only},
+    {"/sync", &Endpoints::sync},
+    {"/async", &Endpoints::async},
+    {"/read-only-sync", &Endpoints::read_only_sync},
+    {"/standby", &Endpoints::standby},
     {"/health", &Endpoints::health},
     {"/liveness", &Endpoints::liveness},
     {"/node", &Endpoints::node},
@@ -313,6 +327,26 @@ Answer Endpoints::replica(const Request& request) {
 
 Answer Endpoints::read_only(const Request& request) {
   return replica_answer(node_, request.params, true);
+}
+
+Answer Endpoints::sync(const Request& request) {
+  return replica_answer(node_, request.params, false, true);
+}
+
+Answer Endpoints::async(const Request& request) {
+  return replica_answer(node_, request.params, false, false);
+}
+
+Answer Endpoints::read_only_sync(const Request& request) {
+  return replica_answer(node_, request.params, true, true);
+}
+
+Answer Endpoints::standby(const Request& request) {
+  const std::string name = param(request.params, "name");
+  if (name.empty()) return {400, error_body("name: which standby is meant: /standby?name=n2")};
+  const Sync_Report report = node_.get_standby(name);
+  if (report.sync.empty()) return {503, dump({{"reason", report.why}})};
+  return {200, dump({{"sync", report.sync}, {"ageSeconds", in_seconds(report.age)}})};
 }
 
 Answer Endpoints::health(const Request&) {

@@ -73,6 +73,10 @@ class Endpoints {
   Answer real_primary(const Request& request);
   Answer replica(const Request& request);
   Answer read_only(const Request& request);
+  Answer sync(const Request& request);
+  Answer async(const Request& request);
+  Answer read_only_sync(const Request& request);
+  Answer standby(const Request& request);
   Answer health(const Request& request);
   Answer liveness(const Request& request);
   Answer node(const Request& request);

@@ -172,6 +172,8 @@ void Peers::handle_reply(const Question& question, const Http_Reply& reply) {
     } else if (question.kind == Kind::state) {
       peer.reported.reset();
       if (reply.status) peer.reported.emplace(http_node_reports_state(reply), question.asked_at);
+    } else if (question.kind == Kind::standby) {
+      handle_sync_report(reply, question.asked_at - (missed_ - question.missed_before), peer);
     } else if (reply.status && poll.target.find(peer.to_hand_back.token) != std::string::npos) {
       peer.to_hand_back = {};
     }
@@ -205,6 +207,17 @@ void Peers::handle_vote_reply(const Question& question, Peer& peer, const Http_R
   }
   vote.why = why;
   vote.answers = reply.status != 0;
+}
+
+// One reply that is lost does not make unknown what the one before told: that counts until it is
+// too old.
+void Peers::handle_sync_report(const Http_Reply& reply, Time asked_at, Peer& peer) {
+  Sync_Report report = read_standby_reply(reply);
+  if (reply.status == 0) {
+    peer.sync.first.why = std::move(report.why);
+  } else {
+    peer.sync = {std::move(report), asked_at};
+  }
 }
 
 void Peers::drop(Kind kind, const Node& peer) const {
@@ -304,6 +317,7 @@ void Peers::age_votes(Time missed) {
   const std::lock_guard lock(mutex_);
   missed_ += missed;
   for (auto& [name, vote] : votes_) vote.sent_at -= missed;
+  for (auto& [name, peer] : peers_) peer.sync.second -= missed;
   ask_votes_again();
 }
 
@@ -334,6 +348,12 @@ std::optional<std::pair<State, Time>> Peers::reported(const std::string& peer) c
   return asked ? asked->reported : std::nullopt;
 }
 
+std::pair<Sync_Report, Time> Peers::sync_report(const std::string& peer) const {
+  const std::lock_guard lock(mutex_);
+  const Peer* asked = find(peer);
+  return asked ? asked->sync : Peer().sync;
+}
+
 std::vector<Poll_Count> Peers::counts() const {
   const std::lock_guard lock(mutex_);
   std::vector<Poll_Count> counts;
@@ -345,6 +365,7 @@ std::vector<Poll_Count> Peers::counts() const {
     add("vote", peer.poll(Kind::vote));
     add("state", peer.poll(Kind::state));
     add("hand_back", peer.poll(Kind::hand_back));
+    add("standby", peer.poll(Kind::standby));
   }
   return counts;
 }

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "node/model.hpp"
+#include "node/synchrony.hpp"
 
 namespace primgr {
 
@@ -78,7 +79,7 @@ State http_node_reports_state(const Http_Reply& reply);
 // How many questions of one kind one peer has answered, and how many failed.
 struct Poll_Count {
   std::string peer;
-  const char* kind = "";  // "vote", "state" or "hand_back"
+  const char* kind = "";  // "vote", "state", "hand_back" or "standby"
   std::uint64_t replied = 0, failed = 0;
   Time total_time{};  // of all of them together
 };
@@ -92,7 +93,7 @@ struct Poll_Count {
 // taken. So Repmgr_Node's may be held while it is taken.
 class Peers {
  public:
-  enum class Kind { vote, state, hand_back };
+  enum class Kind { vote, state, hand_back, standby };
 
   // `wake` is called after each reply, with the mutex held; it must not block.
   Peers(Http_Get get, Http_Drop drop, Clock clock, Time timeout, std::function<void()> wake);
@@ -139,6 +140,9 @@ class Peers {
   State state(const std::string& peer) const;
   // That, and when it was asked for; none if the last question had no reply.
   std::optional<std::pair<State, Time>> reported(const std::string& peer) const;
+  // What the peer told last of this node as its standby, and when it was asked for that. After a
+  // question that had no reply, this is still that of the one before, but for `why`.
+  std::pair<Sync_Report, Time> sync_report(const std::string& peer) const;
   std::vector<Poll_Count> counts() const;
 
  private:
@@ -161,9 +165,10 @@ class Peers {
     Time missed_before;  // missed_ when it was sent
   };
   struct Peer {
-    Poll polls[3];  // by Kind
+    Poll polls[4];  // by Kind
     // The last reply to /state, and when it was asked for; none if the last question had none.
     std::optional<std::pair<State, Time>> reported;
+    std::pair<Sync_Report, Time> sync{{"", {}, "it is asked only now"}, {}};  // see sync_report()
     Time bound_until{};  // the voter is bound to another, or was known to be, until then
     // A promise, by its token, and when it is over at the latest.
     struct Held {
@@ -181,6 +186,7 @@ class Peers {
   Time next(Kind kind, const Peer& peer, Time interval) const;
   void ask_votes_again();
   void handle_reply(const Question& question, const Http_Reply& reply);
+  static void handle_sync_report(const Http_Reply& reply, Time asked_at, Peer& peer);
   void handle_vote_reply(const Question& question, Peer& peer, const Http_Reply& reply);
 
   const Http_Get get_;

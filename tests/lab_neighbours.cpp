@@ -80,6 +80,49 @@ void check_load_balancers(const Lab& lab) {
   lab.run("haproxy stop");
 }
 
+// ---- synchronous standbys
+// ------------------------------------------------------------------------
+
+// Which of Db_2 and db_3 answer /sync, and which /async, with 200, while the primary has these
+// synchronous_standby_names.
+void check_synchrony(const Lab& lab, const std::string& names, const std::string& expected) {
+  CAPTURE(names);
+  lab.run("psql db_1 -qAtc " +
+          quoted("ALTER SYSTEM SET synchronous_standby_names = '" + names + "'") +
+          " -c 'SELECT pg_reload_conf()'");
+  std::string seen;
+  const bool came = eventually(20, [&] {
+    seen.clear();
+    for (const char* path : {"/sync", "/async", "/read-only-sync"}) {
+      seen += path;
+      for (const std::string& node : lab.nodes()) {
+        if (lab.ask(node, path).status == 200) seen += " " + node;
+      }
+      seen += "; ";
+    }
+    return seen == expected;
+  });
+  INFO(seen);
+  CHECK(came);
+}
+
+void check_synchrony(const Lab& lab) {
+  check_synchrony(lab, "FIRST 1 (db_3, \"Db_2\")",
+                  "/sync db_3; /async Db_2; /read-only-sync db_1 db_3; ");
+  check_synchrony(lab, "ANY 1 (\"Db_2\", db_3)",
+                  "/sync Db_2 db_3; /async; /read-only-sync db_1 Db_2 db_3; ");
+  check_synchrony(lab, "", "/sync; /async Db_2 db_3; /read-only-sync db_1; ");
+  // Nobody tells any more, and the standbys are standbys all the same.
+  lab.run("primgr db_1 stop");
+  check_synchrony(lab, "", "/sync; /async; /read-only-sync; ");
+  const std::string why = lab.ask("db_3", "/async").body;
+  INFO(why);
+  CHECK(why.find("db_1 does not tell whether it is synchronous: ") != why.npos);
+  CHECK(lab.ask("db_3", "/replica").status == 200);
+  lab.run("primgr db_1 start");
+  REQUIRE(lab.answers("db_1", 200));
+}
+
 // ---- node by node -------------------------------------------------------------------------------
 
 // Each node runs primgr or the original.
@@ -155,6 +198,7 @@ TEST_CASE("lab: among Patroni's load balancers, pgsql-check and the original, no
   CHECK(lab.attempt(once + "primary --json").output == R"({"Primary":"db-1","node":"db_1"})");
 
   check_load_balancers(lab);
+  check_synchrony(lab);
 
   // Which node is exchanged next: each once in either direction from each mixture of the two
   // programs. So every order in which three nodes are migrated, and taken back, is made of these

@@ -211,6 +211,8 @@ struct Situations {
     nodes[0].type = "standby";
     nodes[1].type = "primary";
     world.look(make_facts(nodes, true));
+    world.standbys["n2"] = {200, R"({"sync":"async","ageSeconds":0.5})", ""};
+    world.node.get_synchrony();  // so that it asks n2
     world.pass(5s);
   }
   // This node's own answer to /node, as that of another.
@@ -279,6 +281,7 @@ TEST_CASE("doc/http.md has each field of each endpoint, with its type, and when 
     for (auto& [path, documented] : fields) {
       documented.check(Json::parse(situations.ask(path)));
       documented.check(Json::parse(situations.ask(path, {{"lag", "x"}})));
+      documented.check(Json::parse(situations.ask(path, {{"name", "n2"}})));
       documented.check(
           Json::parse(situations.ask(path, {{"candidate", "n1"}, {"accepts", "less"}})));
       // While the vote is promised to n1, if it is.

@@ -85,7 +85,9 @@ World::World(Node_Settings settings, Grant_Store grants, History history)
             .wall_clock = [this] { return started + (now - 1000s); }}) {}
 
 Http_Reply World::reply(const std::string& peer, const std::string& target, Time sent_at) const {
-  const auto& replies = target.starts_with("/state") ? states : primaries;
+  const auto& replies = target.starts_with("/state")     ? states
+                        : target.starts_with("/standby") ? standbys
+                                                         : primaries;
   const auto found = replies.find(peer);
   Http_Reply reply = answers                  ? answers(peer, target)
                      : found == replies.end() ? Http_Reply{0, {}, "connection refused"}

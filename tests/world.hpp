@@ -61,7 +61,7 @@ struct World {
   const Wall_Time started = std::chrono::system_clock::now() - 1h;
   Time stopped{};  // how much further another clock is
   bool hold = false;
-  std::map<std::string, Http_Reply> primaries, states;
+  std::map<std::string, Http_Reply> primaries, states, standbys;  // by path
   // If set, peers answer what this returns.
   std::function<Http_Reply(const std::string& peer, const std::string& target)> answers;
   std::vector<std::pair<std::string, std::string>> asked;
