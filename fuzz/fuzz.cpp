@@ -68,6 +68,11 @@ void reply(const std::string& bytes) {
           "what is told of a handover is limited");
   require(http_node_reports_state(answer) != State::primary || status == 200,
           "only 200 is Primary");
+  const Sync_Report report = read_standby_reply(answer);
+  require(report.sync.empty() ? !report.why.empty() : status == 200 && report.why.empty(),
+          "only 200 tells which standby is synchronous, and all else has a reason");
+  require(report.age >= 0s && report.age <= 1h && report.why.size() <= 256,
+          "what it tells is limited");
 }
 
 // Requires that the text contains no control character, but '\n' if `line_end`, and no character

@@ -58,7 +58,8 @@ Sync_Report read_standby_reply(const Http_Reply& reply) {
     return there ? body[key].get<std::string>() : std::string();
   };
   if (reply.status == 503) {
-    const std::string why = text("reason");
+    constexpr std::size_t longest_reason = 200;  // it is passed on
+    const std::string why = text("reason").substr(0, longest_reason);
     return unknown(why.empty() ? "HTTP status 503" : why);
   }
   Sync_Report report{text("sync"), {}, ""};

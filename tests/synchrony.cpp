@@ -75,6 +75,7 @@ TEST_CASE("what a primary's answer tells: all of it, or nothing") {
   CHECK(read(200, good + std::string(1000, ' ')).sync.empty());
   CHECK(read(503, good).sync.empty());
   CHECK(read(503, R"({"reason":"it is not Primary"})").why == "it is not Primary");
+  CHECK(read(503, R"({"reason":")" + std::string(900, 'x') + "\"}").why.size() == 200);
   CHECK(read(404, "").why == "HTTP status 404 (an older version?)");
   CHECK(read_standby_reply({0, "", "timed out", {}}).why == "timed out");
 }
