@@ -31,6 +31,7 @@
 #include <type_traits>
 
 #include "daemon/answer.hpp"
+#include "daemon/change_hook.hpp"
 #include "daemon/clocks.hpp"
 #include "daemon/commands.hpp"
 #include "daemon/connections.hpp"
@@ -762,7 +763,14 @@ int run_daemon(const Options& options, const Config& config, Tls& tls, Stderr_Lo
   };
   Kept kept(logger);
   if (const int status = kept.open(config)) return status;
-  Wired_Node wired(config, tls, log, kept.environment());
+  Change_Hook hook(config.node.node_name, print_conninfo(config.node.conninfo), logger);
+  hook.configure(config.on_change, config.on_change_timeout);
+  Node_Environment known = kept.environment();
+  known.on_change = [&hook, store = std::move(known.on_change)](const History& history) {
+    if (store) store(history);
+    hook.tell(history.back());
+  };
+  Wired_Node wired(config, tls, log, std::move(known));
   Http_Server server(config, wired.node, tls, log, wired.http_get());
   if (!server.bind(config.listen)) {
     log(Log_Level::error,
@@ -795,6 +803,7 @@ int run_daemon(const Options& options, const Config& config, Tls& tls, Stderr_Lo
   limit_shutdown_time();
   notify_systemd("STOPPING=1");
   server.stop();
+  hook.end();
   try {
     log(Log_Level::info,
         std::string("primgr ends on ") + (signal == SIGINT ? "SIGINT" : "SIGTERM"));
@@ -846,6 +855,7 @@ int run_configured(const Options& options) {
   }
   if (options.mode == Options::Mode::check_config) {
     Grant_File::check(config.state_file);
+    Change_Hook::check(config.on_change);
     std::cout << print_config(config);
     return flush_output(0);
   }

@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include <chrono>
 #include <map>
 #include <span>
 #include <string>
@@ -19,6 +20,8 @@ struct Config {
   int peer_port = 5999;
   std::map<std::string, Address> peers;  // peer.<name>, by <name>; port 0: peer_port
   std::string state_file, state_directory;
+  std::string on_change;  // the program that is told of changes; empty: none
+  Time on_change_timeout = std::chrono::seconds(10);
   int http_threads = 8;
   std::string tls_cert, tls_key, tls_ca;  // PEM files; empty: not set
   Log_Level log_level = Log_Level::info;

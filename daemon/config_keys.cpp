@@ -76,6 +76,16 @@ constexpr Config_Key keys[] = {
     {"state_directory",
      [](Config& c, const std::string& v) { c.state_directory = parse_nonempty(v); },
      [](const Config& c) { return c.state_directory; }},
+    {"on_change",
+     [](Config& c, const std::string& v) {
+       if (!v.starts_with('/'))
+         throw Config_Error("\"" + v + "\" is not the whole path of a program");
+       c.on_change = v;
+     },
+     [](const Config& c) { return c.on_change; }},
+    {"on_change_timeout",
+     [](Config& c, const std::string& v) { c.on_change_timeout = parse_duration(v, 10ms, 1h); },
+     [](const Config& c) { return print_duration(c.on_change_timeout); }},
     {"http_threads",
      [](Config& c, const std::string& v) { c.http_threads = parse_integer(v, 1, 256); },
      [](const Config& c) { return std::to_string(c.http_threads); }},

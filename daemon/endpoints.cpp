@@ -9,6 +9,7 @@
 #include <optional>
 #include <utility>
 
+#include "daemon/change_hook.hpp"
 #include "daemon/metrics.hpp"
 #include "daemon/output.hpp"
 #include "daemon/page.hpp"
@@ -382,6 +383,11 @@ Answer Endpoints::metrics(const Request&) {
   metrics.gauge("tls_certificate_expiry_timestamp_seconds", "When tls_cert ends, since the epoch.",
                 tls_.expiry());
   write_request_counts(metrics);
+  const auto [runs, failures] = Change_Hook::counts();
+  metrics.counter("on_change_runs_total", "Runs of the program on_change.",
+                  static_cast<double>(runs));
+  metrics.counter("on_change_failures_total", "Those of them that failed.",
+                  static_cast<double>(failures));
   return {200, std::move(metrics).text(), "text/plain; version=0.0.4; charset=utf-8"};
 }
 

@@ -22,7 +22,8 @@ TEST_CASE("values, quotes, comments") {
       "conninfo = 'host=/tmp password=''a#b'' dbname=x'\r\n"
       "db_timeout = 1.5s\npeer_timeout = 200ms\nrefresh_interval = '500 ms'\ncache_ttl=20\n"
       "node_name = DB#1\npeer.N_2 = 10.0.0.2\npeer.n3 = [fe80::1]:7000\nconsensus = cluster\n"
-      "http_threads = 4\nmax_connections_in_pool = 1\nlog_level = debug\npeer_port = 1",
+      "http_threads = 4\nmax_connections_in_pool = 1\nlog_level = debug\npeer_port = 1\n"
+      "on_change = /opt/my hook\non_change_timeout = 2min",
       "f");
   CHECK(config.listen.host == "::");
   CHECK(config.listen.port == 6000);
@@ -36,6 +37,8 @@ TEST_CASE("values, quotes, comments") {
   CHECK(config.peers.at("n3").port == 7000);
   CHECK(config.node.consensus_cluster);
   CHECK(config.log_level == Log_Level::debug);
+  CHECK(config.on_change == "/opt/my hook");
+  CHECK(config.on_change_timeout == 2min);
 }
 
 TEST_CASE("what is wrong is told with file and line") {
@@ -53,6 +56,8 @@ TEST_CASE("what is wrong is told with file and line") {
   CHECK(error("node_name = 'a").ends_with("the closing quote is missing"));
   CHECK(error("node_name = 'a' b").ends_with("there is more after the closing quote"));
   CHECK(error("node_name =").ends_with("the value is empty"));
+  CHECK(error("on_change = fence") ==
+        "f:1: on_change: \"fence\" is not the whole path of a program");
   CHECK(error("peer. = x").ends_with("the value is empty"));
   CHECK(error("cache_ttl = 1s\nrefresh_interval = 1s")
             .starts_with("f:1: cache_ttl (1s) must be longer than refresh_interval (1s)"));
@@ -101,6 +106,11 @@ TEST_CASE("bad values are refused with their line") {
                            "http_threads = 99999999999",
                            "consensus = Site",
                            "log_level = loud",
+                           "on_change =",
+                           "on_change = notify",
+                           "on_change = ~/notify",
+                           "on_change_timeout = 0",
+                           "on_change_timeout = 61min",
                            "peer_port = -1"}) {
     CAPTURE(line);
     CHECK(error_of([&] { parse_config(line, "f"); }).starts_with("f:1: "));
@@ -144,7 +154,7 @@ TEST_CASE("primgr.conf.example shows every key with its default") {
     CHECK(uncommented.find(std::string(key.name) + " = ") != std::string::npos);
     const std::string name = key.name;
     if (name != "node_name" && name != "repmgr_conf" && name != "state_file" &&
-        name != "state_directory" && !name.starts_with("tls_"))
+        name != "state_directory" && name != "on_change" && !name.starts_with("tls_"))
       CHECK(key.print(shown) == key.print(defaults));
     CHECK(key.print(defaults) == key.print(Config()));
   }
