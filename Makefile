@@ -29,7 +29,7 @@ MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
 .PHONY: all help packages sysroot install uninstall deb rpm dist check-packages check-deploy \
         check-reproducible check check-alone simulate faults harm fuzz sanitize sanitize-lab demo bench outage \
-        need-root lab-deps browser-deps format clean distclean $(CROSS) $(CROSS:%=check-%) FORCE
+        need-root lab-deps test-deps format clean distclean $(CROSS) $(CROSS:%=check-%) FORCE
 
 all: $(BIN) ## build ./primgr, statically linked, with all it needs fetched on the way
 
@@ -137,12 +137,12 @@ need-root: ; @tools/need-root
 lab-deps: ; @lab/lab deps
 
 # Ubuntu has Chromium as a snap only; there the test of the page is skipped.
-browser-deps: lab-deps
-	@grep -qx ID=ubuntu /etc/os-release || tools/install-packages chromium chromium-driver
+test-deps: lab-deps
+	@tools/install-packages keepalived pgbouncer $$(grep -qx ID=ubuntu /etc/os-release || echo chromium chromium-driver)
 
 # TESTS=… picks some: make check TESTS="-ts=rules".
 TESTS      =
-check: need-root primgr $(B)/tests browser-deps $(PROMTOOL) ## run every test: units, endpoints, and a real cluster
+check: need-root primgr $(B)/tests test-deps $(PROMTOOL) ## run every test: units, endpoints, and a real cluster
 	PROMTOOL=$(PROMTOOL) $(B)/tests $(TESTS)
 
 SEEDS = 100000
@@ -175,7 +175,7 @@ sanitize: $(B)/tests-asan $(B)/tests-tsan ## run the tests that need no cluster 
 	SIM_SEEDS=100 $(B)/tests-asan --test-suite-exclude=lab --test-case-exclude='each rule*'
 	SIM_SEEDS=100 $(B)/tests-tsan --test-suite-exclude=lab --test-case-exclude='each rule*'
 
-sanitize-lab: $(B)/tests $(B)/primgr-asan $(B)/primgr-tsan browser-deps ## run the cluster tests against a sanitized primgr
+sanitize-lab: $(B)/tests $(B)/primgr-asan $(B)/primgr-tsan test-deps ## run the cluster tests against a sanitized primgr
 	PRIMGR=$(B)/primgr-asan $(B)/tests --test-suite=lab
 	PRIMGR=$(B)/primgr-tsan $(B)/tests --test-suite=lab
 

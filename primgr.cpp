@@ -763,7 +763,7 @@ int run_daemon(const Options& options, const Config& config, Tls& tls, Stderr_Lo
   };
   Kept kept(logger);
   if (const int status = kept.open(config)) return status;
-  Change_Hook hook(config.node.node_name, print_conninfo(config.node.conninfo), logger);
+  Change_Hook hook(config.node.node_name, print_conninfo(config.node.conninfo, true), logger);
   hook.configure(config.on_change, config.on_change_timeout);
   Node_Environment known = kept.environment();
   known.on_change = [&hook, store = std::move(known.on_change)](const History& history) {

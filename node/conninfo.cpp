@@ -97,7 +97,7 @@ bool is_server_up(const std::string& conninfo) {
   return PQpingParams(keywords, values, 1) == PQPING_OK;
 }
 
-std::string print_conninfo(const std::string& conninfo) {
+std::string print_conninfo(const std::string& conninfo, bool secrets_left_out) {
   const Conninfo options(PQconninfoParse(conninfo.c_str(), nullptr));
   std::string text;
   for (auto* option = options.get(); option && option->keyword; ++option) {
@@ -109,6 +109,7 @@ std::string print_conninfo(const std::string& conninfo) {
     const bool may_be_password = keyword == "dbname" && strpbrk(option->val, "@=");
     if (std::string_view(option->dispchar) == "*" || keyword.starts_with("scram_") ||
         may_be_password) {
+      if (secrets_left_out) continue;
       value = "********";
     } else {
       for (const char c : std::string_view(option->val)) {

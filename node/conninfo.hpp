@@ -41,7 +41,7 @@ std::string parse_conninfo(const std::string& text);
 bool is_server_up(const std::string& conninfo);
 
 // The connection string as keywords and values, with ******** for each secret. Empty if it cannot
-// be parsed.
-std::string print_conninfo(const std::string& conninfo);
+// be parsed. `secrets_left_out`: without them, so that libpq looks for them elsewhere.
+std::string print_conninfo(const std::string& conninfo, bool secrets_left_out = false);
 
 }  // namespace primgr

@@ -166,6 +166,7 @@ TEST_CASE("what may be part of a password is not shown") {
         "f:1: conninfo: its host has an @: in a URL, write that of a password as %40");
   CHECK(print_conninfo("postgresql://u:12/secret@h/db").find("secret") == std::string::npos);
   CHECK(print_conninfo("dbname='password=secret x=1'").find("secret") == std::string::npos);
+  CHECK(print_conninfo("user=u password=x host=h", true) == "user=u host=h");
   CHECK(print_conninfo("host=@abstract dbname=db").find("host=@abstract") != std::string::npos);
   CHECK(conninfo_host("postgresql://u:my@secret@h/db") == "");
 }
