@@ -24,11 +24,11 @@ TEST_SUITE_BEGIN("change_hook");
 
 namespace {
 
-// A hook whose program is a shell script, and what it logs.
+// A hook whose program is a script, and what it logs. Of bash, as dash unblocks signals by itself.
 class Hooked {
  public:
   explicit Hooked(const std::string& script, Time timeout = 1h) {
-    write("hook", "#!/bin/sh\ncd " + folder.folder + "\n" + script + "\n");
+    write("hook", "#!/bin/bash\ncd " + folder.folder + "\n" + script + "\n");
     hook.configure(path("hook"), timeout);
   }
   std::string path(const std::string& name) const { return folder.path(name); }
