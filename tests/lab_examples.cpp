@@ -305,6 +305,11 @@ TEST_CASE("lab: on_change: a notification, a fence, PgBouncer; an address that k
   CHECK(lab.log("n1").find("error: on_change: " + lab.conf("n1", "dir") +
                            "/on_change: No such file") != std::string::npos);
   CHECK(lab.metric("n1", "primgr_on_change_failures_total") >= 1);
+  const std::string check =
+      "exec-node n1 " + program() + " --check-config --config " + lab.conf("n1", "primgr_conf");
+  CHECK(lab.attempt(check).status == 78);
+  CHECK(lab.attempt(check).output.find(
+            "/on_change: No such file or directory: set it to a program") != std::string::npos);
   const Webhook webhook(lab);
   set_up_fence(lab);
   const std::string dir = lab.conf("n1", "dir");
@@ -315,6 +320,7 @@ TEST_CASE("lab: on_change: a notification, a fence, PgBouncer; an address that k
                           "http://10.99.0.254:" + std::to_string(webhook.port()) + "/hook"}}));
   put_program(dir + "/on_change",
               "#!/bin/sh\n" + dir + "/fence \"$@\"\nexec " + dir + "/notify \"$@\"\n");
+  CHECK(lab.attempt(check).status == 0);
   check_fence(lab);
   const bool came = eventually(20, [&] {  // curl writes a blank as %20, or as +
     std::string text = webhook.posted();
