@@ -788,6 +788,8 @@ int run_daemon(const Options& options, const Config& config, Tls& tls, Stderr_Lo
       config, [&options] { return load_config(options); }, logger);
   reload.add([&log](const Config& read) { log.set_level(read.log_level); });
   reload.add([&wired](const Config& read) { wired.client.use_addresses(read); });
+  reload.add(
+      [&hook](const Config& read) { hook.configure(read.on_change, read.on_change_timeout); });
   Upkeep upkeep(config, tls, wired.node, kept, log);
   int signal = 0;
   while (signal != SIGTERM && signal != SIGINT) {
@@ -798,6 +800,8 @@ int run_daemon(const Options& options, const Config& config, Tls& tls, Stderr_Lo
       if (signal == SIGUSR1) wired.node.look_now();
     } catch (const std::bad_alloc&) {
       // A line of the log is lost. A signal that was not read yet comes again.
+    } catch (const std::system_error&) {
+      // No thread for on_change. A reload that is not over is tried again.
     }
   }
   limit_shutdown_time();

@@ -82,10 +82,10 @@ constexpr Config_Key keys[] = {
          throw Config_Error("\"" + v + "\" is not the whole path of a program");
        c.on_change = v;
      },
-     [](const Config& c) { return c.on_change; }},
+     [](const Config& c) { return c.on_change; }, Change::reload},
     {"on_change_timeout",
      [](Config& c, const std::string& v) { c.on_change_timeout = parse_duration(v, 10ms, 1h); },
-     [](const Config& c) { return print_duration(c.on_change_timeout); }},
+     [](const Config& c) { return print_duration(c.on_change_timeout); }, Change::reload},
     {"http_threads",
      [](Config& c, const std::string& v) { c.http_threads = parse_integer(v, 1, 256); },
      [](const Config& c) { return std::to_string(c.http_threads); }},

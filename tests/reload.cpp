@@ -176,6 +176,7 @@ TEST_CASE("what has changed: at once, or on a restart, by name and without what 
     key.parse(read, name == "listen"      ? "[::1]:1"
                     : name == "consensus" ? "cluster"
                     : name == "log_level" ? "error"
+                    : name == "on_change" ? "/bin/true"
                     : name == "conninfo"  ? "host=/elsewhere"
                     : value == "3"        ? "2"
                                           : "11");
