@@ -75,11 +75,13 @@ $(BIN): $(call objects,obj,primgr $(UNITS))
 
 link-test = @echo '  LINK    $@' && $(1) -pthread -o $@ $^ $(LIBPQ) $(TEST_LIBS)
 TESTS_OF  = tests primgr $(TEST_UNITS) $(UNITS)
+# The sanitizers look at the tests that need no cluster.
+ALONE_OF  = $(filter-out $(addprefix tests/,lab_% fault% harm browser cluster_% haproxy_watch row_writers watchers),$(TESTS_OF))
 $(B)/tests: $(call objects,test,$(TESTS_OF))
 	$(call link-test,$(CXX))
-$(B)/tests-asan: $(call objects,asan,$(TESTS_OF))
+$(B)/tests-asan: $(call objects,asan,$(ALONE_OF))
 	$(call link-test,$(CXX) $(ASAN))
-$(B)/tests-tsan: $(call objects,tsan,$(TESTS_OF))
+$(B)/tests-tsan: $(call objects,tsan,$(ALONE_OF))
 	$(call link-test,$(CXX) $(TSAN))
 $(B)/primgr-asan: $(call objects,asan,main $(UNITS))
 	$(call link-test,$(CXX) $(ASAN))
@@ -172,12 +174,10 @@ check-alone: $(B)/tests
 	SIM_SEEDS=50 $(EMULATOR) $(B)/tests --test-suite-exclude=lab --test-case-exclude='each rule*'
 
 sanitize: $(B)/tests-asan $(B)/tests-tsan ## run the tests that need no cluster under the sanitizers
-	SIM_SEEDS=100 $(B)/tests-asan --test-suite-exclude=lab --test-case-exclude='each rule*'
-	SIM_SEEDS=100 $(B)/tests-tsan --test-suite-exclude=lab --test-case-exclude='each rule*'
+	for s in asan tsan; do SIM_SEEDS=100 $(B)/tests-$$s --test-suite-exclude=lab --test-case-exclude='each rule*' || exit; done
 
 sanitize-lab: $(B)/tests $(B)/primgr-asan $(B)/primgr-tsan test-deps ## run the cluster tests against a sanitized primgr
-	PRIMGR=$(B)/primgr-asan $(B)/tests --test-suite=lab
-	PRIMGR=$(B)/primgr-tsan $(B)/tests --test-suite=lab
+	for s in asan tsan; do PRIMGR=$(B)/primgr-$$s $(B)/tests --test-suite=lab || exit; done
 
 demo: primgr lab-deps ## show a failover on a real cluster; KEEP=1 leaves it up
 	@KEEP='$(KEEP)' lab/demo
