@@ -653,19 +653,20 @@ void Repmgr_Node::write_cache() {
       state_ = decision.state;
       state_since_ = now;
     }
-    const bool first = !logged_since_;
-    const State known = logged_state_;
     line = change_message(decision, now);
-    if (on_change_ && logged_since_ && (first || logged_state_ != known)) changed = changes_;
+    if (on_change_ && untold_) changed = changes_;
     if (decision.state == State::primary) confirm_list(now, lines);
     watch_lost(now, lines);
     report_rivals(lines);
   }
   write_log(lines);
+  if (!changed.empty()) {
+    on_change_(changed);
+    untold_ = false;
+  }
   if (line.empty()) return;
   const bool well = decision.state == State::primary || decision.state == State::standby;
   log_(well ? Log_Level::info : Log_Level::warning, line);
-  if (!changed.empty()) on_change_(changed);
 }
 
 // The line to log for a decision; empty if it was logged before, or is not final yet.
@@ -677,7 +678,6 @@ std::string Repmgr_Node::change_message(const Decision& decision, Time now) {
   }
   const std::string words = std::string(to_string(decision.state)) + ": " + decision.reason;
   if (words == logged_) return {};
-  logged_ = words;
   std::string line = "state " + words, votes;
   if (const auto lists = voters_at(now); !lists.empty()) {
     votes = " (" + describe_lists(lists) + ")";
@@ -691,8 +691,10 @@ std::string Repmgr_Node::change_message(const Decision& decision, Time now) {
     record_change(decision, votes, now);
     logged_state_ = decision.state;
     logged_since_ = now;
+    untold_ = true;
   }
   if (handover_ && handover_->at == now) line += "; " + describe_handover(*handover_);
+  logged_ = words;  // last, so that what there was no memory for is tried again
   return line;
 }
 

@@ -65,7 +65,8 @@ struct Node_Environment {
   Voter_Lists voters;
   std::function<void(const Voter_Lists&)> store_voters;
   // What is known of earlier runs, and what is told of each change of state: the last in the
-  // history. on_change is called by the refresher, and must not block.
+  // history. on_change is called by the refresher, and must not block. If it throws std::bad_alloc,
+  // it is called again.
   History history = {};
   std::function<void(const History&)> on_change = nullptr;
   Wall_Clock wall_clock = std::chrono::system_clock::now;
@@ -277,7 +278,8 @@ class Repmgr_Node {
   State logged_state_ = State::down;
   std::optional<Time> logged_since_;
   std::optional<Drain> drain_;
-  History changes_;  // each change of logged_state_
+  History changes_;      // each change of logged_state_
+  bool untold_ = false;  // on_change_ was not told of the last; used by the refresher only
 };
 
 }  // namespace primgr

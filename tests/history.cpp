@@ -94,6 +94,21 @@ TEST_CASE("a node remembers each change of its state, and says each once") {
   CHECK(world.node.get_history() == world.changes);
 }
 
+TEST_CASE("a change that there was no memory to tell is told later, once") {
+  World world;
+  world.names("n2", "n1");
+  world.scarce = 2;
+  CHECK_THROWS_AS(world.look(make_facts(make_site(3))), std::bad_alloc);
+  CHECK_THROWS_AS(world.node.refresh(), std::bad_alloc);
+  CHECK(world.changes.empty());
+  world.node.refresh();
+  REQUIRE(world.changes.size() == 1);
+  CHECK(world.changes[0].to == State::primary);
+  world.changes.clear();
+  world.node.refresh();
+  CHECK(world.changes.empty());
+}
+
 TEST_CASE("what is Unknown until the voters have answered is no change") {
   World world;
   world.names("n2", "n1");

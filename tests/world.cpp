@@ -81,7 +81,11 @@ World::World(Node_Settings settings, Grant_Store grants, History history)
             .voters = {},
             .store_voters = [this](const Voter_Lists& lists) { stored = lists; },
             .history = std::move(history),
-            .on_change = [this](const History& told) { changes = told; },
+            .on_change =
+                [this](const History& told) {
+                  if (scarce > 0 && scarce-- > 0) throw std::bad_alloc();
+                  changes = told;
+                },
             .wall_clock = [this] { return started + (now - 1000s); }}) {}
 
 Http_Reply World::reply(const std::string& peer, const std::string& target, Time sent_at) const {

@@ -74,5 +74,6 @@ struct World {
   std::vector<std::string> log;
   Voter_Lists stored;  // what it would know after a restart
   History changes;     // of state, as it was told of the last
+  int scarce = 0;      // so many times it cannot be told, for want of memory
   Repmgr_Node node;
 };
