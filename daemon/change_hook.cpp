@@ -81,7 +81,6 @@ Change_Hook::Change_Hook(const std::string& node, const std::string& conninfo, L
 }
 
 void Change_Hook::configure(const std::string& path, Time timeout) {
-  const std::string why = problem(path);
   const std::lock_guard lock(shared_->mutex);
   shared_->timeout = timeout;
   if (shared_->path == path) return;
@@ -92,7 +91,7 @@ void Change_Hook::configure(const std::string& path, Time timeout) {
   shared_->path = path;
   shared_->told = {};
   shared_->waiting = shared_->latest.state.has_value();
-  if (!why.empty()) shared_->log(Log_Level::error, why);
+  shared_->to_check = true;
   shared_->changed.notify_all();
 }
 
@@ -140,11 +139,15 @@ void Change_Hook::work(std::shared_ptr<Shared> shared) {
   bool complained = false;  // that it lacks memory or processes
   std::unique_lock lock(shared->mutex);
   while (!shared->ending) {
-    if (!shared->waiting || shared->path.empty()) {
+    if (!shared->to_check && (!shared->waiting || shared->path.empty())) {
       shared->changed.wait(lock);
       continue;
     }
     try {
+      if (std::exchange(shared->to_check, false)) {
+        check_path(*shared, lock);
+        continue;
+      }
       if (run_next(*shared, lock, complained)) continue;
     } catch (const std::bad_alloc&) {
       if (!lock) lock.lock();
@@ -154,6 +157,16 @@ void Change_Hook::work(std::shared_ptr<Shared> shared) {
   }
   shared->ended = true;
   shared->changed.notify_all();
+}
+
+// Logs why the program cannot be run. REQUIRES the mutex, which it gives up while it looks: the
+// file system may hang.
+void Change_Hook::check_path(const Shared& shared, std::unique_lock<std::mutex>& lock) {
+  const std::string path = shared.path;
+  lock.unlock();
+  const std::string why = problem(path);
+  lock.lock();
+  if (!why.empty() && shared.log) shared.log(Log_Level::error, why);
 }
 
 // Tells what is latest. Returns false if it has to be tried again. REQUIRES the mutex, which it

@@ -39,8 +39,9 @@ class Change_Hook {
   Change_Hook& operator=(const Change_Hook&) = delete;
 
   // Which program is run, and for how long at most; empty: none. Another program than before is
-  // told the present state at once, with OLD `none`. A run under way is not changed. One that
-  // cannot be run now is logged as an error. Throws std::system_error if no thread can be started.
+  // told the present state at once, with OLD `none`, and if it cannot be run, that is logged as an
+  // error. A run under way is not changed. Does not block. Throws std::system_error if no thread
+  // can be started.
   void configure(const std::string& path, Time timeout);
   // Does not block. Throws std::bad_alloc only for names and reasons that are longer than usual.
   void tell(const State_Change& change);
@@ -71,14 +72,16 @@ class Change_Hook {
     std::string node, conninfo, path;
     Time timeout{};
     Logger log;
-    Told latest;           // what the node told last
-    Told told;             // what the last run was told
-    bool waiting = false;  // `latest` is to be told
+    Told latest;            // what the node told last
+    Told told;              // what the last run was told
+    bool waiting = false;   // `latest` is to be told
+    bool to_check = false;  // whether `path` can be run
     bool started = false, ending = false, ended = false;
     Wake_Up stop;
   };
   struct Run;
 
+  static void check_path(const Shared& shared, std::unique_lock<std::mutex>& lock);
   static void work(std::shared_ptr<Shared> shared);
   static bool run_next(Shared& shared, std::unique_lock<std::mutex>& lock, bool& complained);
   static void log_end(const Shared& shared, const Run& run, const Program_End& end);

@@ -244,7 +244,7 @@ TEST_CASE("a program that is missing or cannot be run is told when it is configu
        std::vector{hooked.path("missing"), hooked.path("data"), hooked.folder.folder}) {
     CAPTURE(path);
     hooked.hook.configure(path, 1h);
-    CHECK(hooked.log().find("error: on_change: " + path) != std::string::npos);
+    CHECK(hooked.logs("error: on_change: " + path));
     CHECK(error_of([&] { Change_Hook::check(path); }).starts_with("on_change: " + path));
   }
   hooked.hook.configure(hooked.path("missing"), 1h);

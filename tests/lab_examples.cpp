@@ -302,9 +302,10 @@ TEST_CASE("lab: on_change: a notification, a fence, PgBouncer; an address that k
   const Lab lab("--no-repmgrd --no-haproxy --set 'on_change = %d/on_change'");
   REQUIRE(lab.answers("n1", 200));
   // There is no such program yet: that is told, and nothing else is the matter.
-  CHECK(lab.log("n1").find("error: on_change: " + lab.conf("n1", "dir") +
-                           "/on_change: No such file") != std::string::npos);
-  CHECK(lab.metric("n1", "primgr_on_change_failures_total") >= 1);
+  const std::string told =
+      "error: on_change: " + lab.conf("n1", "dir") + "/on_change: No such file";
+  CHECK(eventually(20, [&] { return lab.log("n1").find(told) != std::string::npos; }));
+  CHECK(eventually(20, [&] { return lab.metric("n1", "primgr_on_change_failures_total") >= 1; }));
   const std::string check =
       "exec-node n1 " + program() + " --check-config --config " + lab.conf("n1", "primgr_conf");
   CHECK(lab.attempt(check).status == 78);
