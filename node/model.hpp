@@ -70,6 +70,8 @@ struct Replication {
   std::optional<Lsn> position;  // of the WAL written last; in recovery: replayed last
   std::optional<int> timeline;
   std::vector<Attached_Standby> standbys;  // by name
+  // When they were asked for: earlier than the rest while they are being asked for anew.
+  Time standbys_asked_at{};
   // The rest is set in recovery only. status, from and sender_lsn are shown to members of
   // pg_read_all_stats only.
   bool receiving = false;            // there is a WAL receiver

@@ -129,9 +129,10 @@ const Database::Statement Database::survey_statements[] = {
      10,
      [](Database& database, const PGresult* rows) {
        // Keeps the standbys until the next statement has read them.
-       auto standbys = std::move(database.found_.replication.standbys);
+       Replication before = std::move(database.found_.replication);
        database.found_.replication = read_replication(rows);
-       database.found_.replication.standbys = std::move(standbys);
+       database.found_.replication.standbys = std::move(before.standbys);
+       database.found_.replication.standbys_asked_at = before.standbys_asked_at;
        database.found_.replication.asked_at = database.survey_.asked_at;
      },
      [](Database& database, const std::string&, const std::string& message) {
@@ -146,6 +147,7 @@ const Database::Statement Database::survey_statements[] = {
      6,
      [](Database& database, const PGresult* rows) {
        database.found_.replication.standbys = read_standbys(rows);
+       database.found_.replication.standbys_asked_at = database.survey_.asked_at;
        database.found_.standbys_due = {};
      },
      [](Database& database, const std::string& sqlstate, const std::string& message) {

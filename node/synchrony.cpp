@@ -25,7 +25,9 @@ Sync_Report unknown(std::string why) {
 }  // namespace
 
 Sync_Report find_standby(const Replication& replication, std::string_view name, Time now) {
-  if (!replication.known) return unknown("it cannot read pg_stat_replication");
+  if (!replication.known || !replication.problem.empty()) {
+    return unknown("it cannot read pg_stat_replication");
+  }
   const Attached_Standby* found = nullptr;
   for (const Attached_Standby& standby : replication.standbys) {
     if (!names_equal(standby.name, name)) continue;
@@ -38,7 +40,7 @@ Sync_Report find_standby(const Replication& replication, std::string_view name, 
   }
   // One that catches up is not waited for yet, whatever it is to be.
   if (found->state != "streaming") return unknown("to it this standby is in state " + found->state);
-  return {found->sync, std::max(now - replication.asked_at, Time::zero()), ""};
+  return {found->sync, std::max(now - replication.standbys_asked_at, Time::zero()), ""};
 }
 
 std::string standby_question(std::string_view standby) {

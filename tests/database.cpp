@@ -265,6 +265,20 @@ TEST_CASE("a blocked pg_stat_replication is not read at every look either") {
   CHECK(faked.count_asked("SELECT application_name") == 1);
 }
 
+TEST_CASE("standbys that are awaited anew are told with the time at which they were asked for") {
+  Faked faked;
+  auto& standbys = faked.answers["SELECT application_name"];
+  standbys = pg_table(6, {{"n2", "10.0.0.2", "streaming", "sync", "0/10", {}}});
+  const Replication first = faked.look().replication;
+  REQUIRE(first.standbys.size() == 1);
+  CHECK(first.standbys_asked_at == first.asked_at);
+  standbys.reset();  // no answer
+  const Replication second = faked.look().replication;
+  REQUIRE(second.standbys.size() == 1);
+  CHECK(second.asked_at > first.asked_at);
+  CHECK(second.standbys_asked_at == first.standbys_asked_at);
+}
+
 TEST_CASE("a connection is replaced only when the server has closed it") {
   Faked faked;
   faked.look();

@@ -32,7 +32,7 @@ std::string section(const Lab& lab, const std::string& head, const std::string& 
 }
 
 // What Patroni's template for HAProxy generates, but for Patroni's port, 8008; beside it the older
-// name of the check, and one that asks PostgreSQL.
+// name of the check, one that says nothing of what to expect, and one that asks PostgreSQL.
 std::string patroni_template(const Lab& lab) {
   const std::string times =
       "\n    default-server inter 3s fall 3 rise 2 on-marked-down shutdown-sessions";
@@ -47,6 +47,7 @@ std::string patroni_template(const Lab& lab) {
          "    timeout check 5s\n" +
          http("primary", "*:5000", "/primary") + http("replicas", "*:5001", "/replica") +
          http("master", "*:5002", "/master") +
+         section(lab, "bare\n    bind *:5004\n    option httpchk", "check inter 1s port 5999") +
          section(lab, "postgres\n    bind *:5003\n    option pgsql-check user app",
                  "check inter 1s");
 }
@@ -64,30 +65,31 @@ std::string found_up(const Lab& lab, const std::string& name) {
 void check_load_balancers(const Lab& lab) {
   std::ofstream(lab.run("env | sed -n 's/^LAB_DIR=//p'") + "/haproxy.cfg") << patroni_template(lab);
   lab.run("haproxy start");
-  const std::map<std::string, std::string> expected = {{"primary", "db_1"},
-                                                       {"replicas", "Db_2 db_3"},
-                                                       {"master", "db_1"},
-                                                       {"postgres", "db_1 Db_2 db_3"}};
+  const std::map<std::string, std::string> expected = {{"primary", "DB_1"},
+                                                       {"replicas", "Db_2 db-3"},
+                                                       {"master", "DB_1"},
+                                                       {"bare", "DB_1 Db_2 db-3"},
+                                                       {"postgres", "DB_1 Db_2 db-3"}};
   for (const auto& [name, up] : expected) {
     CAPTURE(name);
     const bool came = eventually(20, [&] { return found_up(lab, name) == up; });
     INFO("up: " << found_up(lab, name));
     CHECK(came);
   }
-  CHECK(lab.server("write") == "db_1");
+  CHECK(lab.server("write") == "DB_1");
   const std::string reads = lab.server("read");
-  CHECK((reads == "Db_2" || reads == "db_3"));
+  CHECK((reads == "Db_2" || reads == "db-3"));
   lab.run("haproxy stop");
 }
 
 // ---- synchronous standbys
 // ------------------------------------------------------------------------
 
-// Which of Db_2 and db_3 answer /sync, and which /async, with 200, while the primary has these
+// Which of Db_2 and db-3 answer /sync, and which /async, with 200, while the primary has these
 // synchronous_standby_names.
 void check_synchrony(const Lab& lab, const std::string& names, const std::string& expected) {
   CAPTURE(names);
-  lab.run("psql db_1 -qAtc " +
+  lab.run("psql DB_1 -qAtc " +
           quoted("ALTER SYSTEM SET synchronous_standby_names = '" + names + "'") +
           " -c 'SELECT pg_reload_conf()'");
   std::string seen;
@@ -107,20 +109,20 @@ void check_synchrony(const Lab& lab, const std::string& names, const std::string
 }
 
 void check_synchrony(const Lab& lab) {
-  check_synchrony(lab, "FIRST 1 (db_3, \"Db_2\")",
-                  "/sync db_3; /async Db_2; /read-only-sync db_1 db_3; ");
-  check_synchrony(lab, "ANY 1 (\"Db_2\", db_3)",
-                  "/sync Db_2 db_3; /async; /read-only-sync db_1 Db_2 db_3; ");
-  check_synchrony(lab, "", "/sync; /async Db_2 db_3; /read-only-sync db_1; ");
+  check_synchrony(lab, "FIRST 1 (\"db-3\", \"Db_2\")",
+                  "/sync db-3; /async Db_2; /read-only-sync DB_1 db-3; ");
+  check_synchrony(lab, "ANY 1 (\"Db_2\", \"db-3\")",
+                  "/sync Db_2 db-3; /async; /read-only-sync DB_1 Db_2 db-3; ");
+  check_synchrony(lab, "", "/sync; /async Db_2 db-3; /read-only-sync DB_1; ");
   // Nobody tells any more, and the standbys are standbys all the same.
-  lab.run("primgr db_1 stop");
+  lab.run("primgr DB_1 stop");
   check_synchrony(lab, "", "/sync; /async; /read-only-sync; ");
-  const std::string why = lab.ask("db_3", "/async").body;
+  const std::string why = lab.ask("db-3", "/async").body;
   INFO(why);
-  CHECK(why.find("db_1 does not tell whether it is synchronous: ") != why.npos);
-  CHECK(lab.ask("db_3", "/replica").status == 200);
-  lab.run("primgr db_1 start");
-  REQUIRE(lab.answers("db_1", 200));
+  CHECK(why.find("DB_1 does not tell whether it is synchronous: ") != why.npos);
+  CHECK(lab.ask("db-3", "/replica").status == 200);
+  lab.run("primgr DB_1 start");
+  REQUIRE(lab.answers("DB_1", 200));
 }
 
 // ---- node by node -------------------------------------------------------------------------------
@@ -184,18 +186,19 @@ class Migration {
 
 }  // namespace
 
-TEST_CASE("lab: among Patroni's load balancers, pgsql-check and the original, node by node") {
+TEST_CASE(
+    "lab: node names that are no host names; Patroni's load balancers, pgsql-check, the original") {
   if (!lab_possible("neighbours")) return;
   const Lab lab(
-      "--no-repmgrd --no-haproxy --state-file --names db_1,Db_2,db_3"
+      "--no-repmgrd --no-haproxy --state-file --names DB_1,Db_2,db-3"
       " --set 'refresh_interval = 200ms'");
-  REQUIRE(lab.answers("db_1", 200));
-  CHECK(lab.ask("Db_2", "/primary").body == R"({"Primary":"db-1","node":"db_1"})");
+  REQUIRE(lab.answers("DB_1", 200));
+  CHECK(lab.ask("Db_2", "/primary").body == R"({"Primary":"db-1","node":"DB_1"})");
   const std::string once =
       "exec-node Db_2 " + program() + " --config " + lab.conf("Db_2", "primgr_conf") + " --once ";
-  CHECK(lab.attempt(once + "primary").output == "db_1");
-  CHECK(eventually(20, [&] { return lab.attempt(once + "real-primary").output == "db_1"; }));
-  CHECK(lab.attempt(once + "primary --json").output == R"({"Primary":"db-1","node":"db_1"})");
+  CHECK(lab.attempt(once + "primary").output == "DB_1");
+  CHECK(eventually(20, [&] { return lab.attempt(once + "real-primary").output == "DB_1"; }));
+  CHECK(lab.attempt(once + "primary --json").output == R"({"Primary":"db-1","node":"DB_1"})");
 
   check_load_balancers(lab);
   check_synchrony(lab);
@@ -214,6 +217,12 @@ TEST_CASE("lab: among Patroni's load balancers, pgsql-check and the original, no
   }
   CHECK(steps.size() == 8 * 3);
   CHECK(migration.state() == 0);
+
+  // A node that is known by its host name only, as without node_name and repmgr_conf.
+  lab.run("exec-node DB_1 sh -c " +
+          quoted("sed -i 's/^repmgr_conf.*/node_name = db-1/' " + lab.conf("DB_1", "primgr_conf")));
+  lab.run("primgr DB_1 restart");
+  CHECK(lab.answers("DB_1", 200));
 }
 
 TEST_SUITE_END();

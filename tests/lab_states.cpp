@@ -480,18 +480,6 @@ TEST_CASE("lab: two sites: only the primary's site votes, a witness too; two cla
   }
 }
 
-TEST_CASE("lab: node names with capitals, - and _, and host names from repmgr.conf") {
-  if (!lab_possible("names")) return;
-  const Lab lab("--names DB-One,db_Two,N3 --no-repmgrd --no-haproxy");
-  CHECK(lab.answers("DB-One", 200));
-  CHECK(lab.answers("db_Two", 202));
-  CHECK(lab.ask("N3", "/primary").body == R"({"Primary":"DB-One"})");
-  lab.run("exec-node DB-One sh -c " + quoted("sed -i 's/^repmgr_conf.*/node_name = db_one/' " +
-                                             lab.conf("DB-One", "primgr_conf")));
-  lab.run("primgr DB-One restart");
-  CHECK(lab.answers("DB-One", 200));
-}
-
 TEST_CASE("lab: reads go to standbys whose lag and delay are within what the check allows") {
   if (!lab_possible("/replica")) return;
   const Lab lab("--no-repmgrd");

@@ -30,7 +30,8 @@ TEST_CASE("what a primary knows of a standby") {
   const auto found = [&](const std::string& name) { return find_standby(primary, name, 1001s); };
   CHECK(found("n2").why == "it cannot read pg_stat_replication");
   primary.known = true;
-  primary.asked_at = 1000s;
+  primary.asked_at = 1001s;
+  primary.standbys_asked_at = 1000s;  // a new answer is awaited
   CHECK(found("n2").sync.empty());
   const auto add = [&](const char* name, const char* state, const char* sync) {
     primary.standbys.push_back({name, "10.0.0.2", state, sync, std::nullopt, std::nullopt});
@@ -49,6 +50,8 @@ TEST_CASE("what a primary knows of a standby") {
     CHECK(found(name).sync.empty());
     CHECK_FALSE(found(name).why.empty());
   }
+  primary.problem = "permission denied";
+  CHECK(found("n-2").why == "it cannot read pg_stat_replication");
 }
 
 TEST_CASE("what a primary's answer tells: all of it, or nothing") {

@@ -111,7 +111,7 @@ void World::release() {
 }
 
 void World::look(Facts facts, Time list_age) {
-  facts.asked_at = facts.replication.asked_at = now;
+  facts.asked_at = facts.replication.asked_at = facts.replication.standbys_asked_at = now;
   facts.nodes_read_at = now - list_age;
   node.learn(std::move(facts));
   node.refresh();
