@@ -166,12 +166,13 @@ Json Browser::devtools(const std::string& name, const Json& parameters) {
   return command("POST", "/goog/cdp/execute", {{"cmd", name}, {"params", parameters}});
 }
 
-void Browser::take(const std::string& name, int width, int height, const std::string& scheme) {
+void Browser::take(const std::string& name, int width, int height, const std::string& scheme,
+                   const std::string& medium) {
   devtools(
       "Emulation.setDeviceMetricsOverride",
       {{"width", width}, {"height", height}, {"deviceScaleFactor", 1}, {"mobile", width < 500}});
   const Json feature = {{"name", "prefers-color-scheme"}, {"value", scheme}};
-  devtools("Emulation.setEmulatedMedia", {{"features", Json::array({feature})}});
+  devtools("Emulation.setEmulatedMedia", {{"media", medium}, {"features", Json::array({feature})}});
   CHECK(run("return document.documentElement.scrollWidth <= innerWidth") == true);
   const std::string base64 =
       devtools("Page.captureScreenshot", {{"captureBeyondViewport", true}})["data"];

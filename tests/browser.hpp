@@ -46,6 +46,8 @@ class Browser {
 
   // The whole page in build/screenshots/: of a desktop in dark mode, of a phone in light mode.
   void screenshot(const std::string& name);
+  // As it is printed from a desktop in dark mode.
+  void print(const std::string& name) { take(name + "-print", 794, 1123, "dark", "print"); }
 
  private:
   std::optional<In_Namespace> enter() const;
@@ -55,7 +57,8 @@ class Browser {
                const Json& body = Json::object());
   std::vector<std::string> find(const std::string& selector);
   Json devtools(const std::string& name, const Json& parameters);
-  void take(const std::string& name, int width, int height, const std::string& scheme);
+  void take(const std::string& name, int width, int height, const std::string& scheme,
+            const std::string& medium = "screen");
   void end();
 
   const std::string network_;

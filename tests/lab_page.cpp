@@ -104,6 +104,11 @@ void check_history(const Lab& lab, Browser& page) {
   page.shows(n2 + " dl + p", "Primary, from ");
   page.shows(n2 + " dl + p", "took over in ");
   page.screenshot("page-history");
+  // On paper it is light, and the strips keep their colours.
+  page.print("page-history");
+  CHECK(page.run("return getComputedStyle(document.body).backgroundColor") == "rgb(244, 245, 247)");
+  CHECK(page.run("return getComputedStyle(document.querySelector('.strip')).printColorAdjust") ==
+        "exact");
   const std::string position = "return +document.activeElement.getAttribute('aria-valuenow')";
   const int last = page.run(position).get<int>();
   page.type(n2 + " .strip", "\ue012");  // the left arrow
