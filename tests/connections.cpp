@@ -20,13 +20,20 @@ using namespace primgr;
 
 TEST_SUITE_BEGIN("connections");
 
-TEST_CASE(
-    "too many connections from one address: those that waited longest are closed, others are not") {
-  World world(World::named("n2"));
-  world.look(make_facts(make_site(3), true));
-  Config config;
-  config.http_threads = 1;  // 32 connections at a time, 8 from an address
-  const Served served(world, config);
+namespace {
+
+// An idle connection ends by itself after 5 s. So an attempt that lasted as long, on a machine that
+// is busy, tells nothing, and is made anew.
+bool soon(const std::function<bool()>& attempt) {
+  for (int i = 0; i < 10; ++i) {
+    if (attempt()) return true;
+  }
+  return false;
+}
+
+// Connects 100 times from one address. Returns whether all but the last 8 are closed, and another
+// address is served.
+bool closes_crowd(const Served& served) {
   const int other = connect_from("127.0.0.3", served.port);
   std::vector<int> fds;
   for (int i = 0; i < 100; ++i) {
@@ -35,15 +42,26 @@ TEST_CASE(
   }
   // Answered while they are all connected.
   CHECK(served.ask("GET", "/state").status == 202);
-  CHECK(eventually(30, [&] { return std::count_if(fds.begin(), fds.end(), is_ended) == 92; }));
-  CHECK(std::none_of(fds.end() - 8, fds.end(), is_ended));
-  CHECK_FALSE(is_ended(other));
-  CHECK(::send(other, "GET /state HTTP/1.1\r\n\r\n", 23, MSG_NOSIGNAL) == 23);
-  char answer[15] = "";
-  CHECK(::recv(other, answer, 12, MSG_WAITALL) == 12);
-  CHECK(std::string(answer) == "HTTP/1.1 202");
+  const bool closed =
+      eventually(4, [&] { return std::count_if(fds.begin(), fds.end(), is_ended) == 92; }) &&
+      std::none_of(fds.end() - 8, fds.end(), is_ended);
+  std::string answer(12, ' ');
+  const bool answered = ::send(other, "GET /state HTTP/1.1\r\n\r\n", 23, MSG_NOSIGNAL) == 23 &&
+                        ::recv(other, answer.data(), 12, MSG_WAITALL) == 12;
   fds.push_back(other);
   for (const int fd : fds) ::close(fd);
+  return closed && answered && answer == "HTTP/1.1 202";
+}
+
+}  // namespace
+
+TEST_CASE(
+    "too many connections from one address: those that waited longest are closed, others are not") {
+  World world(World::named("n2"));
+  world.look(make_facts(make_site(3), true));
+  Config config;
+  config.http_threads = 1;  // 32 connections at a time, 8 from an address
+  CHECK(soon([&] { return closes_crowd(Served(world, config)); }));
 }
 
 TEST_CASE("Wait_Limiter: a limit in all, and one for each address") {
@@ -193,20 +211,35 @@ TEST_CASE("a thread pool goes on when a job throws") {
   CHECK(done == 40);
 }
 
+namespace {
+
+// Connects from 40 addresses, and returns whether the first so many of them are closed for the
+// others.
+bool closes_first(const Served& served, std::ptrdiff_t many) {
+  std::vector<int> fds;
+  for (int i = 0; i < 40; ++i) {
+    fds.push_back(connect_from(("127.0.1." + std::to_string(1 + i)).c_str(), served.port));
+  }
+  const bool as_many =
+      eventually(4, [&] { return std::count_if(fds.begin(), fds.end(), is_ended) == many; });
+  const bool first = std::all_of(fds.begin(), fds.begin() + many, is_ended);
+  for (const int fd : fds) ::close(fd);
+  return as_many && first;
+}
+
+}  // namespace
+
 TEST_CASE("too many connections from many addresses: those that waited longest are closed") {
   World world(World::named("n2"));
   world.look(make_facts(make_site(3), true));
   Config config;
   config.http_threads = 1;
-  const Served served(world, config);
-  std::vector<int> fds;
-  for (int i = 0; i < 40; ++i) {
-    fds.push_back(connect_from(("127.0.1." + std::to_string(1 + i)).c_str(), served.port));
-  }
-  CHECK(eventually(30, [&] { return std::count_if(fds.begin(), fds.end(), is_ended) == 8; }));
-  CHECK(std::all_of(fds.begin(), fds.begin() + 8, is_ended));
-  CHECK(served.ask("GET", "/state").status == 202);
-  for (const int fd : fds) ::close(fd);
+  CHECK(soon([&] {
+    const Served served(world, config);
+    const bool closed = closes_first(served, 8);
+    CHECK(served.ask("GET", "/state").status == 202);
+    return closed;
+  }));
 }
 
 TEST_CASE("clients never have more than half of the file descriptors") {
@@ -214,15 +247,12 @@ TEST_CASE("clients never have more than half of the file descriptors") {
   rlimit before{};
   getrlimit(RLIMIT_NOFILE, &before);
   const rlimit few{48, before.rlim_max};
-  setrlimit(RLIMIT_NOFILE, &few);
-  const Served served(world);  // 24 connections at a time, 6 from an address
-  setrlimit(RLIMIT_NOFILE, &before);
-  std::vector<int> fds;
-  for (int i = 0; i < 40; ++i) {
-    fds.push_back(connect_from(("127.0.1." + std::to_string(1 + i)).c_str(), served.port));
-  }
-  CHECK(eventually(30, [&] { return std::count_if(fds.begin(), fds.end(), is_ended) == 16; }));
-  for (const int fd : fds) ::close(fd);
+  CHECK(soon([&] {
+    setrlimit(RLIMIT_NOFILE, &few);
+    const Served served(world);  // 24 connections at a time, 6 from an address
+    setrlimit(RLIMIT_NOFILE, &before);
+    return closes_first(served, 16);
+  }));
 }
 
 TEST_CASE("every one of many clients that keep their connections is served") {
