@@ -808,8 +808,7 @@ void Repmgr_Node::set_drain(std::optional<Drain> drain) {
   {
     const std::lock_guard lock(mutex_);
     if (drain == drain_) return;
-    line = drain ? describe_drain(*drain) +
-                       ": it takes no new reads (/replica, /read-only, /readiness)"
+    line = drain ? describe_drain(*drain) + ": it takes no new reads"
                  : "drained no more: it takes reads again";
     drain_ = std::move(drain);
   }

@@ -45,7 +45,7 @@ Without --once it serves that over HTTP: /state, /primary, /realPrimary, /cluste
                             Primary without them; without names: take that back. If they live,
                             two nodes take writes then. 0 told, 64 no such voter
   -d, --drain [REASON...] take this standby out of the service of reads: /replica, /read-only and
-                            /readiness are 503, also after a restart; it votes as before.
+                            the like are 503, also after a restart; it votes as before.
                             0 done, 69 it is Primary, or nothing can be written
   -D, --undrain           take it back in: 0 done
   -j, --json              with --once, --status, --history: print what the HTTP endpoint answers

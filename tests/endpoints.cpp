@@ -248,19 +248,6 @@ TEST_CASE("/replica, /read-only, /readiness: who may be read from") {
   }
   CHECK(served.ask("GET", "/replica?lag=" + std::string(3000, 'x')).body.size() <= max_reply_size);
 
-  // Not from one that is drained, unless it is Primary.
-  world.node.set_drain(Drain{"a new disk", "2026-01-31T12:00:00.000Z"});
-  for (const char* path : {"/replica?lag=17MB", "/read-only", "/readiness"}) {
-    const auto drained = served.ask("GET", path);
-    CHECK(drained.status == 503);
-    CHECK(Json::parse(drained.body)["reason"] ==
-          "drained since 2026-01-31T12:00:00.000Z: a new disk");
-  }
-  CHECK(status("/state") == 202);
-  world.node.set_drain(std::nullopt);
-  CHECK(status("/replica?lag=17MB") == 200);
-  CHECK(world.logged("drained") == 2);
-
   // Nothing that is older than cache_ttl.
   world.now += 21s;
   CHECK(status("/replica") == 503);
@@ -273,6 +260,29 @@ TEST_CASE("/replica, /read-only, /readiness: who may be read from") {
   first.pass(1s);
   CHECK(primary.ask("GET", "/replica").status == 503);
   CHECK(primary.ask("GET", "/read-only?lag=1MB").status == 200);
+}
+
+TEST_CASE("a node that is drained is not read from, unless it is Primary") {
+  World world(World::named("n2"));
+  const Served served(world);
+  world.look(standby_facts(1 << 20, 1 << 20, 1 << 20));
+  world.node.set_drain(Drain{"a new disk", "2026-01-31T12:00:00.000Z"});
+  for (const char* path :
+       {"/replica?lag=17MB", "/read-only", "/readiness", "/sync", "/async", "/read-only-sync"}) {
+    const auto drained = served.ask("GET", path);
+    CHECK(drained.status == 503);
+    CHECK(Json::parse(drained.body)["reason"] ==
+          "drained since 2026-01-31T12:00:00.000Z: a new disk");
+  }
+  CHECK(served.ask("GET", "/state").status == 202);
+  world.node.set_drain(std::nullopt);
+  CHECK(served.ask("GET", "/replica?lag=17MB").status == 200);
+  CHECK(world.logged("drained") == 2);
+
+  World first;
+  const Served primary(first);
+  first.names("n2", "n1");
+  first.look(make_facts(make_site(3)));
   first.node.set_drain(Drain{"", "2026-01-31T12:00:00.000Z"});
   CHECK(primary.ask("GET", "/readiness").status == 200);
   CHECK(Json::parse(primary.ask("GET", "/node").body)["problems"].dump().find(
