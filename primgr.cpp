@@ -707,7 +707,7 @@ class Upkeep {
     if (std::exchange(refreshed_at_, refreshed) != refreshed) notify_systemd("WATCHDOG=1");
     notify_status();
     node_.set_drain(kept_.drain());
-    if (const auto note = kept_.take_lost_note()) node_.declare_lost(note->names, note->since);
+    if (auto note = kept_.take_lost_note()) node_.declare_lost(std::move(*note));
     // A daemon that is just ending may still have the name, so this is tried again each time.
     if (look_socket_.fd() < 0 && !look_socket_.bind() &&
         !std::exchange(look_socket_warned_, true)) {
@@ -852,8 +852,8 @@ int run_configured(const Options& options) {
   if (options.mode == Options::Mode::status || options.mode == Options::Mode::history) {
     return run_status(config, options, log);
   }
-  if (options.mode == Options::Mode::lost) return run_lost(config, options);
   Tls tls(config, log);
+  if (options.mode == Options::Mode::lost) return run_lost(config, tls, options);
   if (options.mode == Options::Mode::drain || options.mode == Options::Mode::undrain) {
     return run_drain(config, tls, options);
   }

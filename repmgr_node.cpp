@@ -511,33 +511,50 @@ void Repmgr_Node::confirm_list(Time now, Log_Lines& lines) {
   use_lists();
 }
 
-void Repmgr_Node::declare_lost(const std::vector<std::string>& names, const std::string& since) {
-  Log_Lines lines;
+void Repmgr_Node::declare_lost(Lost_Declaration declaration) {
   {
     const std::lock_guard lock(mutex_);
-    const Voter_List known = all_of({nodes_, known_voters(lists_)});
-    lists_.lost.clear();
-    Voter_List lost;
-    for (const std::string& name : names) {
-      const Node* node = find_node(known, name);
-      if (!node || names_equal(name, settings_.node_name)) continue;
-      if (peers_.reported(node->name)) {
-        lines.emplace_back(Log_Level::error, name + " answers, so it is not lost: --lost is for " +
-                                                 "nodes that are gone for good");
-        continue;
-      }
-      lost.push_back(*node);
-      lists_.lost.push_back({*node, since});
-    }
-    use_lists();
-    lines.emplace_back(Log_Level::warning,
-                       lost.empty() ? "no voter is taken for lost"
-                                    : "the operator says that these are lost for good, so they are "
-                                      "no voters any more: " +
-                                          names_of(lost));
+    declaration_ = std::move(declaration);
+    declared_at_ = clock_();
   }
-  write_log(lines);
   wake_up_.wake();
+}
+
+// Decides on what the operator has declared, when each of these voters has answered a question that
+// was sent since then, or has not answered two: who was not asked yet, or whose packet was lost, is
+// not lost.
+void Repmgr_Node::judge_lost(Log_Lines& lines) {
+  if (!declared_at_) return;
+  const Voter_List known = all_of({nodes_, known_voters(lists_)});
+  Voter_List lost, alive;
+  for (const std::string& name : declaration_.names) {
+    const Node* node = find_node(known, name);
+    if (!node || names_equal(name, settings_.node_name) || find_node(lost, name)) continue;
+    const auto reported = peers_.reported(node->name);
+    if (reported && reported->second >= *declared_at_) {
+      alive.push_back(*node);
+    } else if (peers_.silent_since(node->name, *declared_at_)) {
+      lost.push_back(*node);
+    } else {
+      return;
+    }
+  }
+  declared_at_.reset();
+  lists_.lost.clear();
+  for (const Node& node : lost) lists_.lost.push_back({node, declaration_.since});
+  use_lists();
+  if (!alive.empty()) {
+    lines.emplace_back(Log_Level::error,
+                       names_of(alive) +
+                           (alive.size() == 1 ? " answers, so it is" : " answer, so they are") +
+                           " not lost: --lost is for nodes that are gone for good");
+  }
+  lines.emplace_back(Log_Level::warning,
+                     lost.empty()
+                         ? "no voter is taken for lost"
+                         : "the operator says that these are lost for good, so they are no "
+                           "voters any more: " +
+                               names_of(lost));
 }
 
 // A lost voter that votes for this node is lost no more. One that answers otherwise is reported.
@@ -600,7 +617,7 @@ void Repmgr_Node::store_voters() {
     const std::lock_guard lock(mutex_);
     lists = lists_;
     lists.told.clear();  // anybody may say so: no question may cost the disk a write
-    if (lists == stored_lists_) return;
+    if (lists == stored_lists_ || !lists.unreadable.empty()) return;
     stored_lists_ = lists;
   }
   store_voters_(lists);
@@ -627,6 +644,13 @@ Decision Repmgr_Node::decision_at(Time now) const {
                                : "no majority votes for it: the votes expired"};
 }
 
+// Until when the last decision held: now, unless it ended by itself while this process stood still.
+Time Repmgr_Node::decision_over_at(Time now) const {
+  if (!state_since_) return now;
+  return std::max(std::min({now, cache_.decision.until, cache_.looked_at + settings_.cache_ttl}),
+                  *state_since_);
+}
+
 // Decides, and tells of the decision if it or its reason has changed.
 void Repmgr_Node::write_cache() {
   Decision decision;
@@ -636,13 +660,18 @@ void Repmgr_Node::write_cache() {
   {
     const std::lock_guard lock(mutex_);
     if (!looked_) return;
-    const Time now = clock_();
+    const Time now = clock_(), over_at = decision_over_at(now);
     cache_.looked_at = facts_.asked_at;
     if (cache_.decision.state == State::primary) last_200_ = now;
+    judge_lost(lines);
     cache_.complete = !facts_.nodes_pending && all_answered(Peers::Kind::vote);
     cache_.decision = decide(facts_, settings_.node_name, settings_.consensus_cluster, all_votes(),
                              lease_, now, required_);
+    if (cache_.decision.state == State::primary && !lists_.unreadable.empty()) {
+      cache_.decision = {State::unknown, Time::max(), lists_.unreadable};
+    }
     decision = decision_at(now);
+    const Time changed_at = decision.state == State::primary ? now : over_at;
     if (decision.state == State::primary && state_ != State::primary) {
       const auto voters = electorate(facts_.nodes, *candidate(), settings_.consensus_cluster);
       const auto handover = find_handover(voters, *candidate(), all_votes(), lease_,
@@ -651,9 +680,9 @@ void Repmgr_Node::write_cache() {
     }
     if (!state_since_ || decision.state != state_) {
       state_ = decision.state;
-      state_since_ = now;
+      state_since_ = changed_at;
     }
-    line = change_message(decision, now);
+    line = change_message(decision, now, changed_at);
     if (on_change_ && untold_) changed = changes_;
     if (decision.state == State::primary) confirm_list(now, lines);
     watch_lost(now, lines);
@@ -670,7 +699,7 @@ void Repmgr_Node::write_cache() {
 }
 
 // The line to log for a decision; empty if it was logged before, or is not final yet.
-std::string Repmgr_Node::change_message(const Decision& decision, Time now) {
+std::string Repmgr_Node::change_message(const Decision& decision, Time now, Time changed_at) {
   // Until the first answers have come, Unknown is not final.
   if (decision.state == State::unknown &&
       (facts_.nodes_pending || !all_answered(Peers::Kind::vote))) {
@@ -686,11 +715,11 @@ std::string Repmgr_Node::change_message(const Decision& decision, Time now) {
   if (!logged_since_ || decision.state != logged_state_) {
     if (logged_since_) {
       line += std::string("; was ") + to_string(logged_state_) + " for " +
-              describe_duration(now - *logged_since_);
+              describe_duration(changed_at - *logged_since_);
     }
-    record_change(decision, votes, now);
+    record_change(decision, votes, changed_at);
     logged_state_ = decision.state;
-    logged_since_ = now;
+    logged_since_ = changed_at;
     untold_ = true;
   }
   if (handover_ && handover_->at == now) line += "; " + describe_handover(*handover_);
@@ -698,18 +727,18 @@ std::string Repmgr_Node::change_message(const Decision& decision, Time now) {
   return line;
 }
 
-void Repmgr_Node::record_change(const Decision& decision, const std::string& votes, Time now) {
+void Repmgr_Node::record_change(const Decision& decision, const std::string& votes, Time at) {
   State_Change change;
-  change.at = wall_clock_();
+  change.at = wall_clock_() - std::chrono::duration_cast<Wall_Time::duration>(clock_() - at);
   if (logged_since_) {
     change.from = logged_state_;
-    change.lasted = now - *logged_since_;
+    change.lasted = std::max(at - *logged_since_, Time::zero());
   }
   change.to = decision.state;
   change.reason = bounded_reason(decision.reason + votes);
   const Node* primary = named_primary(facts_.nodes);
   if (facts_.reachable && primary) change.primary = primary->name;
-  if (handover_ && handover_->at == now) change.handover = handover_->total();
+  if (handover_ && handover_->at == at) change.handover = handover_->total();
   add_change(changes_, std::move(change));
 }
 
@@ -785,6 +814,9 @@ Report Repmgr_Node::get_report() const {
   report.rivals = rivals();
   report.drain = drain_;
   report.alive = logged_alive_;
+  report.declaration = declaration_;
+  report.declaration_pending = declared_at_.has_value();
+  for (const Lost_Voter& lost : lists_.lost) report.lost.push_back(lost.node.name);
   if (report.decision.state == State::primary) report.lease = cache_.decision.until - now;
   report.handover = handover_;
   if (handover_) report.handover_age = now - handover_->at;

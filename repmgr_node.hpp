@@ -117,9 +117,8 @@ class Repmgr_Node {
                     const std::optional<std::string>& shown = std::nullopt,
                     const std::optional<std::string>& list = std::nullopt);
   // Takes the voters with these names for lost, and those that were declared so before no more.
-  // Names that are in no list are ignored, and nodes that answer are not lost. `since`: when the
-  // operator said so, for people to read.
-  void declare_lost(const std::vector<std::string>& names, const std::string& since);
+  // First each is asked twice: one that answers is not lost. Names that are in no list are ignored.
+  void declare_lost(Lost_Declaration declaration);
   // Ends the promise to a candidate that hands its vote back, see hand_back(). `ago`: how long its
   // last 200 is ago, for Promise_History. Returns whether that ended it; then run() looks and, as a
   // candidate, asks for votes at once. Blocks for 100 ms at most.
@@ -214,13 +213,15 @@ class Repmgr_Node {
   void use_lists();
   void take_list();
   void confirm_list(Time now, Log_Lines& lines);
+  void judge_lost(Log_Lines& lines);
   void watch_lost(Time now, Log_Lines& lines);
   void report_rivals(Log_Lines& lines);
   std::vector<std::string> rivals() const;
   bool all_answered(Peers::Kind kind) const;
   std::vector<Node> stragglers(const std::vector<Node>& voters, const Node& self, Time now) const;
-  std::string change_message(const Decision& decision, Time now);
-  void record_change(const Decision& decision, const std::string& votes, Time now);
+  Time decision_over_at(Time now) const;
+  std::string change_message(const Decision& decision, Time now, Time changed_at);
+  void record_change(const Decision& decision, const std::string& votes, Time at);
 
   const Node_Settings settings_;
   const Lease lease_;
@@ -252,6 +253,8 @@ class Repmgr_Node {
   std::vector<Voter_List> required_;
   Voter_List voters_, unlisted_;
   Time read_since_{};
+  Lost_Declaration declaration_;     // the last one
+  std::optional<Time> declared_at_;  // of that, until it is judged
   std::optional<Vote> own_vote_;
   std::string own_token_;  // of the promise to itself
   Cache cache_;

@@ -3,10 +3,12 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -76,35 +78,6 @@ std::string state_directory(const Config& config) {
 
 }  // namespace
 
-int run_lost(Config config, const Options& options) {
-  const std::string directory = state_directory(config);
-  const Voter_List known = written_voters(directory);
-  for (const std::string& name : options.lost) {
-    const bool self = names_equal(name, config.node.node_name);
-    // A candidate that was never Primary has no list yet; the daemon ignores names that it does not
-    // know.
-    if (!self && (known.empty() || find_node(known, name))) continue;
-    std::cerr << "primgr: --lost: " << (self ? "this node is " : "no voter is called ")
-              << printable(name) << "; the voters are: " << printable(names_of(known)) << std::endl;
-    return exit_usage;
-  }
-  const std::string why =
-      State_Directory::write(directory + "/" + lost_note_file,
-                             print_lost_note({options.lost, print_time(wall_clock())}), 0644);
-  if (!why.empty()) {
-    std::cerr << "primgr: --lost: " << why << " (run it as root, or as the daemon's user)\n";
-    return exit_unavailable;
-  }
-  std::cout
-      << (options.lost.empty()
-              ? "The daemon of this host is told that no voter is lost. "
-              : "The daemon of this host is told that these are lost, and goes on without "
-                "their votes. If one of them lives, two nodes may take writes: make sure that "
-                "it never comes back as it was. ")
-      << "See: primgr --status\n";
-  return flush_output(0);
-}
-
 namespace {
 
 // The URL of the daemon of this host, by its configuration.
@@ -140,8 +113,9 @@ int print_cluster(const Http_Reply& reply, const Url& url, const Options& option
   return exit_unavailable;
 }
 
-// How long --drain waits for the daemon, which reads the file each second and acts on it each 2 s.
-constexpr auto drain_limit = 10s;
+// How long --drain and --lost wait for the daemon, which reads their files each second, acts on
+// them each 2 s, and asks voters that are said to be lost twice.
+constexpr auto command_limit = 20s;
 
 // How long --once waits for the daemon of this host, which answers from its cache.
 constexpr auto once_limit = 2s;
@@ -242,9 +216,87 @@ int run_status(const Config& config, const Options& options, const Stderr_Log& l
   }
 }
 
-int run_drain(Config config, const Tls& tls, const Options& options) {
+namespace {
+
+// Asks the daemon of this host until its /node is as wanted, for command_limit. Returns what it
+// answered last; null if none answers.
+Json wait_for_daemon(const Config& config, const Tls& tls,
+                     const std::function<bool(const Json&)>& wanted) {
+  const Deadline deadline = std::chrono::steady_clock::now() + command_limit;
+  for (;;) {
+    std::string why;
+    Json node = ask_node(config, tls, why);
+    if (!node.is_object()) return nullptr;
+    if (wanted(node) || std::chrono::steady_clock::now() > deadline) return node;
+    std::this_thread::sleep_for(100ms);
+  }
+}
+
+// Says which of the voters that the operator named are taken for lost. Returns the exit status.
+int print_lost(const Json& lost, const std::vector<std::string>& named) {
+  std::string alive;
+  for (const std::string& name : named) {
+    const bool is_lost =
+        lost.is_array() && std::any_of(lost.begin(), lost.end(), [&](const Json& voter) {
+          return voter.is_string() && names_equal(voter.get<std::string>(), name);
+        });
+    if (!is_lost) alive += (alive.empty() ? "" : ", ") + printable(name);
+  }
+  if (!alive.empty()) {
+    std::cerr << "primgr: --lost: not taken for lost: " << alive
+              << ": it answers, or is no voter of this node's\n";
+    return exit_unavailable;
+  }
+  std::cout << (named.empty()
+                    ? "No voter is taken for lost any more. "
+                    : "The daemon of this host goes on without the votes of these. If one of them "
+                      "lives, two nodes may take writes: make sure that it never comes back as it "
+                      "was. ")
+            << "See: primgr --status\n";
+  return flush_output(0);
+}
+
+}  // namespace
+
+int run_lost(const Config& config, const Tls& tls, const Options& options) {
+  const std::string directory = state_directory(config), note = directory + "/" + lost_note_file;
+  const Voter_List known = written_voters(directory);
+  for (const std::string& name : options.lost) {
+    const bool self = names_equal(name, config.node.node_name);
+    // A candidate that was never Primary has no list yet; the daemon ignores names that it does not
+    // know.
+    if (!self && (known.empty() || find_node(known, name))) continue;
+    std::cerr << "primgr: --lost: " << (self ? "this node is " : "no voter is called ")
+              << printable(name) << "; the voters are: " << printable(names_of(known)) << std::endl;
+    return exit_usage;
+  }
+  const std::string since = print_time(wall_clock());
+  std::string why = State_Directory::write(note, print_lost_note({options.lost, since}), 0644);
+  if (!why.empty()) {
+    std::cerr << "primgr: --lost: " << why << " (run it as root, or as the daemon's user)\n";
+    return exit_unavailable;
+  }
+  const auto heeded = [&](const Json& node) {
+    const Json& lost = at(node, "lost");
+    return text_at(lost, "declared") == since && at(lost, "pending") == false;
+  };
+  const Json node = wait_for_daemon(config, tls, heeded);
+  if (node.is_null()) {
+    std::cout << "No daemon answers here; it will ask these voters, and heed this, when it runs.\n";
+    return flush_output(0);
+  }
+  if (!heeded(node)) {
+    std::cerr << "primgr: the daemon of this host has not heeded " << note
+              << " yet: see its log, and primgr --status\n";
+    return exit_unavailable;
+  }
+  return print_lost(at(at(node, "lost"), "names"), options.lost);
+}
+
+int run_drain(const Config& config, const Tls& tls, const Options& options) {
   const bool drain = options.mode == Options::Mode::drain;
   const std::string path = state_directory(config) + "/" + drain_file;
+  const std::string since = print_time(wall_clock());
   std::string why;
   Json node = ask_node(config, tls, why);
   if (drain && text_at(node, "state") == "Primary") {
@@ -253,8 +305,7 @@ int run_drain(Config config, const Tls& tls, const Options& options) {
     return exit_unavailable;
   }
   if (drain) {
-    why = State_Directory::write(
-        path, print_drain({bounded_reason(options.reason), print_time(wall_clock())}), 0644);
+    why = State_Directory::write(path, print_drain({bounded_reason(options.reason), since}), 0644);
   } else {
     why = unlink(path.c_str()) == 0 || errno == ENOENT
               ? ""
@@ -265,15 +316,15 @@ int run_drain(Config config, const Tls& tls, const Options& options) {
               << " (run it as root, or as the daemon's user)\n";
     return exit_unavailable;
   }
-  const Deadline deadline = std::chrono::steady_clock::now() + drain_limit;
-  while (node.is_object() && at(node, "drain").is_null() == drain) {
-    if (std::chrono::steady_clock::now() > deadline) {
-      std::cerr << "primgr: the daemon of this host does not heed " << path
-                << ": is that in its state_directory? (primgr --check-config)\n";
-      return exit_unavailable;
-    }
-    std::this_thread::sleep_for(100ms);
-    node = ask_node(config, tls, why);
+  const auto heeded = [&](const Json& told) {
+    const Json& drained = at(told, "drain");
+    return drain ? text_at(drained, "since") == since : drained.is_null();
+  };
+  node = wait_for_daemon(config, tls, heeded);
+  if (node.is_object() && !heeded(node)) {
+    std::cerr << "primgr: the daemon of this host does not heed " << path
+              << ": is that in its state_directory? (primgr --check-config)\n";
+    return exit_unavailable;
   }
   std::cout << (drain ? "This node takes no new reads. " : "This node takes reads. ")
             << (node.is_object() ? "See: primgr --status\n"

@@ -23,13 +23,13 @@ int report_error(const std::exception& error, int status);
 // the TLS key or the passfile. Returns the exit status. Throws Config_Error.
 int run_look(const Options& options);
 
-// `primgr --lost`: leaves a note for the daemon of this host in its state_directory. Returns the
-// exit status. Throws Config_Error.
-int run_lost(Config config, const Options& options);
+// `primgr --lost`: leaves a note for the daemon of this host in its state_directory, and waits
+// until that has asked the voters whether they live. Returns the exit status. Throws Config_Error.
+int run_lost(const Config& config, const Tls& tls, const Options& options);
 
 // `primgr --drain` and `--undrain`: writes or removes the file that says so, and waits until the
 // daemon of this host has read it. Returns the exit status. Throws Config_Error.
-int run_drain(Config config, const Tls& tls, const Options& options);
+int run_drain(const Config& config, const Tls& tls, const Options& options);
 
 // `primgr --status` and `--history`: asks a daemon for /cluster and prints the answer, with --watch
 // every 2 s.

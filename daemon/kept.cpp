@@ -44,26 +44,35 @@ int Kept::open_state_directory(const Config& config) {
     log_(Log_Level::error, "state_directory: " + why);
     if (in_use) return exit_unavailable;
   }
-  voters_ = load(voters_file, parse_voters, "this node takes the list of voters that it reads");
-  history_ = load(history_file, parse_history, "the history of this node begins anew");
+  load_voters();
+  load_history();
   directory_->watch(drain_file, 2s);
   end_run(history_, directory_->last_alive().value_or(Wall_Time()),
           "primgr ended without a word: it was killed, or the machine was");
   return 0;
 }
 
-// Reads a file of state_directory. One that cannot be read is reported; `instead`: what is done
-// without it.
-template <typename T>
-T Kept::load(const char* name, std::optional<T> (*parse)(const std::string&, std::string&),
-             const char* instead) {
-  const auto text = directory_->load(name, 2s);
+// A node that cannot read what it knew is not to take the list that it reads for the whole one.
+void Kept::load_voters() {
   std::string why;
-  auto read = text ? parse(*text, why) : std::nullopt;
-  if (!why.empty()) {
-    log_(Log_Level::warning, std::string("state_directory: ") + name + " " + why + ": " + instead);
-  }
-  return read ? std::move(*read) : T();
+  const auto text = directory_->load(voters_file, 2s, &why);
+  if (auto voters = text ? parse_voters(*text, why) : std::nullopt) voters_ = std::move(*voters);
+  if (why.empty()) return;
+  const std::string remedy =
+      ": until a Primary tells, it is not known which voters count, so this node is not Primary; "
+      "if "
+      "repmgr.nodes lists all of them here, remove that file and restart primgr";
+  voters_.unreadable = std::string("state_directory: ") + voters_file + ": " + why + remedy;
+  log_(Log_Level::error, voters_.unreadable);
+}
+
+void Kept::load_history() {
+  const auto text = directory_->load(history_file, 2s);
+  std::string why;
+  if (auto history = text ? parse_history(*text, why) : std::nullopt) history_ = *history;
+  if (why.empty()) return;
+  log_(Log_Level::warning, std::string("state_directory: ") + history_file + " " + why +
+                               ": the history of this node begins anew");
 }
 
 Node_Environment Kept::environment() {
@@ -86,7 +95,7 @@ std::optional<Drain> Kept::drain() const {
   return text ? std::optional(parse_drain(*text)) : std::nullopt;
 }
 
-std::optional<Lost_Note> Kept::take_lost_note() {
+std::optional<Lost_Declaration> Kept::take_lost_note() {
   const auto text = directory_ ? directory_->take_note() : std::nullopt;
   if (!text) return std::nullopt;
   auto note = parse_lost_note(*text);

@@ -29,7 +29,7 @@ class Kept {
   // What was read, and what stores it anew.
   Node_Environment environment();
   // What `primgr --lost` has left, once. Does not block.
-  std::optional<Lost_Note> take_lost_note();
+  std::optional<Lost_Declaration> take_lost_note();
   // Whether an operator has drained this node, as last read. Does not block.
   std::optional<Drain> drain() const;
   // Stores the history with the end of this run.
@@ -38,9 +38,8 @@ class Kept {
  private:
   int open_state_file(const Config& config);
   int open_state_directory(const Config& config);
-  template <typename T>
-  T load(const char* name, std::optional<T> (*parse)(const std::string&, std::string&),
-         const char* instead);
+  void load_voters();
+  void load_history();
 
   const Logger log_;
   std::optional<Grant_Keeper> keeper_;

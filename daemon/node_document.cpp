@@ -145,6 +145,9 @@ Json make_node_document(const Repmgr_Node& node, const Process& process, std::si
   document["votes"] = describe_voting(report);
   document["handover"] = describe_last_handover(report);
   document["history"] = describe_history(node.get_history(), changes);
+  document["lost"] = {{"declared", or_null(report.declaration.since)},
+                      {"pending", report.declaration_pending},
+                      {"names", report.lost}};
   document["timeline"] = or_null(report.replication.timeline);
   const auto& position = report.replication.position;
   document["position"] = position ? Json(print_lsn(*position)) : Json(nullptr);

@@ -43,7 +43,7 @@ Without --once it serves that over HTTP: /state, /primary, /realPrimary, /cluste
                             daemon; for repmgr's event_notification_command, as any user
   -x, --lost [NODE...]    say that these voters are gone for good, so that this node can become
                             Primary without them; without names: take that back. If they live,
-                            two nodes take writes then. 0 told, 64 no such voter
+                            two nodes take writes then. 0 done, 69 one answers, 64 no such voter
   -d, --drain [REASON...] take this standby out of the service of reads: /replica, /read-only and
                             the like are 503, also after a restart; it votes as before.
                             0 done, 69 it is Primary, or nothing can be written

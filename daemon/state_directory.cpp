@@ -96,7 +96,8 @@ void State_Directory::stay_alive(const std::string& path) {
 }
 
 std::optional<std::string> State_Directory::load(const std::string& name,
-                                                 std::chrono::milliseconds timeout) {
+                                                 std::chrono::milliseconds timeout,
+                                                 std::string* why) {
   std::unique_lock lock(shared_->mutex);
   shared_->to_read = name;
   shared_->changed.notify_all();
@@ -105,6 +106,7 @@ std::optional<std::string> State_Directory::load(const std::string& name,
     return std::nullopt;
   }
   if (!shared_->why.empty()) log_(Log_Level::warning, "state_directory: " + shared_->why);
+  if (why) *why = shared_->why;
   return std::exchange(shared_->read, std::nullopt);
 }
 

@@ -38,8 +38,11 @@ class State_Directory {
   // `in_use`: another process has had it locked for longer than 1 s.
   std::string lock(std::chrono::milliseconds timeout, bool& in_use);
   // The contents of a file; none if there is no such file. If it cannot be read, or not within
-  // `timeout`, that is logged as a warning, and there is none either.
-  std::optional<std::string> load(const std::string& name, std::chrono::milliseconds timeout);
+  // `timeout`, that is logged as a warning, and there is none either. `why`, unless null: why a
+  // file that is there cannot be read; empty: it was read, there is none, or the folder does not
+  // answer.
+  std::optional<std::string> load(const std::string& name, std::chrono::milliseconds timeout,
+                                  std::string* why = nullptr);
   // When the daemon that had the folder before was alive for the last time, within a minute: once a
   // minute the thread sets the time of the file "alive". None: not known, or lock() failed.
   std::optional<std::chrono::system_clock::time_point> last_alive() const;

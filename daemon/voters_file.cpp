@@ -100,17 +100,17 @@ std::optional<Voter_Lists> parse_voters(const std::string& text, std::string& wh
   }
 }
 
-std::string print_lost_note(const Lost_Note& note) {
+std::string print_lost_note(const Lost_Declaration& note) {
   Json names = Json::array();
   for (const std::string& name : note.names) names.push_back(url_encoded(name));
   return dump({{"lost", names}, {"since", note.since}}) + "\n";
 }
 
-std::optional<Lost_Note> parse_lost_note(const std::string& text) {
+std::optional<Lost_Declaration> parse_lost_note(const std::string& text) {
   const Json json = parse_json(text, max_depth);
   const Json& names = at(json, "lost");
   if (!names.is_array()) return std::nullopt;
-  Lost_Note note{{}, text_at(json, "since")};
+  Lost_Declaration note{{}, text_at(json, "since")};
   for (const Json& name : names) {
     const auto decoded = name.is_string() ? url_decoded(name.get<std::string>()) : std::nullopt;
     if (!decoded) return std::nullopt;

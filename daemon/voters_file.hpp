@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "node/report.hpp"
 #include "node/voters.hpp"
 
 namespace primgr {
@@ -21,13 +22,9 @@ std::string print_voters(const Voter_Lists& lists);
 // Reads that. None, with the reason in `why`, if it is no result of print_voters().
 std::optional<Voter_Lists> parse_voters(const std::string& text, std::string& why);
 
-// That these voters are lost; since when.
-struct Lost_Note {
-  std::vector<std::string> names;
-  std::string since;
-};
-std::string print_lost_note(const Lost_Note& note);
+// What the note says.
+std::string print_lost_note(const Lost_Declaration& note);
 // None if it is no result of print_lost_note().
-std::optional<Lost_Note> parse_lost_note(const std::string& text);
+std::optional<Lost_Declaration> parse_lost_note(const std::string& text);
 
 }  // namespace primgr

@@ -171,6 +171,8 @@ void Peers::handle_reply(const Question& question, const Http_Reply& reply) {
       handle_vote_reply(question, peer, reply);
     } else if (question.kind == Kind::state) {
       peer.reported.reset();
+      peer.silent_before = peer.silent;
+      peer.silent = reply.status ? std::nullopt : std::optional(question.asked_at);
       if (reply.status) peer.reported.emplace(http_node_reports_state(reply), question.asked_at);
     } else if (question.kind == Kind::standby) {
       handle_sync_report(reply, question.asked_at - (missed_ - question.missed_before), peer);
@@ -346,6 +348,12 @@ std::optional<std::pair<State, Time>> Peers::reported(const std::string& peer) c
   const std::lock_guard lock(mutex_);
   const Peer* asked = find(peer);
   return asked ? asked->reported : std::nullopt;
+}
+
+bool Peers::silent_since(const std::string& peer, Time since) const {
+  const std::lock_guard lock(mutex_);
+  const Peer* asked = find(peer);
+  return asked && asked->silent_before && asked->silent && *asked->silent_before >= since;
 }
 
 std::pair<Sync_Report, Time> Peers::sync_report(const std::string& peer) const {

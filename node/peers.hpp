@@ -140,6 +140,9 @@ class Peers {
   State state(const std::string& peer) const;
   // That, and when it was asked for; none if the last question had no reply.
   std::optional<std::pair<State, Time>> reported(const std::string& peer) const;
+  // Whether the last two questions for its state were both sent at `since` or later, and had no
+  // reply.
+  bool silent_since(const std::string& peer, Time since) const;
   // What the peer told last of this node as its standby, and when it was asked for that. After a
   // question that had no reply, this is still that of the one before, but for `why`.
   std::pair<Sync_Report, Time> sync_report(const std::string& peer) const;
@@ -168,6 +171,8 @@ class Peers {
     Poll polls[4];  // by Kind
     // The last reply to /state, and when it was asked for; none if the last question had none.
     std::optional<std::pair<State, Time>> reported;
+    // When the last two questions of that kind were sent, if they had no reply.
+    std::optional<Time> silent_before, silent;
     std::pair<Sync_Report, Time> sync{{"", {}, "it is asked only now"}, {}};  // see sync_report()
     Time bound_until{};  // the voter is bound to another, or was known to be, until then
     // A promise, by its token, and when it is over at the latest.

@@ -33,6 +33,12 @@ struct Drain {
 // "drained since …: the reason".
 std::string describe_drain(const Drain& drain);
 
+// That voters are lost for good.
+struct Lost_Declaration {
+  std::vector<std::string> names;
+  std::string since;  // when the operator said so, for people; empty: nothing was said
+};
+
 // The state of a node at one moment.
 struct Report {
   std::string name;
@@ -56,7 +62,11 @@ struct Report {
   std::vector<std::string> claimants;  // nodes whose last reply says that they are Primary
   std::optional<Drain> drain;          // a Primary serves all the same
   std::vector<std::string> rivals;     // of a Primary: others of its site that are Primary, too
-  std::vector<std::string> alive;      // of each lost voter that answers: describe_alive()
+  // What the operator said last of lost voters, and whether these are still asked if they live.
+  Lost_Declaration declaration;
+  bool declaration_pending = false;
+  std::vector<std::string> lost;   // the voters that are taken for lost
+  std::vector<std::string> alive;  // of each of these that answers: describe_alive()
   std::uint64_t looks = 0, failed_looks = 0;
   Time look_time{};  // of all looks together
   std::vector<Poll_Count> polls;

@@ -70,6 +70,8 @@ Voter_Lists after_reading(Voter_Lists lists, const Voter_List& read, bool in_rec
   if (last.empty() && !in_recovery) return lists;
   if (last.empty() || same_voters(last, read)) {
     last = read;  // the host of a node may have changed
+    if (in_recovery && lists.received.empty() && lists.told == digest(read))
+      lists.unreadable.clear();
     return lists;
   }
   if (in_recovery) lists.received.push_back(read);
@@ -78,6 +80,7 @@ Voter_Lists after_reading(Voter_Lists lists, const Voter_List& read, bool in_rec
   if (lists.told == digest(read)) {
     lists.confirmed = read;
     lists.received.clear();
+    lists.unreadable.clear();
   }
   return lists;
 }
@@ -85,9 +88,13 @@ Voter_Lists after_reading(Voter_Lists lists, const Voter_List& read, bool in_rec
 Voter_Lists after_hearing(Voter_Lists lists, std::string_view told) {
   constexpr std::size_t digest_size = 16;
   lists.told = told.substr(0, digest_size);
+  if (!told.empty() && lists.received.empty() && digest(lists.confirmed) == told) {
+    lists.unreadable.clear();
+  }
   const auto found = std::find_if(lists.received.rbegin(), lists.received.rend(),
                                   [&](const Voter_List& list) { return digest(list) == told; });
   if (found == lists.received.rend()) return lists;
+  lists.unreadable.clear();
   lists.confirmed = *found;
   lists.received.erase(lists.received.begin(), found.base());
   return lists;

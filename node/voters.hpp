@@ -63,6 +63,10 @@ struct Voter_Lists {
   // The digest of the list that the Primary told last; empty: none. Not kept over a restart.
   std::string told;
   std::vector<Lost_Voter> lost;
+  // Why it is not known what counted before this process started, though something did, and what to
+  // do; empty: it is known. Until a Primary tells, the node is not Primary by the list that it
+  // reads: that may be what one side of a cut made of it.
+  std::string unreadable;
 
   bool operator==(const Voter_Lists&) const = default;
 };

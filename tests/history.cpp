@@ -80,7 +80,7 @@ TEST_CASE("a node remembers each change of its state, and says each once") {
   CAPTURE(world.changes[0].reason);
   CHECK(world.changes[0].reason.find("2 of 3") != std::string::npos);
 
-  world.now += 5s;
+  world.now += 2s;
   Facts down;
   down.asked_at = world.now;
   down.problem = "connection refused";
@@ -88,7 +88,7 @@ TEST_CASE("a node remembers each change of its state, and says each once") {
   REQUIRE(world.changes.size() == 2);
   CHECK(world.changes[1].from == State::primary);
   CHECK(world.changes[1].to == State::down);
-  CHECK(world.changes[1].lasted == 5s);
+  CHECK(world.changes[1].lasted == 2s);
   CHECK(world.changes[1].primary.empty());
   CHECK(world.changes[1].reason.find("connection refused") != std::string::npos);
   CHECK(world.node.get_history() == world.changes);
@@ -107,6 +107,20 @@ TEST_CASE("a change that there was no memory to tell is told later, once") {
   world.changes.clear();
   world.node.refresh();
   CHECK(world.changes.empty());
+}
+
+TEST_CASE("what ended while the process stood still ended then, not when it went on") {
+  World world;
+  world.names("n2", "n1");
+  world.look(make_facts(make_site(3)));
+  const Time lease = world.node.get_report().lease;
+  world.primaries.clear();
+  world.now += 30s;
+  world.look(make_facts(make_site(3)));
+  REQUIRE(world.changes.size() == 2);
+  CHECK(world.changes[1].from == State::primary);
+  CHECK(world.changes[1].lasted == lease);
+  CHECK(world.changes[1].at == world.started + (world.now - 1000s) - (30s - lease));
 }
 
 TEST_CASE("what is Unknown until the voters have answered is no change") {

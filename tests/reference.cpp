@@ -168,6 +168,10 @@ struct Situations {
     world.node.set_drain(std::nullopt);
     unregister();
     call();
+    world.node.declare_lost({{"n2"}, "2026-01-31T12:00:00.000Z"});
+    call();
+    for (int i = 0; i < 2; ++i) world.pass(1s);
+    call();
   }
 
   const Certificates certificates;

@@ -248,7 +248,9 @@ TEST_CASE("a primary that unregisters the voters it lacks is not Primary by that
 
 TEST_CASE("an operator who declares voters lost makes it Primary, and is told if one lives") {
   Alone n1;
-  n1.node.declare_lost({"n3", "n2", "n1", "other"}, "2026-11-28T06:00:00Z");
+  n1.node.declare_lost({{"n3", "n2", "n1", "other"}, "2026-11-28T06:00:00Z"});
+  n1.pass(1s);
+  n1.pass(1s);
   CHECK(n1.logged("these are lost for good, so they are no voters any more: n3, n2") == 1);
   n1.look(Alone::with_primary({1, 2, 3}));
   CHECK(n1.node.get_state() == State::primary);
@@ -271,7 +273,8 @@ TEST_CASE("an operator who declares voters lost makes it Primary, and is told if
   REQUIRE(problems.size() == 2);
   CHECK(problems[0] == "n2 claims to be Primary too");
   CHECK(problems[1].starts_with(alive));
-  n1.node.declare_lost({}, "");
+  n1.node.declare_lost({{}, "now"});
+  n1.pass(1s);
   CHECK(n1.logged("no voter is taken for lost") == 1);
 }
 
@@ -282,17 +285,66 @@ TEST_CASE("a voter that answers is not lost, whatever the operator says") {
   n1.look(Alone::with_primary({1}));
   n1.pass(1s);
   n1.look(Alone::with_primary({1}));
-  n1.node.declare_lost({"n2", "n3"}, "then");
+  n1.node.declare_lost({{"n2", "n3"}, "then"});
+  CHECK(n1.node.get_report().declaration_pending);
+  n1.pass(1s);
+  n1.pass(1s);
   CHECK(n1.logged("n2 answers, so it is not lost") == 1);
+  CHECK_FALSE(n1.node.get_report().declaration_pending);
   n1.look(Alone::with_primary({1}));
   CHECK(n1.node.get_state() == State::unknown);
   REQUIRE(n1.stored.lost.size() == 1);
   CHECK(n1.stored.lost[0].node.name == "n3");
 }
 
+TEST_CASE("who was not asked since, or whose packet was lost, is not taken for lost") {
+  Alone n1;
+  n1.hold = true;  // the questions that are sent now are under way
+  n1.pass(1s);
+  n1.now += 1ms;
+  n1.node.declare_lost({{"n2", "n3"}, "then"});
+  n1.look(Alone::with_primary({1}));
+  n1.release();
+  n1.hold = false;
+  n1.pass(1ms);
+  CHECK(n1.node.get_report().declaration_pending);
+  n1.pass(1s);  // one question has no reply
+  CHECK(n1.node.get_report().declaration_pending);
+  CHECK(n1.node.get_state() == State::unknown);
+  n1.states["n2"] = {202, R"({"state":"Standby"})", ""};
+  n1.pass(1s);
+  CHECK(n1.node.get_report().lost == std::vector<std::string>{"n3"});
+  CHECK(n1.node.get_state() == State::unknown);
+}
+
+TEST_CASE("who cannot read what counted is not Primary by what it reads, until a Primary tells") {
+  Voter_Lists lists;
+  lists.unreadable = "voters: damaged";
+  World n1(World::named("n1"), {[] { return Grant{}; }, nullptr}, {}, lists);
+  n1.names("n2", "n1");
+  n1.names("n3", "n1");
+  n1.look(make_facts(make_site(3)));
+  CHECK(n1.node.get_state() == State::unknown);
+  CHECK(n1.node.get_report().decision.reason == "voters: damaged");
+  CHECK(n1.stored == Voter_Lists());  // the file stays as it is
+  auto nodes = make_site(3);
+  nodes[0].type = "standby";
+  nodes[1].type = "primary";
+  n1.look(make_facts(nodes, true));
+  CHECK(n1.node.get_state() == State::standby);
+  n1.node.grant_vote("n2", 4s, "", digest(make_site(3)));
+  n1.look(make_facts(nodes, true));
+  CHECK(names_of(n1.stored.confirmed) == "n1, n2, n3");
+  n1.pass(5s);
+  n1.look(make_facts(make_site(3)));
+  CHECK(n1.node.get_state() == State::primary);
+}
+
 TEST_CASE("a lost voter that votes again is lost no more") {
   Alone n1;
-  n1.node.declare_lost({"n2", "n3"}, "then");
+  n1.node.declare_lost({{"n2", "n3"}, "then"});
+  n1.pass(1s);
+  n1.pass(1s);
   n1.names("n2", "n1");
   n1.pass(1s);
   n1.look(Alone::with_primary({1, 2, 3}));

@@ -60,7 +60,7 @@ Params parameters(const std::string& target) {
   return params;
 }
 
-World::World(Node_Settings settings, Grant_Store grants, History history)
+World::World(Node_Settings settings, Grant_Store grants, History history, Voter_Lists voters)
     : node(std::move(settings),
            {.http_get =
                 [this](const Node& peer, const std::string& target, Time,
@@ -78,7 +78,7 @@ World::World(Node_Settings settings, Grant_Store grants, History history)
             .other_clocks = {[this] { return now + stopped; }},
             .log = [this](Log_Level, const std::string& line) { log.push_back(line); },
             .grants = std::move(grants),
-            .voters = {},
+            .voters = std::move(voters),
             .store_voters = [this](const Voter_Lists& lists) { stored = lists; },
             .history = std::move(history),
             .on_change =

@@ -38,7 +38,8 @@ Params parameters(const std::string& target);
 struct World {
   // Unless told, it starts knowing that it promised nothing.
   explicit World(Node_Settings settings = named("n1"),
-                 Grant_Store grants = {[] { return Grant{}; }, nullptr}, History history = {});
+                 Grant_Store grants = {[] { return Grant{}; }, nullptr}, History history = {},
+                 Voter_Lists voters = {});
   ~World() { release(); }
 
   static Node_Settings named(const std::string& name) {
