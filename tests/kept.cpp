@@ -1,0 +1,101 @@
+#include "daemon/kept.hpp"
+
+#include <doctest/doctest.h>
+
+#include <filesystem>
+
+#include "daemon/drain_file.hpp"
+#include "daemon/file.hpp"
+#include "daemon/history_file.hpp"
+#include "tests/state_folder.hpp"
+#include "tests/world.hpp"
+
+using namespace primgr;
+
+TEST_SUITE_BEGIN("kept");
+
+namespace {
+
+// What a daemon that starts in a folder knows.
+struct Started {
+  explicit Started(const State_Folder& state) {
+    Config config;
+    config.state_directory = state.folder;
+    Kept kept([this](Log_Level, const std::string& line) { log += line + "\n"; });
+    status = kept.open(config);
+    known = kept.environment();
+    drain = kept.drain();
+  }
+  std::string log;
+  int status = -1;
+  Node_Environment known;
+  std::optional<Drain> drain;
+};
+
+void write(const State_Folder& state, const char* name, const std::string& contents) {
+  REQUIRE(State_Directory::write(state.path(name), contents, 0600) == "");
+}
+
+}  // namespace
+
+TEST_CASE("a first start knows of no list, no history and no drain, and complains of nothing") {
+  const State_Folder state;
+  const Started first(state);
+  CHECK(first.status == 0);
+  CHECK(first.log == "");
+  CHECK(first.known.voters == Voter_Lists());
+  CHECK(first.known.history.empty());
+  CHECK_FALSE(first.drain);
+}
+
+TEST_CASE("what was kept is known at the next start") {
+  const State_Folder state;
+  Voter_Lists lists;
+  lists.confirmed = make_site(3);
+  State_Change change;
+  change.at = Wall_Time(1s);
+  change.to = State::primary;
+  write(state, voters_file, print_voters(lists));
+  write(state, history_file, print_history({change}));
+  write(state, drain_file, print_drain({"why", "then"}));
+  const Started again(state);
+  CHECK(again.log == "");
+  CHECK(names_of(again.known.voters.confirmed) == "n1, n2, n3");
+  CHECK(again.known.voters.unreadable == "");
+  REQUIRE(again.known.history.size() == 2);  // with the end of that run
+  CHECK_FALSE(again.known.history.back().to);
+  CHECK(again.drain == Drain{"why", "then"});
+}
+
+TEST_CASE("lists of voters that cannot be read are said to be so, and not taken for none") {
+  const State_Folder state;
+  SUBCASE("damaged") {
+    write(state, voters_file, "{");
+  }
+  SUBCASE("empty") {
+    write(state, voters_file, "");
+  }
+  SUBCASE("of a later version") {
+    write(state, voters_file, R"({"version":"primgr 2","confirmed":[],"received":[],"lost":[]})");
+  }
+  SUBCASE("no file") {
+    std::filesystem::create_directory(state.path(voters_file));
+  }
+  const Started node(state);
+  CHECK(node.status == 0);
+  CAPTURE(node.log);
+  CHECK(node.log.find("remove that file and restart primgr") != std::string::npos);
+  CHECK(node.known.voters.confirmed.empty());
+  CHECK(node.known.voters.unreadable.starts_with("state_directory: voters: "));
+}
+
+TEST_CASE("a history that cannot be read begins anew") {
+  const State_Folder state;
+  write(state, history_file, "{");
+  const Started node(state);
+  CHECK(node.status == 0);
+  CHECK(node.known.history.empty());
+  CHECK(node.log.find("the history of this node begins anew") != std::string::npos);
+}
+
+TEST_SUITE_END();
