@@ -76,10 +76,6 @@ std::string state_directory(const Config& config) {
   return config.state_directory.empty() ? "/var/lib/primgr" : config.state_directory;
 }
 
-}  // namespace
-
-namespace {
-
 // The URL of the daemon of this host, by its configuration.
 Url own_daemon_url(const Config& config) {
   Url url{!config.tls_cert.empty(), config.listen};
