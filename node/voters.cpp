@@ -36,6 +36,13 @@ Votes votes_under(const Votes& votes, const std::string& list, const Node& self,
   return found;
 }
 
+// What counted is known again when the Primary has confirmed the list that is known here. The
+// digest is worked out only for who waits for that: this is called for each vote and each look.
+void recognize(Voter_Lists& lists) {
+  if (lists.unreadable.empty() || lists.told.empty() || !lists.received.empty()) return;
+  if (digest(lists.confirmed) == lists.told) lists.unreadable.clear();
+}
+
 }  // namespace
 
 bool same_voters(const Voter_List& a, const Voter_List& b) {
@@ -70,8 +77,7 @@ Voter_Lists after_reading(Voter_Lists lists, const Voter_List& read, bool in_rec
   if (last.empty() && !in_recovery) return lists;
   if (last.empty() || same_voters(last, read)) {
     last = read;  // the host of a node may have changed
-    if (in_recovery && lists.received.empty() && lists.told == digest(read))
-      lists.unreadable.clear();
+    if (in_recovery) recognize(lists);
     return lists;
   }
   if (in_recovery) lists.received.push_back(read);
@@ -80,7 +86,7 @@ Voter_Lists after_reading(Voter_Lists lists, const Voter_List& read, bool in_rec
   if (lists.told == digest(read)) {
     lists.confirmed = read;
     lists.received.clear();
-    lists.unreadable.clear();
+    recognize(lists);
   }
   return lists;
 }
@@ -88,9 +94,7 @@ Voter_Lists after_reading(Voter_Lists lists, const Voter_List& read, bool in_rec
 Voter_Lists after_hearing(Voter_Lists lists, std::string_view told) {
   constexpr std::size_t digest_size = 16;
   lists.told = told.substr(0, digest_size);
-  if (!told.empty() && lists.received.empty() && digest(lists.confirmed) == told) {
-    lists.unreadable.clear();
-  }
+  if (told.size() <= digest_size) recognize(lists);
   const auto found = std::find_if(lists.received.rbegin(), lists.received.rend(),
                                   [&](const Voter_List& list) { return digest(list) == told; });
   if (found == lists.received.rend()) return lists;
