@@ -228,6 +228,13 @@ Json wait_for_daemon(const Config& config, const Tls& tls,
   }
 }
 
+// Says why a file for the daemon could not be written or removed. Returns the exit status.
+int report_unwritten(const char* option, const std::string& why) {
+  std::cerr << "primgr: " << option << ": " << why
+            << " (run it as root, or as the daemon's user)\n";
+  return exit_unavailable;
+}
+
 // Says which of the voters that the operator named are taken for lost. Returns the exit status.
 int print_lost(const Json& lost, const std::vector<std::string>& named) {
   std::string alive;
@@ -267,11 +274,9 @@ int run_lost(const Config& config, const Tls& tls, const Options& options) {
     return exit_usage;
   }
   const std::string since = print_time(wall_clock());
-  std::string why = State_Directory::write(note, print_lost_note({options.lost, since}), 0644);
-  if (!why.empty()) {
-    std::cerr << "primgr: --lost: " << why << " (run it as root, or as the daemon's user)\n";
-    return exit_unavailable;
-  }
+  const std::string why =
+      State_Directory::write(note, print_lost_note({options.lost, since}), 0644);
+  if (!why.empty()) return report_unwritten("--lost", why);
   const auto heeded = [&](const Json& node) {
     const Json& lost = at(node, "lost");
     return text_at(lost, "declared") == since && at(lost, "pending") == false;
@@ -307,11 +312,7 @@ int run_drain(const Config& config, const Tls& tls, const Options& options) {
               ? ""
               : "cannot remove " + path + ": " + std::strerror(errno);
   }
-  if (!why.empty()) {
-    std::cerr << "primgr: --" << (drain ? "drain" : "undrain") << ": " << why
-              << " (run it as root, or as the daemon's user)\n";
-    return exit_unavailable;
-  }
+  if (!why.empty()) return report_unwritten(drain ? "--drain" : "--undrain", why);
   const auto heeded = [&](const Json& told) {
     const Json& drained = at(told, "drain");
     return drain ? text_at(drained, "since") == since : drained.is_null();

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "daemon/json.hpp"
+#include "daemon/node_document.hpp"
 
 namespace primgr {
 
@@ -18,10 +19,6 @@ constexpr double max_milliseconds = 253'402'300'799'000.0;
 
 Json print_milliseconds_of(Time time) {
   return std::chrono::floor<milliseconds>(time).count();
-}
-
-Json print_state(const std::optional<State>& state) {
-  return state ? Json(to_string(*state)) : Json(nullptr);
 }
 
 // The readers throw Config_Error.
@@ -68,8 +65,8 @@ std::string print_history(const History& history) {
   Json changes = Json::array();
   for (const State_Change& change : history) {
     Json entry = {{"at", print_milliseconds_of(change.at.time_since_epoch())},
-                  {"from", print_state(change.from)},
-                  {"to", print_state(change.to)},
+                  {"from", or_null(change.from)},
+                  {"to", or_null(change.to)},
                   {"reason", change.reason},
                   {"primary", change.primary},
                   {"lasted", print_milliseconds_of(change.lasted)}};

@@ -93,16 +93,12 @@ Json describe_standbys(const Replication& replication) {
   return standbys;
 }
 
-Json word_or_null(const std::optional<State>& state) {
-  return state ? Json(to_string(*state)) : Json(nullptr);
-}
-
 Json describe_change(const State_Change& change, Wall_Time now) {
   const Time ago = std::max(Time(now - change.at), Time::zero());
   return {{"at", print_time(wall_clock(now - change.at))},
           {"agoSeconds", in_seconds(ago)},
-          {"from", word_or_null(change.from)},
-          {"to", word_or_null(change.to)},
+          {"from", or_null(change.from)},
+          {"to", or_null(change.to)},
           {"seconds", in_seconds(change.lasted)},
           {"reason", change.reason},
           {"primary", or_null(change.primary)},

@@ -37,6 +37,10 @@ Json or_null(const std::optional<T>& value) {
     return *value;
   }
 }
+// The word of the state, null if there is none.
+inline Json or_null(const std::optional<State>& state) {
+  return state ? Json(to_string(*state)) : Json(nullptr);
+}
 // The text, null if it is empty.
 inline Json or_null(const std::string& text) {
   return text.empty() ? Json(nullptr) : Json(text);
