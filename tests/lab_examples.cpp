@@ -55,7 +55,8 @@ void put_program(const std::string& path, const std::string& text) {
 
 // As fence.sql says.
 void set_up_fence(const Lab& lab) {
-  lab.run("psql n1 -q -v ON_ERROR_STOP=1 -f " +
+  // On standard input: psql runs as postgres, which may be unable to enter the checkout.
+  lab.run("psql n1 -q -v ON_ERROR_STOP=1 <" +
           quoted(std::string(::get_current_dir_name()) + "/deploy/examples/fence.sql"));
   std::string rules;
   std::istringstream lines(read_file("deploy/examples/fence.sql"));
