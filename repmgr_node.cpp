@@ -17,7 +17,7 @@ constexpr Time undecided_interval = 200ms;
 // From one look to the next, at least, whoever asks for one.
 constexpr Time min_look_interval = 100ms;
 // For so long after a promise to another has ended, a new primary is looked for each
-// min_look_interval.
+// min_look_interval; and so is a database that has just gone.
 constexpr Time vacancy = 2min;
 // For so long after a vote was handed back, the other voters are asked each handed_back_interval:
 // they may learn of it a moment later.
@@ -111,10 +111,18 @@ void Repmgr_Node::learn(Facts facts) {
     }
     looked_ = true;
     facts_ = std::move(facts);
-    if (const Replication& r = facts_.replication; r.sender_lsn && r.position) {
+    if (facts_.reachable) answered_at_ = facts_.asked_at;
+    const Replication& r = facts_.replication;
+    if (r.sender_lsn && r.position) {
       replay_.add(r.asked_at, r.end(), *r.position);
-    } else {
+    } else if (!r.known || !facts_.in_recovery) {
       replay_.forget();
+    }
+    if (r.known && std::exchange(server_started_, r.server_started) != r.server_started) {
+      staleness_.forget();
+    }
+    if (r.known && r.position && facts_.in_recovery) {
+      staleness_.holds(*r.position, r.received, r.timeline);
     }
     if (facts_.nodes_known) {
       nodes_ = facts_.nodes;
@@ -201,11 +209,15 @@ Time Repmgr_Node::refresh() {
     poll_other_nodes(voters, self->name, all);
   }
   for (const Node& peer : others) {
-    peers_.ask(Peers::Kind::state, peer, "/state", settings_.refresh_interval);
+    peers_.ask(Peers::Kind::state, peer, state_question(peer.name), settings_.refresh_interval);
   }
   if (sync_source) {
     peers_.ask(Peers::Kind::standby, *sync_source, standby_question(settings_.node_name),
                settings_.refresh_interval);
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    watch_staleness(clock_());
   }
   write_cache();
   store_voters();
@@ -250,6 +262,7 @@ void Repmgr_Node::age_votes(Time now) {
     stop_detector_.restart(now);
     if (missed == Time::zero()) return;
     if (own_vote_) own_vote_->sent_at -= missed;
+    staleness_.age(missed);
     peers_.age_votes(missed);
     // Handlers use the last decision, which rests on those votes, until the next one.
     if (cache_.decision.until != Time::max()) cache_.decision.until -= missed;
@@ -274,13 +287,17 @@ bool Repmgr_Node::names_itself() const {
   return self && named && named->id == self->id;
 }
 
+// Of a standby: the other node that its database names as primary; null if there is none.
+const Node* Repmgr_Node::followed() const {
+  if (!facts_.reachable || !facts_.in_recovery) return nullptr;
+  const Node* primary = named_primary(facts_.nodes);
+  return primary && !names_equal(primary->name, settings_.node_name) ? primary : nullptr;
+}
+
 // The node to ask whether this one is a synchronous standby; null if nobody wants to know, or if
 // there is none.
 const Node* Repmgr_Node::sync_source() const {
-  if (!facts_.reachable || !facts_.in_recovery) return nullptr;
-  if (clock_() - sync_wanted_at_.load() > sync_interest) return nullptr;
-  const Node* primary = named_primary(facts_.nodes);
-  return primary && !names_equal(primary->name, settings_.node_name) ? primary : nullptr;
+  return clock_() - sync_wanted_at_.load() > sync_interest ? nullptr : followed();
 }
 
 // The time from one look, or question for a vote, to the next: short while the node is undecided or
@@ -293,10 +310,13 @@ Time Repmgr_Node::poll_interval() const {
   const bool undecided = cache_.decision.state == State::unknown && !witness;
   // The node that this one voted for is gone. As a rule another one is about to be promoted.
   const Time since_promise = bound_until_ ? clock_() - *bound_until_ : vacancy;
-  const bool vacant = since_promise >= Time::zero() && since_promise < vacancy;
-  if (vacant && cache_.decision.state != State::down) {
-    return std::min(min_look_interval, settings_.refresh_interval);
-  }
+  const bool vacant = cache_.decision.state != State::down && since_promise >= Time::zero() &&
+                      since_promise < vacancy;
+  // As a rule it is being restarted. A socket that refuses costs nothing, and one that hangs takes
+  // its db_timeout.
+  const bool just_gone =
+      cache_.decision.state == State::down && answered_at_ && clock_() - *answered_at_ < vacancy;
+  if (vacant || just_gone) return std::min(min_look_interval, settings_.refresh_interval);
   return undecided || short_of_votes ? std::min(undecided_interval, settings_.refresh_interval)
                                      : settings_.refresh_interval;
 }
@@ -457,6 +477,73 @@ std::vector<Node> Repmgr_Node::stragglers(const std::vector<Node>& voters, const
   return certain ? late : std::vector<Node>();
 }
 
+// ---- staleness ----------------------------------------------------------------------------------
+
+// Gives staleness_ what the last answers of the peers and the promise of this node say.
+void Repmgr_Node::watch_staleness(Time now) {
+  if (!facts_.reachable || !facts_.in_recovery) return;
+  const Node* primary = followed();
+  const auto reported = primary ? peers_.reported(primary->name) : std::nullopt;
+  if (reported && reported->first.state == State::primary) {
+    const auto& [report, asked_at] = *reported;
+    const Replication& r = facts_.replication;
+    if (report.position && report.timeline) {
+      staleness_.reported(asked_at, *report.position, *report.timeline);
+    } else if (!report.detailed && r.status == "streaming") {
+      staleness_.fresh(std::min(asked_at, r.asked_at));  // that is all an earlier version tells
+    }
+  }
+  if (staleness_.rule(now, settings_.refresh_interval) == Staleness_Rule::fresh) return;
+  if (const auto time = time_without_primary(now)) staleness_.no_primary(*time);
+}
+
+// The latest time in which no node of this site could be Primary, nor of that whose primary it
+// follows: by each list of voters that counts.
+std::optional<Interval> Repmgr_Node::time_without_primary(Time now) const {
+  std::vector<Voter_List> lists = required_;
+  const Node* primary = followed();
+  if (primary && !find_node(read_, primary->name)) {
+    lists.push_back(electorate(facts_.nodes, *primary, settings_.consensus_cluster));
+  }
+  std::optional<Interval> shared;
+  for (const Voter_List& list : lists) {
+    std::vector<Interval> unbound;
+    for (const Node& voter : list) {
+      if (!names_equal(voter.name, settings_.node_name)) {
+        if (const auto time = peers_.unbound(voter.name)) unbound.push_back(*time);
+      } else if (const auto since = promise_.unbound_since()) {
+        unbound.push_back({std::min(*since, now), now});
+      }
+    }
+    const auto time = primgr::time_without_primary(std::move(unbound), list.size());
+    if (!time) return std::nullopt;
+    shared = shared ? overlap(*shared, *time) : time;
+    if (!shared) return std::nullopt;
+  }
+  return shared;
+}
+
+// REQUIRES: the state is Standby.
+Lag Repmgr_Node::lag_at(Time now) const {
+  Lag lag = measure_lag(facts_, replay_);
+  lag.stale = staleness_.at(now);
+  lag.rule = staleness_.rule(now, max_peer_age());
+  if (lag.rule == Staleness_Rule::fresh) return lag;
+  const Node* primary = followed();
+  if (!primary) {
+    lag.unheard = "its database names no other node as primary";
+  } else if (const auto reported = peers_.reported(primary->name); !reported) {
+    lag.unheard = primary->name + " does not answer";
+  } else if (const State_Report& report = reported->first; report.state != State::primary) {
+    lag.unheard = primary->name + " is " + to_string(report.state);
+  } else if (report.detailed && !report.position) {
+    lag.unheard = primary->name + " does not report the position of its WAL";
+  } else {
+    lag.unheard = primary->name + " is ahead of it";
+  }
+  return lag;
+}
+
 // ---- the lists of voters ------------------------------------------------------------------------
 
 // The voters of this node's site, or of the cluster, by its own database. If this node is not
@@ -589,7 +676,7 @@ std::vector<std::string> Repmgr_Node::rivals() const {
   if (state_ != State::primary || state_at(clock_()) != State::primary) return found;
   for (const Node& node : all_of({voters_, unlisted_})) {
     const auto reported = peers_.reported(node.name);
-    if (reported && reported->first == State::primary && reported->second > *state_since_) {
+    if (reported && reported->first.state == State::primary && reported->second > *state_since_) {
       found.push_back(node.name);
     }
   }
@@ -775,8 +862,24 @@ State Repmgr_Node::get_state() const {
 
 std::optional<Lag> Repmgr_Node::get_lag() const {
   const std::lock_guard lock(mutex_);
-  if (state_at(clock_()) != State::standby) return std::nullopt;
-  return measure_lag(facts_, replay_);
+  const Time now = clock_();
+  return state_at(now) == State::standby ? std::optional(lag_at(now)) : std::nullopt;
+}
+
+State_Report Repmgr_Node::get_state_report() const {
+  const std::lock_guard lock(mutex_);
+  const Time now = clock_();
+  State_Report report;
+  report.state = state_at(now);
+  report.detailed = true;
+  if (const auto since = promise_.unbound_since()) report.unbound = now - std::min(*since, now);
+  const Replication& r = facts_.replication;
+  if (report.state == State::primary && r.known &&
+      now - r.asked_at <= 2 * settings_.refresh_interval) {
+    report.position = r.position;
+    report.timeline = r.timeline;
+  }
+  return report;
 }
 
 Synchrony Repmgr_Node::get_synchrony() {
@@ -787,7 +890,7 @@ Synchrony Repmgr_Node::get_synchrony() {
   const Node* primary = sync_source();
   if (!primary) return {std::nullopt, "its database names no other node as primary"};
   const auto [report, asked_at] = peers_.sync_report(primary->name);
-  return judge_synchrony(report, asked_at, now, max_sync_age(), primary->name);
+  return judge_synchrony(report, asked_at, now, max_peer_age(), primary->name);
 }
 
 Sync_Report Repmgr_Node::get_standby(std::string_view name) const {
@@ -822,7 +925,7 @@ Report Repmgr_Node::get_report() const {
   if (handover_) report.handover_age = now - handover_->at;
   report.in_recovery = is_up && facts_.in_recovery;
   if (is_up) report.replication = facts_.replication;
-  if (report.in_recovery) report.lag = measure_lag(facts_, replay_);
+  if (report.in_recovery) report.lag = lag_at(now);
   report.cache_age = now - cache_.looked_at;
   report.nodes_age = nodes_age(now);
   report.nodes_problem = nodes_problem();
@@ -953,6 +1056,8 @@ Real_Primary Repmgr_Node::get_real_primary() const {
 bool Repmgr_Node::settled(bool cluster) const {
   const std::lock_guard lock(mutex_);
   if (cluster && !all_answered(Peers::Kind::state)) return false;
+  const Node* primary = settings_.candidate ? followed() : nullptr;
+  if (primary && !peers_.answered(Peers::Kind::state, primary->name)) return false;
   // An answer that came since the last decision is not in it yet.
   return state_at(clock_()) == State::primary || cache_.complete;
 }

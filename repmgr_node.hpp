@@ -29,6 +29,7 @@
 #include "node/peers.hpp"
 #include "node/promise.hpp"
 #include "node/report.hpp"
+#include "node/staleness.hpp"
 #include "node/stop_detector.hpp"
 #include "node/synchrony.hpp"
 #include "node/voters.hpp"
@@ -104,6 +105,8 @@ class Repmgr_Node {
   // The state at this moment: not Primary if its votes have expired, and Down if the cache is older
   // than cache_ttl.
   State get_state() const;
+  // That, and what another node that asks for it learns besides.
+  State_Report get_state_report() const;
   // The node that this node's own database names as primary; none if it names none or is down.
   std::optional<std::string> get_primary() const;
   // Votes: names a node to a candidate which counts votes for `lease`. If that is the candidate,
@@ -128,13 +131,15 @@ class Repmgr_Node {
   std::vector<Node> get_all_nodes() const;
   // The nodes of the cluster that report to be Primary. Includes this node by its own state.
   Real_Primary get_real_primary() const;
-  // How far this node is behind; none if its state is not Standby.
+  // How far this node is behind, and how stale its data may be; none if its state is not Standby.
   std::optional<Lag> get_lag() const;
   // Whether this node, if its state is Standby, is a synchronous one, by what the node told that
   // its database names as primary. That one is asked each refresh_interval from now on, until
-  // nobody has called this for 20 s. What it saw longer ago than max_sync_age() is not used.
+  // nobody has called this for 20 s. What it saw longer ago than max_peer_age() is not used.
   Synchrony get_synchrony();
-  Time max_sync_age() const { return 3 * settings_.refresh_interval + settings_.peer_timeout; }
+  // How old what is known of another node may be at times: questions go to it each
+  // refresh_interval, one reply may be lost, and the next be late.
+  Time max_peer_age() const { return 3 * settings_.refresh_interval + settings_.peer_timeout; }
   // What this node, if it is Primary, knows of a standby that streams from it.
   Sync_Report get_standby(std::string_view name) const;
   Report get_report() const;
@@ -145,9 +150,9 @@ class Repmgr_Node {
   // The last changes of state, also of earlier runs if the environment knew of them.
   History get_history() const;
 
-  // Whether waiting longer would not improve get_state(): the first look is over and, if votes
-  // matter, they suffice or every voter has answered or failed. `cluster`: every peer has also
-  // answered to /state or failed, for get_real_primary().
+  // Whether waiting longer would not improve get_state() and get_lag(): the first look is over and,
+  // if votes matter, they suffice or every voter has answered or failed; of a standby, the primary
+  // has. `cluster`: every peer has also answered to /state or failed, for get_real_primary().
   bool settled(bool cluster = false) const;
 
   // -- Parts of the answers above, under the names of the original implementation, so that those
@@ -200,7 +205,11 @@ class Repmgr_Node {
   Log_Lines database_messages();
   const Node* candidate() const;
   bool names_itself() const;
+  const Node* followed() const;
   const Node* sync_source() const;
+  void watch_staleness(Time now);
+  std::optional<Interval> time_without_primary(Time now) const;
+  Lag lag_at(Time now) const;
   Votes all_votes() const;
   State state_at(Time now) const;
   Decision decision_at(Time now) const;
@@ -267,6 +276,9 @@ class Repmgr_Node {
   std::optional<Handover> handover_;
   Stop_Detector stop_detector_;  // restarted by age_votes()
   Replay_History replay_;
+  Staleness staleness_;
+  std::string server_started_;       // as Replication has it
+  std::optional<Time> answered_at_;  // when the database was asked the last time that it answered
   // The state that was last decided, and since when.
   State state_ = State::down;
   std::optional<Time> state_since_;

@@ -36,9 +36,26 @@ std::size_t status_index(int status) {
                                   std::begin(statuses));
 }
 
-// An answer whose body is a state and nothing else.
+int state_status(State state) {
+  switch (state) {
+    case State::primary:
+      return 200;
+    case State::standby:
+      return 202;
+    case State::unknown:
+      return 509;
+    case State::down:
+      break;
+  }
+  return 503;
+}
+
+// An answer whose body is a state and nothing else. Not by way of Json, since it is asked for most.
 Answer state_answer(int status, State state) {
-  return {status, dump({{"state", to_string(state)}})};
+  return {status, std::string(R"({"state":")") + to_string(state) + "\"}"};
+}
+Answer state_answer(State state) {
+  return state_answer(state_status(state), state);
 }
 
 // How far a standby may be behind: /replica?lag=16MB&delay=10s.
@@ -90,9 +107,11 @@ Answer replica_answer(Repmgr_Node& node, const Params& params, bool or_primary,
     body["reason"] = "it is no standby";
     return {503, dump(body)};
   }
-  std::string reason = lag_problem(*lag, limits.lag, limits.delay);
+  std::string reason = lag_problem(*lag, limits.lag, limits.delay, node.max_peer_age());
   body["replayLagBytes"] = or_null(lag->replay);
   body["replayLagSeconds"] = or_null(lag->delay);
+  body["staleSeconds"] = or_null(lag->stale);
+  body["staleBy"] = to_string(lag->rule);
   if (synchrony) {
     const Synchrony known = node.get_synchrony();
     body["synchronous"] = known.synchronous ? Json(*known.synchronous) : Json(nullptr);
@@ -170,18 +189,18 @@ Json name_body(const char* key, const std::string& name) {
   return body;
 }
 
-Answer get_reported_state(const Repmgr_Node& node) {
-  switch (node.get_state()) {
-    case State::primary:
-      return {200, R"({"state":"Primary"})"};
-    case State::standby:
-      return {202, R"({"state":"Standby"})"};
-    case State::unknown:
-      return {509, R"({"state":"Unknown"})"};
-    case State::down:
-      break;
+Answer get_reported_state(const Repmgr_Node& node, const Params& params) {
+  if (params.empty() || !names_equal(param(params, "node"), node.name())) {
+    return state_answer(node.get_state());
   }
-  return {503, R"({"state":"Down"})"};
+  const State_Report report = node.get_state_report();
+  Json body = {{"state", to_string(report.state)}, {"unbound", nullptr}};
+  if (report.unbound) body["unbound"] = std::chrono::floor<milliseconds>(*report.unbound).count();
+  if (report.state == State::primary) {
+    body["position"] = report.position ? Json(print_lsn(*report.position)) : Json(nullptr);
+    body["timeline"] = or_null(report.timeline);
+  }
+  return {state_status(report.state), dump(body)};
 }
 
 Answer get_reported_primary(Repmgr_Node& node, const Params& params) {
@@ -282,8 +301,8 @@ void Endpoints::write_request_counts(Metrics& metrics) const {
   }
 }
 
-Answer Endpoints::state(const Request&) {
-  return get_reported_state(node_);
+Answer Endpoints::state(const Request& request) {
+  return get_reported_state(node_, request.params);
 }
 
 // The page for a browser, else the body of /state. The status is that of /state for both: HAProxy's

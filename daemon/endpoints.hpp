@@ -21,8 +21,9 @@
 
 namespace primgr {
 
-// `/state`: the state of this node. Thread-safe; reads the cache only.
-Answer get_reported_state(const Repmgr_Node& node);
+// `/state`: the state of this node. Another node asks with this one's name as the parameter `node`,
+// and learns what State_Report has besides. Thread-safe; reads the cache only.
+Answer get_reported_state(const Repmgr_Node& node, const Params& params = {});
 
 // A body that names a node under `key`, written as a host name: other programs connect to it, and
 // the peers of the original implementation compare it. `node` stands beside it where that is not

@@ -102,6 +102,11 @@ void write_replication(Metrics& m, const Report& report) {
             report.lag.replay);
     m.gauge("replay_lag_seconds", "How long the oldest WAL not replayed has been there.",
             report.lag.delay);
+    m.gauge("stale_seconds", "For how long it may miss commits of a Primary.", report.lag.stale);
+    m.family("stale_by", "gauge", "1 for the rule by which that is known.");
+    for (const Staleness_Rule rule : all_staleness_rules) {
+      m.sample(report.lag.rule == rule, {{"rule", to_string(rule)}});
+    }
   }
   if (report.replication.known) {
     m.gauge("standbys", "Servers that stream from this one (32 are counted at most).",

@@ -71,6 +71,8 @@ Json describe_replication(const Report& report) {
           {"receiveLagBytes", or_null(report.lag.receive)},
           {"replayLagBytes", or_null(report.lag.replay)},
           {"replayLagSeconds", or_null(report.lag.delay)},
+          {"staleSeconds", or_null(report.lag.stale)},
+          {"staleBy", to_string(report.lag.rule)},
           {"replayPaused", report.replication.paused},
           {"problem", or_null(report.lag.problem)}};
 }

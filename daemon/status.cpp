@@ -56,8 +56,14 @@ std::string print_votes(const Json& votes) {
 Cell lag_cell(const Json& replication) {
   const auto bytes = number_at(replication, "replayLagBytes");
   const auto seconds = number_at(replication, "replayLagSeconds");
-  if (!bytes) return {"unbounded", red};
-  return {describe_size(*bytes) + (seconds ? ", " + print_seconds(*seconds) : "")};
+  std::string lag = bytes ? describe_size(*bytes) : "unknown";
+  if (seconds) lag += ", " + print_seconds(*seconds);
+  const std::string by = text_at(replication, "staleBy");
+  if (by.empty() || by == "fresh") return {lag, bytes ? "" : red};
+  const auto stale = number_at(replication, "staleSeconds");
+  return {
+      lag + "; stale " + (stale ? print_seconds(*stale) : "for an unknown time") + " (" + by + ")",
+      red};
 }
 
 Row node_row(const Json& site, const Json& node) {

@@ -146,7 +146,7 @@ void database(const std::string& bytes) {
   const std::map<std::string, std::string> correct = {
       {"SET ", pg_complete("SET") + pg_ready()},
       {"EXECUTE ", pg_table(1, {{"f"}})},
-      {"SELECT CASE ", pg_table(10, {Pg_Row(10, "1")})},
+      {"SELECT CASE ", pg_table(11, {Pg_Row(11, "1")})},
       {"SELECT application_name", pg_table(6, {Pg_Row(6, "1")})},
       {"SELECT node_id", pg_table(6, {{"1", "n1", "s", "primary", "t", "host=h"}})}};
   auto hostile = correct.begin();

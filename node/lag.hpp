@@ -1,4 +1,5 @@
-// How far a standby is behind: in bytes by its WAL receiver, in time by its own clock.
+// How far a standby is behind: in bytes by its WAL receiver, in time by its own clock; and whether
+// it is to be read from.
 
 #pragma once
 
@@ -8,15 +9,22 @@
 #include <string>
 
 #include "node/model.hpp"
+#include "node/staleness.hpp"
 
 namespace primgr {
 
 struct Lag {
-  bool streaming = false;
-  std::optional<Lsn> receive,
-      replay;                 // bytes of WAL that its sender has and it has not flushed, replayed
+  bool known = false;      // replication could be looked at, with the rights that this takes
+  bool streaming = false;  // from its sender
+  // Bytes of WAL that its sender has and it has not flushed, not replayed. Without a sender: that
+  // it has flushed and not replayed, as far as that is known.
+  std::optional<Lsn> receive, replay;
   std::optional<Time> delay;  // how long the oldest WAL that is not replayed has been waiting
   std::string problem;        // why it is not streaming, or why the numbers are not known
+  // How stale its data may be by what it did not receive, see node/staleness.hpp; none: not known.
+  std::optional<Time> stale;
+  Staleness_Rule rule = Staleness_Rule::unknown;
+  std::string unheard;  // why the primary's position is not known lately; empty: it is
 };
 
 // Remembers when the sender reached which position, by this node's own clock. So WAL that waits for
@@ -48,9 +56,15 @@ class Replay_History {
 // REQUIRES: the facts are of a standby.
 Lag measure_lag(const Facts& facts, const Replay_History& history);
 
-// Why the lag is more than `max_bytes` to replay or `max_delay`, or cannot be compared with them;
-// empty: it is within both limits. A standby that is not streaming is never within them.
-std::string lag_problem(const Lag& lag, std::optional<Lsn> max_bytes,
-                        std::optional<Time> max_delay);
+// Bounds `stale` where there is no max_delay.
+inline constexpr Time default_max_stale = std::chrono::seconds(10);
+
+// Why a standby is not to be read from; empty: it is. It has at most `max_bytes` of WAL to replay;
+// that has waited for `max_delay` at most; and `stale` is no more than `max_delay`, or
+// default_max_stale where there is none, or `recent` if that is longer: so old is what it knows of
+// the primary at times. What it did not receive has no size, so without a WAL receiver only times
+// count.
+std::string lag_problem(const Lag& lag, std::optional<Lsn> max_bytes, std::optional<Time> max_delay,
+                        Time recent);
 
 }  // namespace primgr

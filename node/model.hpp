@@ -69,6 +69,7 @@ struct Replication {
   std::string problem;          // why not
   std::optional<Lsn> position;  // of the WAL written last; in recovery: replayed last
   std::optional<int> timeline;
+  std::string server_started;              // when the server was, as it prints that
   std::vector<Attached_Standby> standbys;  // by name
   // When they were asked for: earlier than the rest while they are being asked for anew.
   Time standbys_asked_at{};

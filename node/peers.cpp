@@ -1,6 +1,7 @@
 #include "node/peers.hpp"
 
 #include <algorithm>
+#include <climits>
 #include <initializer_list>
 #include <new>
 #include <nlohmann/json.hpp>
@@ -63,8 +64,8 @@ Promise_Terms read_terms(const json& body) {
   return terms;
 }
 
-std::optional<std::string> reported_state(const Http_Reply& reply) {
-  return json_string(json::parse(reply.body, nullptr, false), {"state", "State"});
+std::optional<std::string> reported_state(const json& body) {
+  return json_string(body, {"state", "State"});
 }
 
 }  // namespace
@@ -83,20 +84,43 @@ std::optional<std::string> http_node_reports_primary(const Http_Reply& reply, st
     if (name && !name->empty()) return node && names_equal(*node, *name) ? node : name;
     why = "200 without the name of a primary";
   } else if (reply.status == 503) {
-    why = "names none, its state is " + reported_state(reply).value_or("not told");
+    why = "names none, its state is " +
+          reported_state(json::parse(reply.body, nullptr, false)).value_or("not told");
   } else {
     why = "HTTP status " + std::to_string(reply.status);
   }
   return std::nullopt;
 }
 
+std::string state_question(const std::string& node) {
+  return "/state?node=" + url_encoded(node);
+}
+
+State_Report read_state_reply(const Http_Reply& reply) {
+  State_Report report;
+  if (reply.status == 0 || reply.body.size() > max_reply_size) return report;
+  const json body = json::parse(reply.body, nullptr, false);
+  const auto word = reported_state(body);
+  if (reply.status == 200 && word == "Primary") report.state = State::primary;
+  if (reply.status == 202 && word == "Standby") report.state = State::standby;
+  if (reply.status == 503 && word == "Down") report.state = State::down;
+  if (report.state == State::unknown && !(reply.status == 509 && word == "Unknown")) return report;
+  const auto unbound = body.find("unbound");
+  if (unbound == body.end()) return report;
+  report.detailed = true;
+  if (unbound->is_number_integer()) report.unbound = json_milliseconds(body, "unbound");
+  if (report.state != State::primary) return report;
+  report.position = parse_lsn(json_string(body, {"position"}).value_or(""));
+  const auto timeline = body.find("timeline");
+  if (timeline != body.end() && timeline->is_number_unsigned() &&
+      timeline->get<std::uint64_t>() <= INT_MAX) {
+    report.timeline = timeline->get<int>();
+  }
+  return report;
+}
+
 State http_node_reports_state(const Http_Reply& reply) {
-  if (reply.status == 0 || reply.body.size() > max_reply_size) return State::unknown;
-  const auto word = reported_state(reply);
-  if (reply.status == 200 && word == "Primary") return State::primary;
-  if (reply.status == 202 && word == "Standby") return State::standby;
-  if (reply.status == 503 && word == "Down") return State::down;
-  return State::unknown;
+  return read_state_reply(reply).state;
 }
 
 std::string vote_question(const std::string& candidate, const std::string& voter, Time lease,
@@ -170,10 +194,7 @@ void Peers::handle_reply(const Question& question, const Http_Reply& reply) {
     if (question.kind == Kind::vote) {
       handle_vote_reply(question, peer, reply);
     } else if (question.kind == Kind::state) {
-      peer.reported.reset();
-      peer.silent_before = peer.silent;
-      peer.silent = reply.status ? std::nullopt : std::optional(question.asked_at);
-      if (reply.status) peer.reported.emplace(http_node_reports_state(reply), question.asked_at);
+      handle_state_report(question, reply, peer);
     } else if (question.kind == Kind::standby) {
       handle_sync_report(reply, question.asked_at - (missed_ - question.missed_before), peer);
     } else if (reply.status && poll.target.find(peer.to_hand_back.token) != std::string::npos) {
@@ -209,6 +230,22 @@ void Peers::handle_vote_reply(const Question& question, Peer& peer, const Http_R
   }
   vote.why = why;
   vote.answers = reply.status != 0;
+}
+
+// The peer answered between asked_at and now, and its clock may tick 1 % faster.
+void Peers::handle_state_report(const Question& question, const Http_Reply& reply,
+                                Peer& peer) const {
+  peer.reported.reset();
+  peer.silent_before = peer.silent;
+  peer.silent = reply.status ? std::nullopt : std::optional(question.asked_at);
+  if (!reply.status) return;
+  const Time asked_at = question.asked_at - (missed_ - question.missed_before);
+  const State_Report report = read_state_reply(reply);
+  if (report.unbound) {
+    const Time since = clock_() - (*report.unbound - *report.unbound / 100);
+    if (since <= asked_at) peer.unbound = {since, asked_at};
+  }
+  peer.reported.emplace(report, asked_at);
 }
 
 // One reply that is lost does not make unknown what the one before told: that counts until it is
@@ -319,7 +356,11 @@ void Peers::age_votes(Time missed) {
   const std::lock_guard lock(mutex_);
   missed_ += missed;
   for (auto& [name, vote] : votes_) vote.sent_at -= missed;
-  for (auto& [name, peer] : peers_) peer.sync.second -= missed;
+  for (auto& [name, peer] : peers_) {
+    peer.sync.second -= missed;
+    if (peer.reported) peer.reported->second -= missed;
+    if (peer.unbound) peer.unbound = {peer.unbound->from - missed, peer.unbound->to - missed};
+  }
   ask_votes_again();
 }
 
@@ -341,10 +382,16 @@ Votes Peers::votes() const {
 
 State Peers::state(const std::string& peer) const {
   const auto last = reported(peer);
-  return last ? last->first : State::unknown;
+  return last ? last->first.state : State::unknown;
 }
 
-std::optional<std::pair<State, Time>> Peers::reported(const std::string& peer) const {
+std::optional<Interval> Peers::unbound(const std::string& peer) const {
+  const std::lock_guard lock(mutex_);
+  const Peer* asked = find(peer);
+  return asked ? asked->unbound : std::nullopt;
+}
+
+std::optional<std::pair<State_Report, Time>> Peers::reported(const std::string& peer) const {
   const std::lock_guard lock(mutex_);
   const Peer* asked = find(peer);
   return asked ? asked->reported : std::nullopt;

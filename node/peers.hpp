@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "node/model.hpp"
+#include "node/staleness.hpp"
 #include "node/synchrony.hpp"
 
 namespace primgr {
@@ -70,6 +71,23 @@ std::string hand_back_request(const std::string& candidate, const std::string& v
 // `terms` if that is not null. Throws std::bad_alloc only.
 std::optional<std::string> http_node_reports_primary(const Http_Reply& reply, std::string& why,
                                                      Promise_Terms* terms = nullptr);
+
+// What a node answers about itself to another node that asks for its state.
+struct State_Report {
+  State state = State::unknown;
+  // For how long it has been bound by no promise; none: it is bound, or does not report it.
+  std::optional<Time> unbound;
+  // Of a Primary: the end of its WAL, as it read it two refresh_intervals ago or later, and the
+  // timeline of that.
+  std::optional<Lsn> position;
+  std::optional<int> timeline;
+  bool detailed = false;  // it reports these where they apply; false: an earlier version
+};
+
+// The question to `node` for its state. It contains the node's name, so that a node to which a
+// wrong conninfo leads reports its state and nothing else. Throws std::bad_alloc only.
+std::string state_question(const std::string& node);
+State_Report read_state_reply(const Http_Reply& reply);
 
 // The state that a peer's reply to /state reports; Unknown for any reply that is not the
 // contract's. Understands the key "State" of the original implementation. Throws std::bad_alloc
@@ -138,8 +156,11 @@ class Peers {
   Votes votes() const;
   // The state by the peer's last reply to /state; Unknown if there was none, or it failed.
   State state(const std::string& peer) const;
-  // That, and when it was asked for; none if the last question had no reply.
-  std::optional<std::pair<State, Time>> reported(const std::string& peer) const;
+  // That reply, and when it was asked for; none if the last question had no reply.
+  std::optional<std::pair<State_Report, Time>> reported(const std::string& peer) const;
+  // The last time, by this node's clock, in which the peer is known to have been bound by no
+  // promise.
+  std::optional<Interval> unbound(const std::string& peer) const;
   // Whether the last two questions for its state were both sent at `since` or later, and had no
   // reply.
   bool silent_since(const std::string& peer, Time since) const;
@@ -170,7 +191,8 @@ class Peers {
   struct Peer {
     Poll polls[4];  // by Kind
     // The last reply to /state, and when it was asked for; none if the last question had none.
-    std::optional<std::pair<State, Time>> reported;
+    std::optional<std::pair<State_Report, Time>> reported;
+    std::optional<Interval> unbound;
     // When the last two questions of that kind were sent, if they had no reply.
     std::optional<Time> silent_before, silent;
     std::pair<Sync_Report, Time> sync{{"", {}, "it is asked only now"}, {}};  // see sync_report()
@@ -191,6 +213,7 @@ class Peers {
   Time next(Kind kind, const Peer& peer, Time interval) const;
   void ask_votes_again();
   void handle_reply(const Question& question, const Http_Reply& reply);
+  void handle_state_report(const Question& question, const Http_Reply& reply, Peer& peer) const;
   static void handle_sync_report(const Http_Reply& reply, Time asked_at, Peer& peer);
   void handle_vote_reply(const Question& question, Peer& peer, const Http_Reply& reply);
 

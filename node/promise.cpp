@@ -66,9 +66,10 @@ Promise::Promise(Grant_Store store, Time vote_lease, Clock clock)
     : store_(std::move(store)), vote_lease_(vote_lease), clock_(std::move(clock)) {
   if (auto known = store_.load ? store_.load() : std::nullopt) {
     grant_ = saved_ = *known;
+    bound_until_ = grant_.until;
     return;
   }
-  grant_.until = clock_() + vote_lease_;
+  bound_until_ = grant_.until = clock_() + vote_lease_;
   if (store_.save) saved_ = store_.save(grant_, std::chrono::steady_clock::now() + vote_timeout);
 }
 
@@ -100,8 +101,19 @@ Ballot Promise::vote_in_turn(std::string_view named, std::string_view candidate,
     if (!is_stored()) return no_vote();
   }
   grant_ = promise;
+  set_bound_until(std::max(last.until, promise.until));
   ballot.token = promise.token;
   return ballot;
+}
+
+void Promise::set_bound_until(Time until) {
+  const std::lock_guard lock(mutex_);
+  bound_until_ = until;
+}
+
+std::optional<Time> Promise::unbound_since() const {
+  const std::lock_guard lock(mutex_);
+  return clock_() < bound_until_ ? std::nullopt : std::optional(bound_until_);
 }
 
 std::optional<Time> Promise::end(std::string_view candidate, std::string_view token) {
@@ -110,7 +122,9 @@ std::optional<Time> Promise::end(std::string_view candidate, std::string_view to
   Grant left = hand_back(grant_, candidate, token);
   if (left == grant_) return std::nullopt;
   grant_ = std::move(left);
-  return std::max(grant_.until - clock_(), Time::zero());
+  const Time now = clock_();
+  set_bound_until(std::max(grant_.until, now));
+  return std::max(grant_.until - now, Time::zero());
 }
 
 }  // namespace primgr

@@ -26,7 +26,7 @@ struct Grant_Store {
 // take the 100 ms that a vote may take. So threads vote in turn: grant_ and saved_ belong to the
 // thread that has set voting_. The others wait for their turn, and get no vote if turn and save()
 // together take longer than 100 ms. Thus a file that hangs stops votes and nothing else. mutex_
-// guards voting_ only, and is not held while the store works.
+// guards voting_ and bound_until_ only, and is not held while the store works.
 class Promise {
  public:
   // Loads the last promise. Blocks for as long as the store does.
@@ -46,17 +46,23 @@ class Promise {
   // store is not told: after a restart the promise lasts, or ends when it is handed back again.
   std::optional<Time> end(std::string_view candidate, std::string_view token);
 
+  // Since when this node is bound by no promise; none: it is bound, or may be and does not know it.
+  // It is bound before anybody hears of a promise. Does not block.
+  std::optional<Time> unbound_since() const;
+
  private:
   class Turn;
+  void set_bound_until(Time until);
   Ballot vote_in_turn(std::string_view named, std::string_view candidate,
                       const std::optional<std::string>& shown, bool alone, Deadline until);
 
   const Grant_Store store_;
   const Time vote_lease_;
   const Clock clock_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable turn_over_;
   bool voting_ = false;
+  Time bound_until_{};  // when the last promise ends, or ended
   Grant grant_;
   // The grant that the store is sure to hold. Its `until` is later than that of grant_, so that not
   // every vote is a write.

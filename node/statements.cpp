@@ -65,6 +65,7 @@ Replication read_replication(const PGresult* rows) {
   replication.received = parse_lsn(text(7));
   replication.since_commit = seconds(text(8));
   replication.paused = text(9) == "t";
+  replication.server_started = text(10);
   return replication;
 }
 
@@ -120,13 +121,16 @@ const Database::Statement Database::survey_statements[] = {
     {"SELECT CASE WHEN r THEN pg_catalog.pg_last_wal_replay_lsn()"
      " ELSE pg_catalog.pg_current_wal_lsn() END,"
      " CASE WHEN NOT r THEN pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()) END,"
-     " w.pid, w.status, w.received_tli, w.sender_host, w.latest_end_lsn,"
+     " w.pid, w.status, CASE WHEN r THEN coalesce(w.received_tli,"
+     " (SELECT timeline_id FROM pg_catalog.pg_control_checkpoint())) END, w.sender_host,"
+     " w.latest_end_lsn,"
      " pg_catalog.pg_last_wal_receive_lsn(), CASE WHEN r THEN extract(epoch FROM"
      " pg_catalog.clock_timestamp() - pg_catalog.pg_last_xact_replay_timestamp()) END,"
-     " CASE WHEN r THEN pg_catalog.pg_is_wal_replay_paused() END"
+     " CASE WHEN r THEN pg_catalog.pg_is_wal_replay_paused() END,"
+     " pg_catalog.pg_postmaster_start_time()"
      " FROM pg_catalog.pg_is_in_recovery() AS r"
      " LEFT JOIN pg_catalog.pg_stat_wal_receiver AS w ON true",
-     10,
+     11,
      [](Database& database, const PGresult* rows) {
        // Keeps the standbys until the next statement has read them.
        Replication before = std::move(database.found_.replication);

@@ -23,7 +23,7 @@ struct Faked {
       {"SET ", pg_complete("SET") + pg_complete("PREPARE") + pg_ready()},
       {"EXECUTE primgr_pulse", pg_table(1, {{"f"}})},
       {"SELECT CASE",
-       pg_table(10, {{"0/10", "000000020000000000000001", {}, {}, {}, {}, {}, {}, {}, {}}})},
+       pg_table(11, {{"0/10", "000000020000000000000001", {}, {}, {}, {}, {}, {}, {}, {}, {}}})},
       {"SELECT application_name", pg_table(6, {})},
       {"SELECT node_id", pg_table(6, {{"1", "n1", "s", "primary", "t", "host=10.0.0.1"}})}};
   std::vector<std::string> asked;
@@ -366,7 +366,7 @@ TEST_CASE("malformed answers of the server are reported and do no harm") {
   faked.answers["EXECUTE primgr_pulse"] = pg_table(1, {{"t"}, {"t"}});
   CHECK_FALSE(faked.look().reachable);
   faked.answers["EXECUTE primgr_pulse"] = pg_table(1, {{"f"}});
-  faked.answers["SELECT CASE"] = pg_table(10, {});
+  faked.answers["SELECT CASE"] = pg_table(11, {});
   const Facts facts = faked.look();
   CHECK(facts.reachable);
   CHECK(facts.replication.problem == "0 rows of replication instead of one");

@@ -219,10 +219,14 @@ TEST_CASE("/replica, /read-only, /readiness: who may be read from") {
     CHECK(status(path) == 503);
   }
   world.look(standby_facts(1 << 20, 1 << 20, 1 << 20));
+  CHECK(status("/replica") == 503);  // it has not heard of the primary's position yet
+  world.primary_reports(1 << 20);
+  world.pass(1s);
   CHECK(status("/replica") == 200);
   CHECK(status("/read-only") == 200);
   CHECK(status("/readiness?lag=0") == 200);
   world.now += 60s;
+  world.primary_reports(17 << 20);
   world.look(standby_facts(17 << 20, 17 << 20, 1 << 20));
   CHECK(status("/replica?lag=16MB") == 200);
   world.now += 11s;
@@ -262,9 +266,52 @@ TEST_CASE("/replica, /read-only, /readiness: who may be read from") {
   CHECK(primary.ask("GET", "/read-only?lag=1MB").status == 200);
 }
 
+TEST_CASE("a node that asks another by its name learns what its staleness rests on") {
+  World world;
+  const Served served(world);
+  const auto state = [&](const std::string& query) {
+    return served.ask("GET", "/state" + query).body;
+  };
+  Facts facts = make_facts(make_site(3));
+  facts.replication.known = true;
+  facts.replication.position = 0x16000000ABCD;
+  facts.replication.timeline = 7;
+  world.look(facts);
+  // It has voted for itself, but is not Primary.
+  CHECK(state("?node=n1") == R"({"state":"Unknown","unbound":null})");
+  world.names("n2", "n1");
+  world.pass(1s);
+  CHECK(state("?node=N1") ==
+        R"({"state":"Primary","unbound":null,"position":"1600/ABCD","timeline":7})");
+  // To HAProxy, and to a node that means another, it reports its state alone.
+  for (const char* query : {"", "?node=n2", "?node=", "?frob=n1"}) {
+    CHECK(state(query) == R"({"state":"Primary"})");
+  }
+  CHECK(served.ask("GET", "/?node=n1").body == R"({"state":"Primary"})");
+  // A position that may be older than two looks is not reported.
+  world.now += 1s;
+  world.node.refresh();
+  CHECK(state("?node=n1").find(R"("position":"1600/ABCD")") != std::string::npos);
+  world.now += 1s;
+  world.node.refresh();
+  CHECK(state("?node=n1") ==
+        R"({"state":"Primary","unbound":null,"position":null,"timeline":null})");
+  // Whoever is bound by no promise reports for how long it has not been.
+  world.primaries.clear();
+  world.look(make_facts(make_site(3), true));
+  world.pass(2s);  // it hands its votes back
+  world.pass(10s);
+  const Json report = Json::parse(state("?node=n1"));
+  CHECK(report["state"] == "Standby");
+  CHECK(report["unbound"].is_number_integer());
+  CHECK(report["unbound"] >= 10'000);
+  CHECK(report["unbound"] < 12'000);
+}
+
 TEST_CASE("a node that is drained is not read from, unless it is Primary") {
   World world(World::named("n2"));
   const Served served(world);
+  world.primary_reports(1 << 20);
   world.look(standby_facts(1 << 20, 1 << 20, 1 << 20));
   world.node.set_drain(Drain{"a new disk", "2026-01-31T12:00:00.000Z"});
   for (const char* path :

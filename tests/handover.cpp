@@ -31,7 +31,7 @@ struct Site {
       if (gone.contains(peer)) return Http_Reply{0, {}, "connection refused"};
       Repmgr_Node& node = at(peer).node;
       const Answer answer = target.starts_with("/state")
-                                ? get_reported_state(node)
+                                ? get_reported_state(node, parameters(target))
                                 : get_reported_primary(node, parameters(target));
       return Http_Reply{answer.status, answer.body, ""};
     };

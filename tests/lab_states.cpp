@@ -3,15 +3,19 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <mutex>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <regex>
 #include <sstream>
 #include <thread>
 
 #include "daemon/file.hpp"
 #include "daemon/output.hpp"
+#include "tests/http_client.hpp"
 #include "tests/lab.hpp"
 
 using namespace primgr;
@@ -516,13 +520,130 @@ TEST_CASE("lab: reads go to standbys whose lag and delay are within what the che
   lab.sql("n2", "SELECT pg_wal_replay_resume()");
   CHECK(lab.answers("n2", 200, bounded));
   CHECK(eventually(20, [&] { return lab.server("read") == "n2"; }));
+}
 
-  // Without a sender the lag is unbounded, not zero.
-  lab.run("kill n1");
-  CHECK(lab.answers("n3", 503, "/replica?lag=1TB"));
-  CHECK(Json::parse(lab.ask("n3", "/replica").body)["reason"].get<std::string>().find(
-            "WAL receiver") != std::string::npos);
+namespace {
+
+// Asks a node for /replica as deploy/haproxy.cfg does, again and again.
+class Replica_Watch {
+ public:
+  Replica_Watch(const Lab& lab, const std::string& node) : address_(lab.address(node)) {
+    thread_ = std::thread([this, hub = lab.hub()] {
+      const In_Namespace there(hub);
+      while (!ending_) {
+        Client client(address_, 5999);
+        const auto response =
+            client.send("GET", "/replica?lag=16MB&delay=10s", "Connection: close\r\n");
+        {
+          const std::lock_guard lock(mutex_);
+          answers_.emplace_back(Steady::now(), response.status);
+          if (response.status != 200) last_refusal_ = response.body;
+        }
+        std::this_thread::sleep_for(20ms);
+      }
+    });
+  }
+  ~Replica_Watch() {
+    ending_ = true;
+    thread_.join();
+  }
+  // When it was refused first at or after `from`; none: it never was.
+  std::optional<Steady::time_point> refused(Steady::time_point from) const {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [at, status] : answers_) {
+      if (at >= from && status != 200) return at;
+    }
+    return std::nullopt;
+  }
+  std::string last_refusal() const {
+    const std::lock_guard lock(mutex_);
+    return last_refusal_;
+  }
+
+ private:
+  const std::string address_;
+  mutable std::mutex mutex_;
+  std::vector<std::pair<Steady::time_point, int>> answers_;
+  std::string last_refusal_;
+  std::atomic<bool> ending_{false};
+  std::thread thread_;
+};
+
+std::string stale_by(const Lab& lab, const std::string& node) {
+  const Json body = Json::parse(lab.ask(node, "/replica").body, nullptr, false);
+  return body.is_object() && body.contains("staleBy") ? body["staleBy"].get<std::string>() : "";
+}
+
+}  // namespace
+
+// With PostgreSQL's defaults, which the lab shortens: a WAL receiver notices a dead connection
+// after a minute, and one that was refused tries again after 5 s.
+TEST_CASE("lab: a standby serves reads until it has missed a living primary for delay=") {
+  if (!lab_possible("staleness")) return;
+  const Lab lab("--no-repmgrd --no-haproxy --state-file");
+  for (const char* node : {"n1", "n2", "n3"}) {
+    lab.sql(node, "ALTER SYSTEM SET wal_receiver_timeout = '60s'");
+    lab.sql(node, "ALTER SYSTEM SET wal_retrieve_retry_interval = '5s'");
+    lab.sql(node, "SELECT pg_reload_conf()");
+  }
+  for (const char* node : {"n2", "n3"}) {
+    CHECK(lab.answers(node, 200, "/replica?lag=16MB&delay=10s"));
+    CHECK(eventually(20, [&] { return stale_by(lab, node) == "fresh"; }));
+  }
+  const Replica_Watch n2(lab, "n2"), n3(lab, "n3");
+  auto from = Steady::now();
+
+  // The primary's server restarts: it is looked at ten times as often until it is back.
+  const double failed = lab.metric("n1", "primgr_database_errors_total");
+  lab.run("stop n1");
+  CHECK(eventually(
+      5, [&] { return lab.metric("n1", "primgr_database_errors_total") >= failed + 10; }));
+  lab.run("start n1");
+  CHECK(lab.answers("n1", 200));
+  CHECK(lab.sql("n2", "SELECT count(*) FROM pg_stat_wal_receiver") == "0");
+  CHECK(eventually(20, [&] { return stale_by(lab, "n2") == "fresh"; }));
+  CHECK_MESSAGE(!n2.refused(from), n2.last_refusal());
+  CHECK_MESSAGE(!n3.refused(from), n3.last_refusal());
+  for (const char* node : {"n2", "n3"}) {
+    CHECK(eventually(
+        20, [&] { return lab.sql(node, "SELECT count(*) FROM pg_stat_wal_receiver") == "1"; }));
+  }
+
+  // n3 alone is cut off from everybody but those that it serves; its WAL receiver does not notice.
+  from = Steady::now();
+  lab.run("cut n3 n1");
+  lab.run("cut n3 n2");
+  CHECK(eventually(30, [&] { return n3.refused(from).has_value(); }));
+  if (const auto refused = n3.refused(from)) {
+    const double after = std::chrono::duration<double>(*refused - from).count();
+    MESSAGE("a standby that was cut off from a living primary was 503 after ", after, " s");
+    CHECK(after > 8);
+    CHECK(after < 12);
+  }
+  CHECK(lab.sql("n3", "SELECT count(*) FROM pg_stat_wal_receiver") == "1");
+  CHECK(n3.last_refusal().find("n1 does not answer") != std::string::npos);
+  CHECK(stale_by(lab, "n3") == "counting");
   CHECK(lab.ask("n3").status == 202);
+  CHECK_MESSAGE(!n2.refused(from), n2.last_refusal());
+  lab.run("heal");
+  CHECK(lab.answers("n3", 200, "/replica?lag=16MB&delay=10s", 40));
+
+  // The primary is gone, and nobody is promoted: nothing newer can be read anywhere.
+  CHECK(eventually(20, [&] { return stale_by(lab, "n3") == "fresh"; }));
+  from = Steady::now();
+  lab.run("cut n1");
+  lab.run("kill n1");
+  for (const char* node : {"n2", "n3"}) {
+    CHECK(eventually(20, [&] { return stale_by(lab, node) == "no primary"; }));
+  }
+  CHECK(eventually(30, [&] { return Steady::now() > from + 16s; }));
+  CHECK_MESSAGE(!n2.refused(from), n2.last_refusal());
+  CHECK_MESSAGE(!n3.refused(from), n3.last_refusal());
+  CHECK(lab.ask("n2", "/sync").status == 503);
+  // n2 is promoted. n3 does not hear of it, as it hears from nobody any more.
+  lab.run("cut n3 n2");
+  lab.run("takeover n2 only");
+  CHECK(eventually(30, [&] { return n3.refused(from).has_value(); }));
 }
 
 TEST_CASE("lab: without pg_read_all_stats only the lag is unknown, and the reason says so") {

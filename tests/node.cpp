@@ -65,7 +65,7 @@ TEST_CASE("a standby asks nobody for a vote") {
   world.look(make_facts(make_site(3), true));
   CHECK(world.node.get_state() == State::standby);
   CHECK(world.node.get_is_in_recovery_mode());
-  for (const auto& [peer, target] : world.asked) CHECK(target == "/state");
+  for (const auto& [peer, target] : world.asked) CHECK(target == "/state?node=" + peer);
 }
 
 TEST_CASE("the candidate's name is escaped in the question") {
@@ -250,7 +250,7 @@ TEST_CASE("--once reads votes and asks for none") {
   world.look(make_facts(make_site(3)));
   CHECK(world.node.get_state() == State::primary);
   for (const auto& [peer, target] : world.asked)
-    CHECK((target == "/primary?voter=" + peer || target == "/state"));
+    CHECK((target == "/primary?voter=" + peer || target == "/state?node=" + peer));
 }
 
 TEST_CASE("each change is logged once") {

@@ -168,6 +168,7 @@ struct Situations {
     world.node.set_drain(std::nullopt);
     unregister();
     call();
+    world.states.erase("n2");
     world.node.declare_lost({{"n2"}, "2026-01-31T12:00:00.000Z"});
     call();
     for (int i = 0; i < 2; ++i) world.pass(1s);
@@ -214,7 +215,11 @@ struct Situations {
     auto nodes = make_site(3);
     nodes[0].type = "standby";
     nodes[1].type = "primary";
-    world.look(make_facts(nodes, true));
+    world.states["n2"] = {
+        200, R"({"state":"Primary","unbound":null,"position":"0/100","timeline":3})", ""};
+    Facts standby = standby_facts(0x2000, 0x1800, 0x1000);
+    standby.nodes = nodes;
+    world.look(standby);
     world.standbys["n2"] = {200, R"({"sync":"async","ageSeconds":0.5})", ""};
     world.node.get_synchrony();  // so that it asks n2
     world.pass(5s);
@@ -286,6 +291,7 @@ TEST_CASE("doc/http.md has each field of each endpoint, with its type, and when 
       documented.check(Json::parse(situations.ask(path)));
       documented.check(Json::parse(situations.ask(path, {{"lag", "x"}})));
       documented.check(Json::parse(situations.ask(path, {{"name", "n2"}})));
+      documented.check(Json::parse(situations.ask(path, {{"node", "n1"}})));
       documented.check(
           Json::parse(situations.ask(path, {{"candidate", "n1"}, {"accepts", "less"}})));
       // While the vote is promised to n1, if it is.

@@ -99,6 +99,7 @@ TEST_CASE("/sync, /async, /read-only-sync: which standby is synchronous, by the 
   CHECK(statuses() == "503 503 503 ");
   world.now += 30s;
   tells(world, "sync");
+  world.primary_reports(1 << 20);
   world.look(standby_facts(1 << 20, 1 << 20, 1 << 20));
   CHECK(times_asked(world) == 0);  // nobody wants to know any more
   CHECK(statuses() == "503 503 503 ");

@@ -104,6 +104,13 @@ void World::names(const std::string& voter, const std::string& primary) {
   primaries[voter] = {200, R"({"Primary":")" + primary + R"("})", {}};
 }
 
+void World::primary_reports(Lsn position) {
+  states["n1"] = {200,
+                  R"({"state":"Primary","unbound":null,"position":")" + print_lsn(position) +
+                      R"(","timeline":3})",
+                  {}};
+}
+
 void World::release() {
   for (auto& question : std::exchange(held, {})) {
     question.done(reply(question.peer, question.target, question.sent_at));

@@ -50,6 +50,9 @@ struct World {
 
   Http_Reply reply(const std::string& peer, const std::string& target, Time sent_at) const;
   void names(const std::string& voter, const std::string& primary);
+  // n1 answers that it is Primary, and that its WAL has reached this on the timeline of
+  // standby_facts().
+  void primary_reports(Lsn position);
   // Lets the answers that were held come.
   void release();
   // Takes in facts as of now, with a list of nodes of that age; asks, and takes in the answers.
