@@ -103,8 +103,44 @@ start_daemon() {
     primgr) spawn "${NETNS[$name]}" "$log" "${as[@]}" "$DIR/primgr" --config "$DIR/$name/primgr.conf" ;;
     repmgrd) 
       spawn "${NETNS[$name]}" "$log" "${AS_POSTGRES[@]}" "$PGBIN/repmgrd" -f "$DIR/$name/repmgr.conf" --daemonize=false --no-pid-file ;;
-    haproxy) spawn "$HUB_NS" "$log" "${AS_POSTGRES[@]}" haproxy -db -f "$DIR/haproxy.cfg" -f "$DIR/haproxy-lab.cfg" ;;
+    haproxy)
+      in_unit ExecStartPre
+      # shellcheck disable=SC2086  # as in the unit
+      spawn "$HUB_NS" "$log" "${AS_POSTGRES[@]}" env "$(unit_lines Environment)" haproxy -Ws -f $CONFIG -p "$DIR/haproxy.pidfile" $EXTRAOPTS ;;
   esac
+}
+
+# HAProxy is run as Debian's haproxy.service does it, with deploy/examples/haproxy.service.conf.
+readonly CONFIG="$DIR/haproxy.cfg -f $DIR/haproxy-lab.cfg" EXTRAOPTS="-S $DIR/haproxy-master.sock"
+
+# unit_lines KEY: what that file has for it, with the files of this lab.
+unit_lines() {
+  sed -n -e "s|/usr/local/lib/primgr/haproxy-reload .*|& $DIR/haproxy-master.sock $DIR/haproxy.state|" \
+    -e "s|/usr/local/lib/primgr/|$DIR/|; s|/run/haproxy.state|$DIR/haproxy.state|; s/^$1=\(.\)/\1/p" "$DIR/haproxy.service.conf"
+}
+
+# in_unit KEY: runs these commands, as systemd does, one after the other.
+in_unit() {
+  local lines
+  lines=$(unit_lines "$1")
+  [[ $lines ]] || fail "deploy/examples/haproxy.service.conf has no $1"
+  (
+    export CONFIG EXTRAOPTS "$(unit_lines Environment)" MAINPID
+    MAINPID=$(live_pid haproxy) || true
+    in_netns "$HUB_NS" "${AS_POSTGRES[@]}" sh -ec "$lines" >>"$DIR/haproxy.log" 2>&1
+  )
+}
+
+reload_haproxy() {
+  live_pid haproxy >/dev/null || fail 'haproxy is not running'
+  in_unit ExecReload || fail "haproxy: the reload failed: $(tail -n 1 "$DIR/haproxy.log")"
+}
+
+# signal_all SIGNAL: to HAProxy's master and its workers.
+signal_all() {
+  local pid
+  pid=$(live_pid haproxy) || fail 'haproxy is not running'
+  kill -s "$1" "$pid" $(pgrep -P "$pid")
 }
 
 # daemon KIND NODE ACTION
@@ -138,8 +174,17 @@ verb_repmgrd() {
   daemon repmgrd "$1" "${2:-}"
 }
 
-## haproxy start|stop|term|kill|restart|pause|resume
-verb_haproxy() { daemon haproxy '' "${1:-}"; }
+## haproxy start|stop|term|kill|restart|reload|pause|resume
+##                      reload: as `systemctl reload haproxy` with deploy/examples/haproxy.service.conf
+verb_haproxy() {
+  case ${1:-} in
+    reload) reload_haproxy ;;
+    kill) signal_all KILL; end KILL haproxy ;;
+    pause) signal_all STOP ;;
+    resume) signal_all CONT ;;
+    *) daemon haproxy '' "${1:-}" ;;
+  esac
+}
 
 # ---- all of them --------------------------------------------------------------------------------
 

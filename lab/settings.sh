@@ -96,22 +96,28 @@ replace() {
 # deploy/haproxy.cfg, with the addresses of this lab in place of its examples:
 #   bind *:5000, bind *:5001              where the lab's HAProxy listens
 #   server n1 10.0.0.1:5432 check, …      a line for each node; `port` where its primgr is not on 5999
+#   server primary1 10.0.0.1:5432 …       the same for the reads from the primary
+#   server-state-file …                   in the lab's directory
 #   #default-server check-ssl …           with --tls: no comment any more, and the lab's certificates
 # Nothing else is changed; `lab shipped` sees to that.
 haproxy_cfg() {
-  local text servers='' name
+  local text servers='' primaries='' name
   local examples=$'    server n1 10.0.0.1:5432 check\n    server n2 10.0.0.2:5432 check\n    server n3 10.0.0.3:5432 check'
-  local tls='default-server check-ssl verify required ca-file'
+  local tls='default-server check-ssl verify required ca-file' backups=''
+  for name in 1 2 3; do backups+="    server primary$name 10.0.0.$name:5432 backup track postgres_write/n$name"$'\n'; done
   [[ -r $DEPLOY/haproxy.cfg ]] || fail "cannot read $DEPLOY/haproxy.cfg"
   text=$'\n'$(<"$DEPLOY/haproxy.cfg")$'\n'
   for name in "${NODES[@]}"; do
     servers+="    server $name ${ADDRESS[$name]}:${PG_PORT[$name]} check"
     [[ ${HTTP_PORT[$name]} == 5999 ]] || servers+=" port ${HTTP_PORT[$name]}"
     servers+=$'\n'
+    primaries+="    server primary${ID[$name]} ${ADDRESS[$name]}:${PG_PORT[$name]} backup track postgres_write/$name"$'\n'
   done
   replace text 1 '    bind *:5000' "    bind $WRITE_HOST:$WRITE_PORT"
   replace text 1 '    bind *:5001' "    bind $WRITE_HOST:$READ_PORT"
   replace text 2 "$examples" "${servers%$'\n'}"
+  replace text 1 "${backups%$'\n'}" "${primaries%$'\n'}"
+  replace text 1 '    server-state-file /run/haproxy.state' "    server-state-file $DIR/haproxy.state"
   [[ -z $OPT_TLS ]] || replace text 1 "    #$tls /etc/haproxy/primgr-ca.crt crt /etc/haproxy/primgr.pem" \
     "    $tls $DIR/tls/ca.crt crt $DIR/tls/haproxy.pem"
   text=${text#$'\n'}
@@ -125,8 +131,9 @@ shipped_role() { psql_on "$1" -q -f "$DIR/primgr.sql" >>"$DIR/lab.log" 2>&1; }
 without_addresses() {
   local tls='s/^$//'
   [[ -z $OPT_TLS ]] || tls='s/^    #?(default-server check-ssl verify required ca-file) [^ ]+ crt [^ ]+$/    \1 FILES/'
-  sed -E -e 's/^    bind [^ ]+:[0-9]+$/    bind ADDRESS/' \
-    -e 's/^    server [^ ]+ [^ ]+:[0-9]+ check( port [0-9]+)?$/    server NODE/' -e "$tls" "$1" | uniq
+  sed -E -e 's/^    bind [^ ]+:[0-9]+$/    bind ADDRESS/; s/^(    server-state-file) [^ ]+$/\1 FILE/' \
+    -e 's/^    server [^ ]+ [^ ]+:[0-9]+ check( port [0-9]+)?$/    server NODE/' \
+    -e 's/^    server primary[0-9]+ [^ ]+:[0-9]+ backup track postgres_write\/[^ ]+$/    server PRIMARY/' -e "$tls" "$1" | uniq
 }
 
 ### The files of deploy/
@@ -138,7 +145,7 @@ verb_shipped() {
   if [[ -n $OPT_HAPROXY ]]; then
     pid=$(live_pid haproxy) || fail 'haproxy is not running'
     mapfile -t -d '' arguments <"/proc/$pid/cmdline"
-    [[ ${arguments[*]} == *" -f $DIR/haproxy.cfg -f $DIR/haproxy-lab.cfg" ]] || fail "HAProxy runs something else: ${arguments[*]}"
+    [[ ${arguments[*]} == *" -f $DIR/haproxy.cfg -f $DIR/haproxy-lab.cfg "* ]] || fail "HAProxy runs something else: ${arguments[*]}"
     diff -u --label deploy/haproxy.cfg --label 'what runs' <(without_addresses "$DEPLOY/haproxy.cfg") <(without_addresses "$DIR/haproxy.cfg") ||
       fail "HAProxy does not run deploy/haproxy.cfg: the differences are above"
   fi
