@@ -101,21 +101,22 @@ replace() {
 #   #default-server check-ssl …           with --tls: no comment any more, and the lab's certificates
 # Nothing else is changed; `lab shipped` sees to that.
 haproxy_cfg() {
-  local text servers='' primaries='' name
+  local text servers='' primaries='' name ut='tcp-ut 5s'
   local examples=$'    server n1 10.0.0.1:5432 check\n    server n2 10.0.0.2:5432 check\n    server n3 10.0.0.3:5432 check'
   local tls='default-server check-ssl verify required ca-file' backups=''
-  for name in 1 2 3; do backups+="    server primary$name 10.0.0.$name:5432 backup track postgres_write/n$name"$'\n'; done
+  for name in 1 2 3; do backups+="    server primary$name 10.0.0.$name:5432 backup $ut track postgres_write/n$name"$'\n'; done
   [[ -r $DEPLOY/haproxy.cfg ]] || fail "cannot read $DEPLOY/haproxy.cfg"
   text=$'\n'$(<"$DEPLOY/haproxy.cfg")$'\n'
   for name in "${NODES[@]}"; do
     servers+="    server $name ${ADDRESS[$name]}:${PG_PORT[$name]} check"
     [[ ${HTTP_PORT[$name]} == 5999 ]] || servers+=" port ${HTTP_PORT[$name]}"
     servers+=$'\n'
-    primaries+="    server primary${ID[$name]} ${ADDRESS[$name]}:${PG_PORT[$name]} backup track postgres_write/$name"$'\n'
+    primaries+="    server primary${ID[$name]} ${ADDRESS[$name]}:${PG_PORT[$name]} backup $ut track postgres_write/$name"$'\n'
   done
   replace text 1 '    bind *:5000' "    bind $WRITE_HOST:$WRITE_PORT"
   replace text 1 '    bind *:5001' "    bind $WRITE_HOST:$READ_PORT"
-  replace text 2 "$examples" "${servers%$'\n'}"
+  replace text 1 "$examples" "${servers%$'\n'}"
+  replace text 1 "${examples//check/check $ut}" "$(printf %s "${servers// check/ check $ut}")"
   replace text 1 "${backups%$'\n'}" "${primaries%$'\n'}"
   replace text 1 '    server-state-file /run/haproxy.state' "    server-state-file $DIR/haproxy.state"
   [[ -z $OPT_TLS ]] || replace text 1 "    #$tls /etc/haproxy/primgr-ca.crt crt /etc/haproxy/primgr.pem" \
@@ -132,8 +133,8 @@ without_addresses() {
   local tls='s/^$//'
   [[ -z $OPT_TLS ]] || tls='s/^    #?(default-server check-ssl verify required ca-file) [^ ]+ crt [^ ]+$/    \1 FILES/'
   sed -E -e 's/^    bind [^ ]+:[0-9]+$/    bind ADDRESS/; s/^(    server-state-file) [^ ]+$/\1 FILE/' \
-    -e 's/^    server [^ ]+ [^ ]+:[0-9]+ check( port [0-9]+)?$/    server NODE/' \
-    -e 's/^    server primary[0-9]+ [^ ]+:[0-9]+ backup track postgres_write\/[^ ]+$/    server PRIMARY/' -e "$tls" "$1" | uniq
+    -e 's/^    server [^ ]+ [^ ]+:[0-9]+ check( tcp-ut 5s)?( port [0-9]+)?$/    server NODE\1/' \
+    -e 's/^    server primary[0-9]+ [^ ]+:[0-9]+ backup tcp-ut 5s track postgres_write\/[^ ]+$/    server PRIMARY/' -e "$tls" "$1" | uniq
 }
 
 ### The files of deploy/

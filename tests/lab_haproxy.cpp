@@ -4,9 +4,13 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <fstream>
 #include <memory>
 #include <random>
+#include <sstream>
 
+#include "daemon/file.hpp"
 #include "repmgr_node.hpp"
 #include "tests/haproxy_watch.hpp"
 #include "tests/lab.hpp"
@@ -254,6 +258,49 @@ TEST_CASE("haproxy.cfg: two HAProxys agree, and neither is in the other's way") 
   CHECK(eventually(20, [] { return Session(6000).server() == "n2"; }));
 }
 
+TEST_CASE("haproxy-wait.lua: clients wait for the one Primary, and get no error") {
+  if (!lab_possible("haproxy-wait.lua")) return;
+  Fake_Cluster cluster;
+  std::istringstream example(read_file("deploy/examples/haproxy-wait.lua"));
+  std::string lines, reject = "    tcp-request connection reject if { ";
+  for (std::string line; std::getline(example, line);) {
+    if (line.starts_with("--     tcp-request ")) lines += line.substr(2) + "\n";
+  }
+  Front front({{"    maxconn 2000\n",
+                "    maxconn 2000\n    lua-load " +
+                    std::filesystem::absolute("deploy/examples/haproxy-wait.lua").string() + "\n"},
+               {reject + "srv_is_up(start/first_checks) }\n", lines},
+               {reject + "nbsrv(postgres_write) gt 1 }\n", ""}});
+  front.start();
+  REQUIRE(eventually(20, [] { return Session(reads).server() == "n2"; }));
+  CHECK(Session(writes).server() == "n1");
+  {
+    const Clients writers(writes, 8);
+    REQUIRE(eventually(20, [&] { return writers.on("n1") > 50; }));
+    cluster[1].unknown();
+    CHECK(front.has("postgres_write/n1 DOWN"));
+    // Who has a session when n1 is marked down loses it.
+    CHECK(writers.on("") <= 8);
+    const std::size_t lost = writers.on("");
+    const auto start = Steady::now();
+    CHECK(eventually(5, [&] { return seconds_since(start) > 1; }));
+    cluster[3].primary();
+    CHECK(eventually(20, [&] { return writers.on("n3") > 50; }));
+    CHECK(front.reload());
+    const std::size_t before = writers.on("n3");
+    CHECK(eventually(20, [&] { return writers.on("n3") > before + 50; }));
+    INFO(writers.seen() << front.log());
+    CHECK(writers.on("") == lost);
+    CHECK(writers.on("n2") == 0);
+  }
+  // Not for ever.
+  cluster[3].unknown();
+  CHECK(front.has("postgres_write/n3 DOWN"));
+  const auto start = Steady::now();
+  CHECK(Session(writes, 30).server() == "");
+  CHECK(seconds_since(start) < 15);
+}
+
 // ---- reads --------------------------------------------------------------------------------------
 
 TEST_CASE(
@@ -324,6 +371,116 @@ TEST_CASE("haproxy.cfg: without a standby reads go to the Primary, whose session
   cluster[2].listen(true);
   cluster[2].standby();
   CHECK(eventually(20, [] { return Session(reads).server() == "n2"; }));
+}
+
+// ---- on a cluster -------------------------------------------------------------------------------
+
+TEST_CASE(
+    "lab: haproxy.cfg: no row goes to an old primary after the new one's first, with reloads") {
+  if (!lab_possible("takeovers and reloads on a cluster")) return;
+  const Lab lab("--no-repmgrd --state-file");
+  REQUIRE(eventually(20, [&] {
+    return lab.attempt("write 'CREATE TABLE written (n bigint PRIMARY KEY)'").status == 0;
+  }));
+  const Row_Writers writers(lab.hub());
+  std::string old = "n1", next = "n2";
+  const auto writes_to = [&](const std::string& node) {
+    const double since = seconds_now();
+    return eventually(30,
+                      [&] { return writers.first_after(lab.address(node), since).has_value(); });
+  };
+  for (std::uint64_t i = 0; i < rounds(2); ++i, std::swap(old, next)) {
+    REQUIRE(writes_to(old));
+    // HAProxy reaches the old primary, its peers do not.
+    lab.run("cut " + old + " n3");
+    lab.run("cut " + old + " " + next);
+    std::thread reload([&] { CHECK(lab.attempt("haproxy reload").status == 0); });
+    lab.run("takeover " + next);
+    reload.join();
+    const bool took = writes_to(next);
+    INFO(lab.run("status"));
+    REQUIRE(took);
+    lab.run("heal");
+    REQUIRE(eventually(60, [&] {
+      lab.attempt("rejoin " + old + " " + next);
+      return lab.answers(old, 202, "/state", 5);
+    }));
+    CHECK(lab.answers("n3", 200, "/replica"));
+  }
+  const auto stale = stale_rows(writers.rows());
+  MESSAGE(writers.rows().size(), " rows, ", stale.size(),
+          " to an old primary after the new one's first");
+  for (const auto& [row, newer] : stale)
+    MESSAGE("row ", row.number, " sent to ", row.server, " at ", row.sent, ", after ", newer.server,
+            " acknowledged at ", newer.acknowledged);
+  CHECK(stale.empty());
+  lab.run("shipped");
+}
+
+namespace {
+
+// A session through the port for reads, on that server.
+Connection session_on(const Lab& lab, const std::string& node) {
+  const In_Namespace there(lab.hub());
+  Connection connection;
+  const bool came = eventually(20, [&] {
+    connection =
+        open_connection("host=10.99.0.254 port=5001 user=app dbname=postgres connect_timeout=2");
+    const Result on = connection ? query(connection, "SELECT host(inet_server_addr())") : nullptr;
+    return on && PQgetvalue(on.get(), 0, 0) == lab.address(node);
+  });
+  REQUIRE(came);
+  return connection;
+}
+
+}  // namespace
+
+TEST_CASE(
+    "lab: haproxy.cfg: a session for reads ends in seconds when its host is gone, and no other") {
+  if (!lab_possible("a host that is gone")) return;
+  const Lab lab("--no-repmgrd");
+  const Connection idle = session_on(lab, "n2"), waiting = session_on(lab, "n2"),
+                   asking = session_on(lab, "n2"), other = session_on(lab, "n3");
+  REQUIRE(PQsendQuery(waiting.get(), "SELECT pg_sleep(100)") == 1);
+  lab.run("cut n2");
+  const auto start = Steady::now();
+  REQUIRE(PQsendQuery(asking.get(), "SELECT 1") == 1);
+  const std::pair<std::string, const Connection*> sessions[] = {
+      {"idle", &idle}, {"waiting for a result", &waiting}, {"asking", &asking}};
+  for (const auto& [what, session] : sessions) {
+    CAPTURE(what);
+    CHECK(eventually(20, [&] {
+      PQconsumeInput(session->get());
+      return PQstatus(session->get()) == CONNECTION_BAD;
+    }));
+    const double took = seconds_since(start);
+    MESSAGE(what, ": ended ", took, " s after the host was gone");
+    CHECK(took < 10);
+  }
+  CHECK(query(other, "SELECT 1"));
+  lab.run("heal");
+}
+
+TEST_CASE("lab: haproxy.cfg: over TLS, with a reload and a restart as the examples have them") {
+  if (!lab_possible("HAProxy over TLS")) return;
+  const Lab lab("--tls --no-repmgrd");
+  const std::string folder = lab.run("env | sed -n 's/^LAB_DIR=//p'");
+  REQUIRE(eventually(20, [&] { return lab.server("write") == "n1"; }));
+  lab.run("haproxy reload");
+  CHECK(lab.server("write") == "n1");
+  CHECK(lab.server("read") != "n1");
+  lab.run("shipped");
+  // A mistake in the file changes nothing.
+  const std::string cfg = read_file(folder + "/haproxy.cfg");
+  std::ofstream(folder + "/haproxy.cfg") << cfg << "nonsense\n";
+  CHECK(lab.attempt("haproxy reload").status != 0);
+  CHECK(lab.server("write") == "n1");
+  std::ofstream(folder + "/haproxy.cfg") << cfg;
+  // What was is over.
+  std::ofstream(folder + "/haproxy.state") << "1\n";
+  lab.run("haproxy restart");
+  CHECK_FALSE(std::filesystem::exists(folder + "/haproxy.state"));
+  CHECK(eventually(20, [&] { return lab.server("write") == "n1"; }));
 }
 
 TEST_SUITE_END();

@@ -227,9 +227,9 @@ Front::Front(const Edits& edits) {
   all.emplace_back("/run/haproxy.state", folder_.path("state"));
   for (const auto& [from, to] : all) {
     CAPTURE(from);
-    REQUIRE(text.find(from) != text.npos);
-    for (auto at = text.find(from); at != text.npos; at = text.find(from, at + to.size()))
-      text.replace(at, from.size(), to);
+    const auto at = text.find(from);
+    REQUIRE(at != text.npos);
+    text.replace(at, from.size(), to);
   }
   std::ofstream(folder_.path("cfg")) << text;
 }

@@ -120,8 +120,8 @@ class Clients {
   std::vector<std::thread> threads_;
 };
 
-// A HAProxy that runs deploy/haproxy.cfg as Debian's unit does, but for the edits: what is to be
-// there, and what takes its place.
+// A HAProxy that runs deploy/haproxy.cfg as Debian's unit does, but for the edits: what is there,
+// the first of its kind, and what takes its place.
 class Front {
  public:
   using Edits = std::vector<std::pair<std::string, std::string>>;
