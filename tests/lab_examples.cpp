@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <fstream>
 #include <iostream>
@@ -20,6 +21,7 @@
 #include "node/text.hpp"
 #include "tests/http_client.hpp"
 #include "tests/lab.hpp"
+#include "tests/libpq.hpp"
 #include "tests/raw_server.hpp"
 #include "tests/state_folder.hpp"
 
@@ -222,16 +224,50 @@ void check_hanging_program(const Lab& lab) {
   lab.run("primgr n3 start");
 }
 
-// keepalived.conf for a node, with addresses and names of the lab.
+// keepalived.conf for a node, with addresses and names of the lab, and keepalived-check beside it.
 std::string keepalived_conf(const Lab& lab, const std::string& node, const std::string& other) {
-  return example(
-      "keepalived.conf",
-      {{"\"/usr/bin/primgr --once\"", "\"" + lab.conf(node, "dir") + "/../primgr --config " +
-                                          lab.conf(node, "primgr_conf") + " --once\""},
-       {"unicast_src_ip 10.0.0.1", "unicast_src_ip " + lab.address(node)},
-       {"        10.0.0.2\n        10.0.0.3\n", "        " + lab.address(other) + "\n"},
-       {"10.0.0.100/24", "10.99.0.100/24"}});
+  const std::string check = lab.conf(node, "dir") + "/keepalived-check";
+  put_program(check, example("keepalived-check",
+                             {{"primgr --once", lab.conf(node, "dir") + "/../primgr --config " +
+                                                    lab.conf(node, "primgr_conf") + " --once"}}));
+  return example("keepalived.conf",
+                 {{"\"/usr/local/lib/primgr/keepalived-check\"", "\"" + check + "\""},
+                  {"script_user primgr", "script_user postgres"},
+                  {"unicast_src_ip 10.0.0.1", "unicast_src_ip " + lab.address(node)},
+                  {"        10.0.0.2\n        10.0.0.3\n", "        " + lab.address(other) + "\n"},
+                  {"10.0.0.100/24", "10.99.0.100/24"}});
 }
+
+// One client of the address, a connection after another, while this lives.
+class Client_Of_Address {
+ public:
+  explicit Client_Of_Address(const std::string& hub)
+      : thread_([this, hub] {
+          const In_Namespace there(hub);
+          double last = seconds_now();
+          while (!ending_) {
+            if (open_connection("host=10.99.0.100 port=5432 user=app dbname=postgres")) {
+              longest_ = std::max(longest_.load(), seconds_now() - last);
+              last = seconds_now();
+              ++connections_;
+            }
+            std::this_thread::sleep_for(20ms);
+          }
+        }) {}
+  ~Client_Of_Address() {
+    ending_ = true;
+    thread_.join();
+  }
+  std::size_t connections() const { return connections_; }
+  // The longest time between two connections.
+  double longest() const { return longest_; }
+
+ private:
+  std::atomic<bool> ending_ = false;
+  std::atomic<double> longest_ = 0;
+  std::atomic<std::size_t> connections_ = 0;
+  std::thread thread_;
+};
 
 constexpr const char* pgbouncer_ini =
     "[databases]\n* = host=10.99.0.100 port=5432\n[pgbouncer]\nlisten_addr = 10.99.0.254\n"
@@ -273,6 +309,8 @@ void check_address_and_pooler(const Lab& lab) {
   CHECK(eventually(20, [&] { return reaches() == "n1"; }));
   CHECK(has_address("n1"));
   CHECK_FALSE(has_address("n2"));
+  const Client_Of_Address client(lab.hub());
+  REQUIRE(eventually(20, [&] { return client.connections() > 0; }));
   const auto start = Steady::now();
   lab.run("takeover n2");
   bool twice = false;
@@ -283,6 +321,9 @@ void check_address_and_pooler(const Lab& lab) {
   }));
   std::cout << "  the address has moved " << seconds_since(start) << " s after a promotion\n";
   CHECK_FALSE(twice);
+  const std::size_t before = client.connections();
+  CHECK(eventually(20, [&] { return client.connections() > before + 10; }));
+  std::cout << "  one client of the address could not connect for " << client.longest() << " s\n";
   CHECK(eventually(20, [&] { return reaches() == "n2"; }));
   CHECK(eventually(20, [&] {
     return read_file(folder.path("pgbouncer.log")).find("RECONNECT") != std::string::npos;
@@ -300,7 +341,9 @@ void check_address_and_pooler(const Lab& lab) {
 
 TEST_CASE("lab: on_change: a notification, a fence, PgBouncer; an address that keepalived moves") {
   if (!lab_possible("examples")) return;
-  const Lab lab("--no-repmgrd --no-haproxy --set 'on_change = %d/on_change'");
+  const Lab lab(
+      "--no-repmgrd --no-haproxy --set 'on_change = %d/on_change' --set 'check_delay = 1500ms'"
+      " --set 'vote_lease = 4500ms'");
   REQUIRE(lab.answers("n1", 200));
   // There is no such program yet: that is told, and nothing else is the matter.
   const std::string told =
