@@ -42,7 +42,7 @@ struct Checked_Front : Front {
 
 // Starts HAProxy under clients of both ports, again and again, until some have reads.
 void check_starts(Fake_Cluster& cluster, const std::string& reader) {
-  const Clients writers(writes, 10), readers(reads, 10);
+  const Clients writers(writes, 20), readers(reads, 10);
   Front front;
   for (std::uint64_t i = 0; i < rounds(4); ++i) {
     const std::size_t before = readers.on(reader);
@@ -220,6 +220,25 @@ TEST_CASE("haproxy.cfg: writes go to the one Primary, soon, and to none where th
     return at_once && up;
   }));
   CHECK(at_once);
+}
+
+TEST_CASE("README.md: a PgBouncer behind HAProxy that is absent is noticed") {
+  if (!lab_possible("a PgBouncer behind HAProxy")) return;
+  Fake_Cluster cluster;
+  const std::string readme = read_file("README.md");
+  const auto begin = readme.find("    option httpchk\n    http-check connect port 5999\n");
+  REQUIRE(begin != readme.npos);
+  std::string lines = readme.substr(begin, readme.find("\n\n", begin) + 1 - begin);
+  lines.replace(lines.find("6432"), 4, "5432");  // the port that can be shut here
+  const Checked_Front front(
+      {{"    option httpchk OPTIONS /state\n    http-check expect status 200\n", lines}});
+  CHECK(Session(writes).server() == "n1");
+  cluster[1].listen(false);
+  CHECK(front.has("postgres_write/n1 DOWN"));
+  cluster[1].listen(true);
+  CHECK(eventually(20, [] { return Session(writes).server() == "n1"; }));
+  cluster[1].unknown();
+  CHECK(front.has("postgres_write/n1 DOWN"));
 }
 
 TEST_CASE("haproxy.cfg: each check says what HAProxy makes of the server") {
