@@ -205,11 +205,14 @@ kill_all() {
   return 0
 }
 
+# With their children: HAProxy's workers outlive a master that is killed.
 daemon_pids() {
-  local file
+  local file pid
   for file in "$DIR"/*.pid "$DIR"/*/*.pid; do
     file=${file#"$DIR/"}
-    live_pid "${file%.pid}"
+    pid=$(live_pid "${file%.pid}") || continue
+    say "$pid"
+    pgrep -P "$pid" || true
   done
 }
 
