@@ -115,7 +115,7 @@ readonly CONFIG="$DIR/haproxy.cfg -f $DIR/haproxy-lab.cfg" EXTRAOPTS="-S $DIR/ha
 
 # unit_lines KEY: what that file has for it, with the files of this lab.
 unit_lines() {
-  sed -n -e "s|/usr/local/lib/primgr/haproxy-reload .*|& $DIR/haproxy-master.sock $DIR/haproxy.state|" \
+  sed -n -e "s|/usr/local/lib/primgr/haproxy-reload .*|& $DIR/haproxy.sock $DIR/haproxy.state|" \
     -e "s|/usr/local/lib/primgr/|$DIR/|; s|/run/haproxy.state|$DIR/haproxy.state|; s/^$1=\(.\)/\1/p" "$DIR/haproxy.service.conf"
 }
 

@@ -97,7 +97,7 @@ replace() {
 #   bind *:5000, bind *:5001              where the lab's HAProxy listens
 #   server n1 10.0.0.1:5432 check, …      a line for each node; `port` where its primgr is not on 5999
 #   server primary1 10.0.0.1:5432 …       the same for the reads from the primary
-#   server-state-file …                   in the lab's directory
+#   server-state-file …, stats socket …   in the lab's directory
 #   #default-server check-ssl …           with --tls: no comment any more, and the lab's certificates
 # Nothing else is changed; `lab shipped` sees to that.
 haproxy_cfg() {
@@ -119,6 +119,7 @@ haproxy_cfg() {
   replace text 1 "${examples//check/check $ut}" "$(printf %s "${servers// check/ check $ut}")"
   replace text 1 "${backups%$'\n'}" "${primaries%$'\n'}"
   replace text 1 '    server-state-file /run/haproxy.state' "    server-state-file $DIR/haproxy.state"
+  replace text 1 '    stats socket /run/haproxy.sock mode 600 level admin' "    stats socket $DIR/haproxy.sock mode 600 level admin"
   [[ -z $OPT_TLS ]] || replace text 1 "    #$tls /etc/haproxy/primgr-ca.crt crt /etc/haproxy/primgr.pem" \
     "    $tls $DIR/tls/ca.crt crt $DIR/tls/haproxy.pem"
   text=${text#$'\n'}
@@ -132,7 +133,7 @@ shipped_role() { psql_on "$1" -q -f "$DIR/primgr.sql" >>"$DIR/lab.log" 2>&1; }
 without_addresses() {
   local tls='s/^$//'
   [[ -z $OPT_TLS ]] || tls='s/^    #?(default-server check-ssl verify required ca-file) [^ ]+ crt [^ ]+$/    \1 FILES/'
-  sed -E -e 's/^    bind [^ ]+:[0-9]+$/    bind ADDRESS/; s/^(    server-state-file) [^ ]+$/\1 FILE/' \
+  sed -E -e 's/^    bind [^ ]+:[0-9]+$/    bind ADDRESS/; s/^(    server-state-file|    stats socket) [^ ]+/\1 FILE/' \
     -e 's/^    server [^ ]+ [^ ]+:[0-9]+ check( tcp-ut 5s)?( port [0-9]+)?$/    server NODE\1/' \
     -e 's/^    server primary[0-9]+ [^ ]+:[0-9]+ backup tcp-ut 5s track postgres_write\/[^ ]+$/    server PRIMARY/' -e "$tls" "$1" | uniq
 }

@@ -69,6 +69,12 @@ TEST_CASE("HAProxy uses no server for longer than check_delay after its last 200
     CHECK(times.delay() == doctest::Approx(0.95));  // as both say
     CHECK(times.fall >= 3);                         // one lost packet, or two, decides nothing
   }
+  // The check that opens the sections is the last of the first checks: of two nodes it is the
+  // fifth. The others are spread over `fastinter`, and each takes `inter` at most.
+  const std::string shipped = read_file("deploy/haproxy.cfg");
+  const Check_Times times = check_times(shipped);
+  const std::string last = shipped.substr(shipped.find("    server first_checks "));
+  CHECK(seconds(after(last, "inter")) * 4 / 5 > times.fastinter + times.inter);
   // With `timeout check` a check may take that, after it was connected.
   CHECK(check_times(
             " timeout check 100ms\n timeout connect 3s\n default-server inter 1s fastinter 1s "

@@ -225,6 +225,7 @@ Front::Front(const Edits& edits) {
   std::string text = primgr::read_file("deploy/haproxy.cfg");
   Edits all = edits;
   all.emplace_back("/run/haproxy.state", folder_.path("state"));
+  all.emplace_back("/run/haproxy.sock", folder_.path("socket"));
   for (const auto& [from, to] : all) {
     CAPTURE(from);
     const auto at = text.find(from);
@@ -262,7 +263,7 @@ void Front::stop() {
 
 bool Front::reload() {
   return shell("deploy/examples/haproxy-reload " + std::to_string(pid_) + " " +
-               folder_.path("master") + " " + folder_.path("state") + " >>" + folder_.path("log") +
+               folder_.path("socket") + " " + folder_.path("state") + " >>" + folder_.path("log") +
                " 2>&1")
              .status == 0;
 }
