@@ -146,7 +146,7 @@ check_up() {
   [[ $DIR =~ ^/[A-Za-z0-9_./-]+$ && $LAB =~ ^[A-Za-z0-9_.-]+$ ]] || wrong "LAB and LAB_DIR: letters, digits, - _ . only; LAB_DIR from /"
   PGBIN=$(find_bindir)
   [[ -n $PGBIN ]] || fail "no PostgreSQL with repmgr below /usr/lib/postgresql: run: lab/lab deps"
-  for program in haproxy socat ip curl openssl ss setpriv nsenter pgrep; do
+  for program in haproxy ip curl openssl ss setpriv nsenter pgrep; do
     type -P "$program" >/dev/null || fail "$program is missing: run: lab/lab deps"
   done
   [[ -x $PRIMGR ]] || fail "no primgr at $PRIMGR: run make first, or set PRIMGR"

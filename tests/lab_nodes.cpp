@@ -8,12 +8,13 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <fstream>
-#include <map>
+#include <sstream>
 
 #include "daemon/file.hpp"
 
@@ -277,16 +278,37 @@ std::string Front::log() const {
 }
 
 std::string Front::servers() const {
-  return shell("echo '@1 show stat -1 4 -1' 2>/dev/null | socat -t 2 - UNIX-CONNECT:" +
-               folder_.path("master") +
-               " 2>/dev/null | awk -F, '!/^#/ && NF { print $1 \"/\" $2, $18 }'")
-      .output;
+  sockaddr_un at{};
+  at.sun_family = AF_UNIX;
+  folder_.path("socket").copy(at.sun_path, sizeof at.sun_path - 1);
+  const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const timeval patience{2, 0};
+  ::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+  const std::string question = "show stat -1 4 -1\n";
+  std::string answer;
+  char buffer[4096];
+  if (::connect(fd, reinterpret_cast<const sockaddr*>(&at), sizeof at) == 0 &&
+      ::send(fd, question.data(), question.size(), MSG_NOSIGNAL) > 0) {
+    for (ssize_t n; (n = ::recv(fd, buffer, sizeof buffer, 0)) > 0;)
+      answer.append(buffer, static_cast<std::size_t>(n));
+  }
+  ::close(fd);
+  std::string servers;
+  std::istringstream lines(answer);
+  for (std::string line; std::getline(lines, line);) {
+    std::vector<std::string> fields;
+    std::istringstream rest(line);
+    for (std::string field; std::getline(rest, field, ',');) fields.push_back(field);
+    if (fields.size() > 17 && !line.starts_with("#"))
+      servers += fields[0] + "/" + fields[1] + " " + fields[17] + "\n";
+  }
+  return servers;
 }
 
 bool Front::has(const std::string& lines, double seconds) const {
   std::string seen;
   const bool came = eventually(
-      seconds, [&] { return ("\n" + (seen = servers()) + "\n").find(lines) != seen.npos; });
+      seconds, [&] { return ("\n" + (seen = servers())).find("\n" + lines) != seen.npos; });
   if (!came) MESSAGE("not there: ", lines, "\n", seen, "\n", log());
   return came;
 }
