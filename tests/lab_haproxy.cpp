@@ -363,7 +363,7 @@ TEST_CASE(
 TEST_CASE("haproxy.cfg: without a standby reads go to the Primary, whose sessions end with it") {
   if (!lab_possible("reads from the Primary")) return;
   Fake_Cluster cluster;
-  const Checked_Front front;
+  Checked_Front front;
   CHECK(Session(reads).server() == "n2");
   // A client that comes while the last standby refuses waits for `timeout connect`; that is down
   // then.
@@ -380,6 +380,11 @@ TEST_CASE("haproxy.cfg: without a standby reads go to the Primary, whose session
     return least < 0.9;
   }));
   CAPTURE(least);
+  // They can write: they do not outlive a reload.
+  Session before(reads);
+  CHECK(before.server() == "n1");
+  CHECK(front.reload());
+  CHECK(before.ends(1));
   Session session(reads);
   CHECK(session.server() == "n1");
   CHECK(session.commits());
