@@ -3,13 +3,13 @@
 
 # ---- options ------------------------------------------------------------------------------------
 
-declare -a OPT_NAMES=() OPT_SITES=() OPT_WITNESSES=() OPT_SET=() OPT_REPMGR_SET=()
-OPT_NODES='' OPT_REPMGRD=yes OPT_HAPROXY=yes OPT_WAIT=yes OPT_STATE_FILE='' OPT_TLS='' OPT_PRIMGR_USER=''
+declare -a OPT_NAMES=() OPT_SITES=() OPT_WITNESSES=() OPT_SET=() OPT_REPMGR_SET=() OPT_POSTGRES_SET=()
+OPT_NODES='' OPT_REPMGRD=yes OPT_HAPROXY=yes OPT_WAIT=yes OPT_STATE_FILE='' OPT_TLS='' OPT_SSH='' OPT_PRIMGR_USER=''
 
 parse_up() {
   while (($#)); do
     case $1 in
-      --nodes | --names | --site | --primgr-user | --set | --repmgr-set)
+      --nodes | --names | --site | --primgr-user | --set | --repmgr-set | --postgres-set)
         (($# > 1)) || wrong "$1 wants a value" ;;&
       --nodes) [[ $2 =~ ^[1-9][0-9]?$ ]] || wrong "--nodes: '$2' is no number of nodes"; OPT_NODES=$2; shift ;;
       --names) IFS=, read -r -a OPT_NAMES <<<"$2"; shift ;;
@@ -18,11 +18,13 @@ parse_up() {
         if [[ ${2:---} == --* ]]; then OPT_WITNESSES+=(''); else OPT_WITNESSES+=("$2"); shift; fi ;;
       --set) [[ $2 == *=* ]] || wrong "--set: '$2' is not 'key = value'"; OPT_SET+=("$2"); shift ;;
       --repmgr-set) [[ $2 == *=* ]] || wrong "--repmgr-set: '$2' is not 'key = value'"; OPT_REPMGR_SET+=("$2"); shift ;;
+      --postgres-set) [[ $2 == *=* ]] || wrong "--postgres-set: '$2' is not 'key = value'"; OPT_POSTGRES_SET+=("$2"); shift ;;
       --no-repmgrd) OPT_REPMGRD='' ;;
       --no-haproxy) OPT_HAPROXY='' ;;
       --no-wait) OPT_WAIT='' ;;
       --state-file) OPT_STATE_FILE=1 ;;
       --tls) OPT_TLS=yes ;;
+      --ssh) OPT_SSH=yes ;;
       --primgr-user)
         { is_root && id "$2" >/dev/null 2>&1; } || wrong "--primgr-user: there is no user '$2', or this is not root"
         OPT_PRIMGR_USER=$2
@@ -161,10 +163,10 @@ describe_lab() {
   read -r _ PRIMARY _ <"$DIR/nodes"
   {
     for name in LAB_NET HUB_NS WRITE_HOST WRITE_PORT READ_PORT PORTS_LINK PGBIN \
-      OPT_REPMGRD OPT_HAPROXY OPT_STATE_FILE OPT_TLS OPT_PRIMGR_USER; do
+      OPT_REPMGRD OPT_HAPROXY OPT_STATE_FILE OPT_TLS OPT_SSH OPT_PRIMGR_USER; do
       say "$name=${!name}"
     done
-    say "OPT_SET=(${OPT_SET[*]@Q}) OPT_REPMGR_SET=(${OPT_REPMGR_SET[*]@Q})"
+    say "OPT_SET=(${OPT_SET[*]@Q}) OPT_REPMGR_SET=(${OPT_REPMGR_SET[*]@Q}) OPT_POSTGRES_SET=(${OPT_POSTGRES_SET[*]@Q})"
   } >"$DIR/lab.conf"
   load
 }
@@ -185,6 +187,7 @@ make_files() {
     configure "$name"
   done
   [[ -z $OPT_TLS ]] || certificates
+  [[ -z $OPT_SSH ]] || make_ssh
   chmod 755 "$DIR" "$DIR/primgr"
   ! is_root || chown -R postgres: "$DIR"
 }
@@ -192,7 +195,10 @@ make_files() {
 start_all() {
   local name standbys witnesses
   # primgr first: its voters keep still for one lease, and that passes while the databases are made.
-  for name in "${NODES[@]}"; do start_daemon primgr "$name"; done
+  for name in "${NODES[@]}"; do
+    start_daemon primgr "$name"
+    [[ -z $OPT_SSH ]] || start_daemon sshd "$name"
+  done
   mapfile -t standbys < <(of_kind node)
   mapfile -t witnesses < <(of_kind witness)
   in_parallel init_postgres "${witnesses[@]}" &
@@ -218,9 +224,12 @@ start_all() {
 ##     --no-wait                         not until all is as it should be
 ##     --state-file                      primgr has a state_file
 ##     --tls                             HTTPS, with certificates made on the spot for nodes and HAProxy
+##     --ssh                             an sshd beside each node, for `switchover` (root only)
 ##     --primgr-user USER                who runs primgr, instead of postgres (root only)
 ##     --set 'key = value'               again for each line of every primgr.conf
-##     --repmgr-set 'key = value'        the same for repmgr.conf; in both: %n the node's name, %d its directory
+##     --repmgr-set 'key = value'        the same for repmgr.conf
+##     --postgres-set 'key = value'      the same for postgresql.conf; in all: %n the node's name, %d its directory,
+##                                       %b that of PostgreSQL's programs
 verb_up() {
   parse_up "$@"
   check_up
@@ -244,6 +253,7 @@ prepare_node() {
   mkdir "$DIR/$1"
   configure "$1"
   [[ -z $OPT_TLS ]] || node_certificate "$1"
+  [[ -z $OPT_SSH ]] || known_host "$1"
   chown -R postgres: "$DIR/$1"
   connect_node "$1" >>"$DIR/lab.log" 2>&1 || fail "add: see the end of $DIR/lab.log"
 }
@@ -279,6 +289,7 @@ verb_add() {
   haproxy_cfg >"$DIR/haproxy.cfg"
   for name in "$@"; do
     start_daemon primgr "$name"
+    [[ -z $OPT_SSH ]] || start_daemon sshd "$name"
     [[ -z $OPT_REPMGRD ]] || start_daemon repmgrd "$name"
   done
 }

@@ -107,6 +107,7 @@ start_daemon() {
       in_unit ExecStartPre
       # shellcheck disable=SC2086  # as in the unit
       spawn "$HUB_NS" "$log" "${AS_POSTGRES[@]}" env "$(unit_lines Environment)" haproxy -Ws -f $CONFIG -p "$DIR/haproxy.pidfile" $EXTRAOPTS ;;
+    sshd) spawn "${NETNS[$name]}" "$log" "${AS_POSTGRES[@]}" /usr/sbin/sshd -D -e -f "$DIR/ssh/sshd_config" ;;
   esac
 }
 

@@ -28,12 +28,13 @@ fill() {
   say "$text"
 }
 
-# set_lines NODE LINE…: the lines with %n and %d filled in.
+# set_lines NODE LINE…: the lines with %n, %d and %b filled in.
 set_lines() {
   local name=$1 line
   shift
   for line in "$@"; do
     line=${line//%n/"$name"}
+    line=${line//%b/"$PGBIN"}
     say "${line//%d/"$DIR/$name"}"
   done
 }
@@ -43,7 +44,7 @@ key_of() {
   say "${key//[[:space:]]/}"
 }
 
-# set_in FILE NODE LINE…: what was asked for with --set or --repmgr-set goes into FILE, in place of what
+# set_in FILE NODE LINE…: what was asked for with --set, --repmgr-set or --postgres-set goes into FILE, in place of what
 # is there for the same keys. A key that a template has twice is a mistake there.
 set_in() {
   local file=$1 name=$2 line key lines=()
@@ -66,7 +67,11 @@ set_in() {
 configure() {
   local name=$1 dir=$DIR/$1 other owner=()
   fill postgresql.conf "$name" >"$dir/postgresql.conf"
-  fill repmgr.conf "$name" >"$dir/repmgr.conf"
+  set_in "$dir/postgresql.conf" "$name" "${OPT_POSTGRES_SET[@]}"
+  {
+    fill repmgr.conf "$name"
+    [[ -z $OPT_SSH ]] || fill repmgr-ssh.conf "$name"
+  } >"$dir/repmgr.conf"
   set_in "$dir/repmgr.conf" "$name" "${OPT_REPMGR_SET[@]}"
   # As the shipped unit makes it: primgr's user alone may use it.
   ! is_root || owner=(-o "${OPT_PRIMGR_USER:-postgres}")
