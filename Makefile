@@ -184,7 +184,7 @@ demo: primgr lab-deps ## show a failover on a real cluster; KEEP=1 leaves it up
 
 $(B)/bare $(B)/hold $(B)/peers $(B)/outage: $(B)/%: $(B)/obj/bench/%.o
 	$(call link-static,$@)
-$(B)/outage: $(B)/obj/bench/watched_cluster.o
+$(B)/outage: $(addprefix $(B)/obj/bench/,watched_cluster.o clients.o)
 
 bench: primgr $(addprefix $(B)/,bare hold peers outage) lab-deps ## measure primgr: PARTS="http idle haproxy peers hold outage" HOLD_SECONDS=60 ROUNDS=10
 	@PRIMGR='$(CURDIR)/primgr' TOOLS='$(CURDIR)/$(B)' HOLD_SECONDS='$(HOLD_SECONDS)' ROUNDS='$(ROUNDS)' bench/bench $(PARTS)
