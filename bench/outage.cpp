@@ -16,7 +16,7 @@
 //       long HAProxy had more than one server to write to; stale: how many rows of a lower timeline
 //       were sent after one of a higher was acknowledged
 //   away SECONDS    the primary's server gave no answer for so long, where it is the primary again
-//   late SECONDS    until /replica of a standby that is cut off was no longer 200
+//   late SECONDS    until /replica of a standby that is cut off was no longer 200; at most 20 s
 //   pause SECONDS   the longest time between two of the many: how far to trust the rest
 //   failed 1        instead of all that: repmgr failed, so there was nothing to measure
 //
@@ -186,7 +186,7 @@ bool run_round(Watched_Cluster& cluster, const Event& event, std::size_t primary
       cluster.wait_until_no_writes(cast.old);
       break;
     case Until::no_reads:
-      cluster.wait_until_no_reads(cast.successor);
+      cluster.wait_until_no_reads(cast.successor, 20);
       break;
   }
   const bool changed = successor != cast.old;
