@@ -187,8 +187,8 @@ $(B)/bare $(B)/hold $(B)/peers $(B)/outage: $(B)/%: $(B)/obj/bench/%.o
 $(B)/outage: $(addprefix $(B)/obj/bench/,watched_cluster.o clients.o)
 
 bench: primgr $(addprefix $(B)/,bare hold peers outage) lab-deps ## measure primgr: PARTS="http idle haproxy peers hold outage" HOLD_SECONDS=60 ROUNDS=10
-	@PRIMGR='$(CURDIR)/primgr' TOOLS='$(CURDIR)/$(B)' HOLD_SECONDS='$(HOLD_SECONDS)' ROUNDS='$(ROUNDS)' bench/bench $(PARTS)
-outage: ; @$(MAKE) bench PARTS=outage ## measure how long nobody can write while the primary changes: ROUNDS=10 for each way
+	@PRIMGR='$(CURDIR)/primgr' TOOLS='$(CURDIR)/$(B)' HOLD_SECONDS='$(HOLD_SECONDS)' ROUNDS='$(ROUNDS)' EVENTS='$(EVENTS)' bench/bench $(PARTS)
+outage: ; @$(MAKE) bench PARTS=outage ## measure what clients get while something happens: ROUNDS=10 EVENTS="crash reload"
 
 format: ## reformat the sources
 	clang-format -i *.?pp */*.?pp

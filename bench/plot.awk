@@ -33,14 +33,14 @@ function panel(name, title, low, limit, limit_text,  i, top, most, width, at) {
   y += 12
 }
 
-# A bar of four pieces each, and a point for each round.
+# A bar of six pieces each, and a point for each round.
 function strips(name, title,  i, j, k, n, most, at, point, legend) {
   if (!size[name]) return
   write(20, y += 34, title, " class=\"title\"")
-  split("until the server takes writes|until most databases name it|check_delay|the rest", legend, "|")
-  y += 20
-  for (j = 1; j <= 4; j++) {
-    at = 20 + 210 * (j - 1)
+  split("the old server stops|repmgr, until it promotes|PostgreSQL promotes|until most databases name it|check_delay|primgr and HAProxy", legend, "|")
+  for (j = 1; j <= 6; j++) {
+    if (j % 3 == 1) y += 20
+    at = 20 + 250 * ((j - 1) % 3)
     printf "<rect x=\"%d\" y=\"%.1f\" width=\"12\" height=\"12\" class=\"%s\"/>\n", at, y - 10, PIECE[j]
     write(at + 18, y, legend[j], "")
   }
@@ -51,7 +51,7 @@ function strips(name, title,  i, j, k, n, most, at, point, legend) {
     y += 22
     write(LEFT - 8, y + 5, labels[name, i], " text-anchor=\"end\"")
     at = LEFT
-    for (j = 1; j <= 4; j++) {
+    for (j = 1; j <= 6; j++) {
       printf "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"15\" class=\"%s\"/>\n", at, y - 7, pieces[i, j] / most * WIDTH, PIECE[j]
       at += pieces[i, j] / most * WIDTH
     }
@@ -61,7 +61,7 @@ function strips(name, title,  i, j, k, n, most, at, point, legend) {
   }
 }
 
-BEGIN { FS = "|"; LEFT = 350; WIDTH = 400; split("other follow bad ours", PIECE, " ") }
+BEGIN { FS = "|"; LEFT = 350; WIDTH = 400; split("other bad stop follow wait ours", PIECE, " ") }
 /^## / { split($0, word, " "); part = word[2] }
 part == "http" && NF == 8 && cell(4) ~ /^[0-9]/ {
   add("http", cell(2) ", " cell(3), cell(4), cell(3) == "primgr" ? "ours" : "other")
@@ -74,19 +74,26 @@ part == "peers" && NF == 11 && cell(2) ~ /^[0-9]+, / {
 part == "hold" && NF == 12 && cell(3) ~ /^[0-9]/ {
   add("hold", cell(2) (cell(4) + 0 ? " (" cell(4) " of " cell(3) " failed)" : ""), cell(6), cell(4) + 0 || cell(6) > 50 ? "bad" : "ours")
 }
-part == "outage" && NF == 10 && cell(3) ~ /^[0-9]/ {
+part == "outage" { if (cell(2) == "reads") reads = NF == 10; else if (cell(2) == "writes") reads = 0 }
+part == "outage" && NF == 10 && reads && cell(3) ~ /^[0-9]/ {
+  longest = cell(5); gsub(/.*\(|\)/, "", longest)
+  add("reads", cell(2), longest, longest > 0.5 ? "bad" : "ours")
+}
+part == "outage" && NF == 12 && cell(3) ~ /^[0-9]/ {
   add("outage", cell(2), cell(5), "")
-  for (i = 1; i <= 4; i++) pieces[size["outage"], i] = cell(5 + i)
+  for (i = 1; i <= 6; i++) pieces[size["outage"], i] = cell(5 + i)
 }
 part == "outage" && NF == 4 && cell(3) ~ /^[0-9]/ { rounds[cell(2)] = cell(3) }
 END {
-  print "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"860\" height=\"" 22 * (size["http"] + size["peers"] + size["hold"] + size["outage"]) + 190 + (size["outage"] ? 66 : 0) "\" font-family=\"sans-serif\" font-size=\"12\">"
-  print "<style>.title{font-size:14px;font-weight:bold}.ours{fill:#336791}.other{fill:#a9b8c6}.follow{fill:#d3b86b}.bad{fill:#b3402e}line{stroke:#b3402e;stroke-dasharray:4 3}.limit{fill:#b3402e}circle{fill:#222;stroke:#fff}</style>"
+  print "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"860\" height=\"" 22 * (size["http"] + size["peers"] + size["hold"] + size["outage"] + size["reads"]) + 190 + (size["outage"] ? 86 : 0) + (size["reads"] ? 74 : 0) "\" font-family=\"sans-serif\" font-size=\"12\">"
+  print "<style>.title{font-size:14px;font-weight:bold}.ours{fill:#336791}.other{fill:#a9b8c6}.follow{fill:#d3b86b}.bad{fill:#b3402e}.stop{fill:#7a5c99}.wait{fill:#8fae6b}line{stroke:#b3402e;stroke-dasharray:4 3}.limit{fill:#b3402e}circle{fill:#222;stroke:#fff}</style>"
   print "<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>"
   y = -4
   panel("http", "GET /state, requests a second", 0, 0)
   panel("peers", "From start to a certain answer, ms, while dead peers swallow what they are sent", 0, 1200, "peer_timeout + 200 ms")
   panel("hold", "p99 of a check, ms (log scale), while one other address holds", 0.1, 50, "50 ms")
   strips("outage", "No writes through HAProxy, seconds, while the primary changes: medians of the pieces")
+  y += 14
+  panel("reads", "No reads through HAProxy, seconds: many clients, the longest of all rounds", 0, 0.5, "0.5 s")
   print "</svg>"
 }

@@ -167,8 +167,10 @@ void Watched_Cluster::watch_haproxy() {
       fields >> skipped >> section >> skipped >> name >> skipped >> state;
       for (Node& node : seen_.nodes) {
         if (node.name != name) continue;
-        (section == "postgres_write" ? node.up : node.reads) = state != "0";
-        up += section == "postgres_write" && node.up;
+        if (section == "postgres_read") node.reads = state != "0";
+        if (section != "postgres_write") continue;
+        node.up = state != "0";
+        up += node.up;
       }
     }
     const double time = now();
