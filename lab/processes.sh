@@ -101,13 +101,13 @@ start_daemon() {
   ! live_pid "$log" >/dev/null || fail "$log is running already"
   case $kind in
     primgr) spawn "${NETNS[$name]}" "$log" "${as[@]}" "$DIR/primgr" --config "$DIR/$name/primgr.conf" ;;
+    sshd) spawn "${NETNS[$name]}" "$log" "${AS_POSTGRES[@]}" /usr/sbin/sshd -D -e -f "$DIR/ssh/sshd_config" ;;
     repmgrd) 
       spawn "${NETNS[$name]}" "$log" "${AS_POSTGRES[@]}" "$PGBIN/repmgrd" -f "$DIR/$name/repmgr.conf" --daemonize=false --no-pid-file ;;
     haproxy)
       in_unit ExecStartPre
       # shellcheck disable=SC2086  # as in the unit
       spawn "$HUB_NS" "$log" "${AS_POSTGRES[@]}" env "$(unit_lines Environment)" haproxy -Ws -f $CONFIG -p "$DIR/haproxy.pidfile" $EXTRAOPTS ;;
-    sshd) spawn "${NETNS[$name]}" "$log" "${AS_POSTGRES[@]}" /usr/sbin/sshd -D -e -f "$DIR/ssh/sshd_config" ;;
   esac
 }
 
