@@ -33,8 +33,8 @@ function panel(name, title, low, limit, limit_text,  i, top, most, width, at) {
   y += 12
 }
 
-# A bar of six pieces each, and a point for each round.
-function strips(name, title,  i, j, k, n, most, at, point, legend) {
+# A bar of six pieces each, and a point for each round, up to SCALE.
+function strips(name, title,  i, j, k, n, most, at, long, point, legend) {
   if (!size[name]) return
   write(20, y += 34, title, " class=\"title\"")
   split("the old server stops|repmgr, until it promotes|PostgreSQL promotes|until most databases name it|check_delay|primgr and HAProxy", legend, "|")
@@ -47,21 +47,24 @@ function strips(name, title,  i, j, k, n, most, at, point, legend) {
   printf "<circle cx=\"%d\" cy=\"%.1f\" r=\"2.5\"/>\n", 770, y - 4
   write(780, y, "a round", "")
   for (i = 1; i <= size[name]; i++) if (most < values[name, i]) most = values[name, i]
+  if (most > SCALE) most = SCALE
   for (i = 1; i <= size[name]; i++) {
     y += 22
     write(LEFT - 8, y + 5, labels[name, i], " text-anchor=\"end\"")
     at = LEFT
     for (j = 1; j <= 6; j++) {
-      printf "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"15\" class=\"%s\"/>\n", at, y - 7, pieces[i, j] / most * WIDTH, PIECE[j]
-      at += pieces[i, j] / most * WIDTH
+      long = pieces[i, j] / most * WIDTH
+      if (long > LEFT + WIDTH - at) long = LEFT + WIDTH - at
+      printf "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"15\" class=\"%s\"/>\n", at, y - 7, long, PIECE[j]
+      at += long
     }
     n = split(rounds[labels[name, i]], point, " ")
-    for (k = 1; k <= n; k++) printf "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"2.5\"/>\n", LEFT + point[k] / most * WIDTH, y + 0.5
+    for (k = 1; k <= n; k++) if (point[k] <= most) printf "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"2.5\"/>\n", LEFT + point[k] / most * WIDTH, y + 0.5
     write(LEFT + WIDTH + 10, y + 5, sprintf("%.2f", values[name, i]) " at most", "")
   }
 }
 
-BEGIN { FS = "|"; LEFT = 350; WIDTH = 400; split("other bad stop follow wait ours", PIECE, " ") }
+BEGIN { FS = "|"; LEFT = 350; WIDTH = 400; SCALE = 15; split("other bad stop follow wait ours", PIECE, " ") }
 /^## / { split($0, word, " "); part = word[2] }
 part == "http" && NF == 8 && cell(4) ~ /^[0-9]/ {
   add("http", cell(2) ", " cell(3), cell(4), cell(3) == "primgr" ? "ours" : "other")
@@ -92,8 +95,8 @@ END {
   panel("http", "GET /state, requests a second", 0, 0)
   panel("peers", "From start to a certain answer, ms, while dead peers swallow what they are sent", 0, 1200, "peer_timeout + 200 ms")
   panel("hold", "p99 of a check, ms (log scale), while one other address holds", 0.1, 50, "50 ms")
-  strips("outage", "No writes through HAProxy, seconds, while the primary changes: medians of the pieces")
+  strips("outage", "No writes through HAProxy, seconds, while the primary changes: medians of the pieces, up to " SCALE " s")
   y += 14
-  panel("reads", "No reads through HAProxy, seconds: many clients, the longest of all rounds", 0, 0.5, "0.5 s")
+  panel("reads", "No reads through HAProxy, seconds: many clients, the longest of all rounds (log scale)", 0.01, 0.5, "0.5 s")
   print "</svg>"
 }
