@@ -64,7 +64,11 @@ Watched_Cluster::Watched_Cluster(const std::string& lab_script) : script_(lab_sc
   }
   if (values["LAB_NET"] != "netns") die("it needs a lab in network namespaces");
   folder_ = values["LAB_DIR"];
-  lab({"write 'CREATE TABLE IF NOT EXISTS written (n bigint)'"});
+  // HAProxy may have started just now, and have no server yet.
+  const std::vector<std::string> table = {"write 'CREATE TABLE IF NOT EXISTS written (n bigint)'"};
+  for (const double until = now() + 10; !run(table).second; rest()) {
+    if (now() > until) give_up("no row can be written");
+  }
   for (Node& node : seen_.nodes) {
     std::thread([&] { watch_state(node); }).detach();
     std::thread([&] { watch_database(node); }).detach();
