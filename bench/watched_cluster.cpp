@@ -287,5 +287,6 @@ bool Watched_Cluster::wait_until_no_reads(std::size_t node, double seconds) cons
 }
 
 bool Watched_Cluster::wait_until_content(double seconds) const {
-  return eventually(seconds, [&] { return clients_->content(1); });
+  const double begun = now();
+  return eventually(seconds, [&] { return now() > begun + 1 && clients_->content(1); });
 }

@@ -71,7 +71,7 @@ class Watched_Cluster {
   void wait_until_no_writes(std::size_t node) const;
   // False: it still does after `seconds`.
   bool wait_until_no_reads(std::size_t node, double seconds) const;
-  // The clients have got all they want for a second; false: not within `seconds`.
+  // The clients have got all they want for a second from now on; false: not within `seconds`.
   bool wait_until_content(double seconds) const;
 
  private:
