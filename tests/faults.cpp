@@ -34,6 +34,8 @@ constexpr double crashed_p95 = 0.3;
 constexpr double isolated_beyond_lease = 0.5;
 constexpr double hung_max = 5.5;
 constexpr double taken_over_p95 = 0.5;
+// While a standby's database is up and nobody is cut off. A busy machine makes one client wait.
+constexpr double without_reads_max = 2;
 
 // What the program under test has in force.
 struct Timing {
@@ -82,6 +84,7 @@ class Campaign {
     choose_kinds();
     lab_.run("write 'CREATE TABLE written (n bigint PRIMARY KEY)'");
     writers_ = std::make_unique<Row_Writers>(lab_.hub());
+    reader_ = std::make_unique<Reader>(lab_.hub());
   }
 
   void run(int faults) {
@@ -109,14 +112,23 @@ class Campaign {
     const std::size_t misrouted = count_misrouted(rows, samples);
     MESSAGE("rows acknowledged: ", rows.size(), ", lost by asynchronous failover: ",
             trouble_.empty() ? std::to_string(count_lost(rows)) : "unknown",
-            ", accepted by a server that primgr refused: ", misrouted);
+            ", accepted by a server that primgr refused: ", misrouted,
+            ", sent to a standby: ", writers_->sent_to_standbys());
+    const auto reads = reader_->reads();
+    const std::size_t misread = count_misrouted(reads, samples);
+    MESSAGE("reads: ", reads.size(), ", answered by a server that primgr refused: ", misread);
+    const bool read_on = report_reads(reads);
     report_times();
-    const bool never = violations == 0 && overlaps == 0 && stale == 0 && misrouted == 0;
+    const bool never = violations == 0 && overlaps == 0 && stale == 0 && misrouted == 0 &&
+                       misread == 0 && writers_->sent_to_standbys() == 0 && read_on;
     if (!never && trouble_.empty()) repair_.keep_logs(folder());
     CHECK(violations == 0);
     CHECK(overlaps == 0);
     CHECK(stale == 0);
     CHECK(misrouted == 0);
+    CHECK(writers_->sent_to_standbys() == 0);
+    CHECK(misread == 0);
+    CHECK(read_on);
     CHECK(false_alarms_ == 0);
     CHECK(percentile(crashed_, 0.95) <= crashed_p95);
     CHECK(percentile(isolated_, 1) <= timing_.lease - timing_.check_delay + isolated_beyond_lease);
@@ -136,6 +148,8 @@ class Campaign {
     bool could_hand_back = false;
     // How long a takeover takes is measured. It is not while the voters change, too.
     bool measured = true;
+    // Nobody is cut off, and a standby's server is up all the while: there must be reads.
+    bool reads = false;
   };
   // By its key KINDS picks it. REQUIRES: `inject` takes the primary and another node.
   struct Kind {
@@ -184,6 +198,7 @@ class Campaign {
     history_.push_back({start, kind.key});
     const Fault fault = (this->*kind.inject)(p, other);
     ++count_[fault.kind];
+    if (fault.reads) with_reads_.push_back({fault.kind, start, seconds_now()});
     if (fault.harmless) {
       const std::size_t alarms = watch_.not_200(p, start, seconds_now());
       if (alarms) {
@@ -220,19 +235,19 @@ class Campaign {
       crashed_.push_back(std::max(0.0, watch_.first_other_after_200(p)));
     }
     hold(0, 8);
-    return {"kill the primary", false, true};
+    return {"kill the primary", false, true, true, true};
   }
   Fault stop_primary(std::size_t p, std::size_t) {
     lab_.attempt("stop " + name(p));
     hold(0, 8);
-    return {"stop the primary", false, true};
+    return {"stop the primary", false, true, true, true};
   }
   Fault pause_primary(std::size_t p, std::size_t) {
     lab_.attempt("pause " + name(p));
     measure_first_other(p, hung_);
     hold(0, 6);
     lab_.attempt("resume " + name(p));
-    return {"pause the primary", false, true};
+    return {"pause the primary", false, true, true, true};
   }
   Fault cut_primary(std::size_t p, std::size_t) {
     lab_.attempt("cut " + name(p));
@@ -272,7 +287,7 @@ class Campaign {
   Fault kill_standby(std::size_t, std::size_t other) {
     lab_.attempt("kill " + name(other));
     hold(1, 4);
-    return {"kill a standby", true};
+    return {"kill a standby", true, false, true, true};
   }
   Fault restart_primgr(std::size_t p, std::size_t other) {
     const std::size_t victim = random_() % 2 ? p : other;
@@ -280,7 +295,8 @@ class Campaign {
     lab_.attempt("primgr " + name(victim) + (term ? " stop" : " kill"));
     lab_.attempt("primgr " + name(victim) + " start");
     hold(1, 4);
-    return {std::string("restart primgr with ") + (term ? "SIGTERM" : "SIGKILL"), true};
+    return {std::string("restart primgr with ") + (term ? "SIGTERM" : "SIGKILL"), true, false, true,
+            true};
   }
   // Clients and HAProxy still reach the old primary, which knows of nothing. The successor is cut
   // off last, so that no other standby is ahead of it.
@@ -302,7 +318,7 @@ class Campaign {
     lab_.attempt("stop " + name(p));
     take_over(successor);
     hold(1, 5);
-    return {"take over at once from a stopped primary", false, true};
+    return {"take over at once from a stopped primary", false, true, true, true};
   }
   // A fault of membership.
   template <Member_Faults::Done (Member_Faults::*done)(std::size_t, std::size_t)>
@@ -385,13 +401,14 @@ class Campaign {
         rows.begin(), rows.end(), [&](const Row& row) { return !there.contains(row.number); }));
   }
 
-  // Rows that a server took whose node had answered nothing but 509 and 503 for so long that
-  // HAProxy has seen two failed checks.
-  std::size_t count_misrouted(const std::vector<Row>& rows,
+  // Rows, or reads, that a server took whose node had answered nothing but 509 and 503 for so long
+  // that HAProxy has seen two failed checks.
+  template <typename Row_Or_Read>
+  std::size_t count_misrouted(const std::vector<Row_Or_Read>& rows,
                               const std::vector<Sample>& samples) const {
     const double blind = 2.0;
     std::size_t misrouted = 0;
-    for (const Row& row : rows) {
+    for (const Row_Or_Read& row : rows) {
       bool refused = false, other = false;
       auto s = std::lower_bound(samples.begin(), samples.end(), row.sent - blind,
                                 [](const Sample& a, double time) { return a.received < time; });
@@ -465,6 +482,19 @@ class Campaign {
     return stale.size();
   }
 
+  // False: for too long there were no reads, though there was a standby to read from.
+  bool report_reads(const std::vector<Read>& reads) const {
+    double longest = 0;
+    for (const auto& [kind, from, to] : with_reads_) {
+      const double gap = longest_gap(reads, from, to);
+      if (gap > without_reads_max) MESSAGE("no reads for ", gap, " s: ", kind);
+      longest = std::max(longest, gap);
+    }
+    MESSAGE("longest time without reads while a standby was up and nobody cut off: ", longest,
+            " s, in ", with_reads_.size(), " faults");
+    return longest <= without_reads_max;
+  }
+
   void report_times() const {
     const auto figure = [](const std::string& what, const std::vector<double>& values) {
       MESSAGE(what, ": median ", percentile(values, 0.5), " s, p95 ", percentile(values, 0.95),
@@ -510,6 +540,12 @@ class Campaign {
   Cluster_Repair repair_;
   Haproxy_Watch haproxy_;
   std::unique_ptr<Row_Writers> writers_;
+  std::unique_ptr<Reader> reader_;
+  struct With_Reads {
+    std::string kind;
+    double from, to;
+  };
+  std::vector<With_Reads> with_reads_;
   std::vector<const Kind*> chosen_;
   struct Past {
     double begun;

@@ -26,6 +26,15 @@ std::vector<Stale_Row> stale_rows(const std::vector<Row>& rows) {
   return stale;
 }
 
+namespace {
+
+Connection connect_through_haproxy(int port) {
+  return open_connection("host=10.99.0.254 port=" + std::to_string(port) +
+                         " user=app dbname=postgres connect_timeout=2 tcp_user_timeout=3000");
+}
+
+}  // namespace
+
 Row_Writers::Row_Writers(const std::string& hub)
     : kept_([this, hub] { write(hub, 1, true); }), fresh_([this, hub] { write(hub, 2, false); }) {}
 
@@ -41,9 +50,7 @@ void Row_Writers::write(const std::string& hub, long first, bool keep) {
   for (long number = first; !ending_; number += 2) {
     std::this_thread::sleep_for(20ms);
     if (!connection || !keep) {
-      connection = open_connection(
-          "host=10.99.0.254 port=5000 user=app dbname=postgres connect_timeout=2 "
-          "tcp_user_timeout=3000");
+      connection = connect_through_haproxy(5000);
     }
     if (!connection) continue;
     const double sent = seconds_now();
@@ -53,6 +60,8 @@ void Row_Writers::write(const std::string& hub, long first, bool keep) {
                               " substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)");
     const double acknowledged = seconds_now();
     if (!result) {
+      const std::string why = PQerrorMessage(connection.get());
+      if (why.find("read-only transaction") != why.npos) ++sent_to_standbys_;
       connection.reset();
       continue;
     }
@@ -75,4 +84,40 @@ std::optional<double> Row_Writers::first_after(const std::string& server, double
     if (!first || row.acknowledged < *first) first = row.acknowledged;
   }
   return first;
+}
+
+double longest_gap(const std::vector<Read>& reads, double from, double to) {
+  double last = from, longest = 0;
+  for (const Read& read : reads) {
+    if (read.answered < from) continue;
+    if (read.answered > to) break;
+    longest = std::max(longest, read.answered - last);
+    last = read.answered;
+  }
+  return std::max(longest, to - last);
+}
+
+Reader::Reader(const std::string& hub) : thread_([this, hub] { read(hub); }) {}
+
+Reader::~Reader() {
+  ending_ = true;
+  thread_.join();
+}
+
+void Reader::read(const std::string& hub) {
+  const In_Namespace there(hub);
+  for (; !ending_; std::this_thread::sleep_for(20ms)) {
+    const double sent = seconds_now();
+    const Connection connection = connect_through_haproxy(5001);
+    const Result result =
+        connection ? query(connection, "SELECT host(inet_server_addr())") : Result();
+    if (!result) continue;
+    const std::lock_guard lock(mutex_);
+    reads_.push_back({sent, seconds_now(), PQgetvalue(result.get(), 0, 0)});
+  }
+}
+
+std::vector<Read> Reader::reads() const {
+  const std::lock_guard lock(mutex_);
+  return reads_;
 }

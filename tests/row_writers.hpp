@@ -1,4 +1,4 @@
-// Rows written through HAProxy, and which server took each.
+// Rows written and read through HAProxy, and which server took each.
 
 #pragma once
 
@@ -40,12 +40,43 @@ class Row_Writers {
   std::vector<Row> rows() const;
   // When a server first acknowledged a row after that; none: it has not.
   std::optional<double> first_after(const std::string& server, double time) const;
+  // Of how many rows the server said that it is read-only: HAProxy sent them to a standby.
+  std::size_t sent_to_standbys() const { return sent_to_standbys_; }
 
  private:
   void write(const std::string& hub, long first, bool keep);
 
   mutable std::mutex mutex_;  // guards rows_; never held while a row is written
   std::vector<Row> rows_;
+  std::atomic<std::size_t> sent_to_standbys_{0};
   std::atomic<bool> ending_{false};
   std::thread kept_, fresh_;
+};
+
+// A read that was answered.
+struct Read {
+  double sent, answered;
+  std::string server;
+};
+
+// The longest time without an answer from `from` to `to`. `reads`: in the order of their answers.
+double longest_gap(const std::vector<Read>& reads, double from, double to);
+
+// A client reads through HAProxy's read port, each 20 ms on a new connection, while this lives.
+class Reader {
+ public:
+  explicit Reader(const std::string& hub);
+  ~Reader();
+  Reader(const Reader&) = delete;
+  Reader& operator=(const Reader&) = delete;
+
+  std::vector<Read> reads() const;
+
+ private:
+  void read(const std::string& hub);
+
+  mutable std::mutex mutex_;  // guards reads_; never held while one is under way
+  std::vector<Read> reads_;
+  std::atomic<bool> ending_{false};
+  std::thread thread_;
 };

@@ -86,4 +86,13 @@ TEST_CASE("a campaign that cannot go on says whose doing it is") {
         " n2 takes writes, but no majority names it;");
 }
 
+TEST_CASE("the longest time without an answer to a read") {
+  const std::vector<Read> reads = {{0, 1, "a"}, {1, 2, "a"}, {2, 6, "b"}, {6, 7, "a"}};
+  CHECK(longest_gap(reads, 0, 7) == 4);
+  CHECK(longest_gap(reads, 5, 7) == 1);
+  CHECK(longest_gap(reads, 6.5, 10) == 3);
+  CHECK(longest_gap(reads, 3, 5) == 2);
+  CHECK(longest_gap({}, 3, 5) == 2);
+}
+
 TEST_SUITE_END();
