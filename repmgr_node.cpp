@@ -312,10 +312,9 @@ Time Repmgr_Node::poll_interval() const {
   const Time since_promise = bound_until_ ? clock_() - *bound_until_ : vacancy;
   const bool vacant = cache_.decision.state != State::down && since_promise >= Time::zero() &&
                       since_promise < vacancy;
-  // As a rule it is being restarted. A socket that refuses costs nothing, and one that hangs takes
-  // its db_timeout.
-  const bool just_gone =
-      cache_.decision.state == State::down && answered_at_ && clock_() - *answered_at_ < vacancy;
+  // As a rule it is being restarted. A server that refuses for another reason logs each attempt.
+  const bool just_gone = cache_.decision.state == State::down && facts_.gone && answered_at_ &&
+                         clock_() - *answered_at_ < vacancy;
   if (vacant || just_gone) return std::min(min_look_interval, settings_.refresh_interval);
   return undecided || short_of_votes ? std::min(undecided_interval, settings_.refresh_interval)
                                      : settings_.refresh_interval;
@@ -874,8 +873,8 @@ State_Report Repmgr_Node::get_state_report() const {
   report.detailed = true;
   if (const auto since = promise_.unbound_since()) report.unbound = now - std::min(*since, now);
   const Replication& r = facts_.replication;
-  if (report.state == State::primary && r.known &&
-      now - r.asked_at <= 2 * settings_.refresh_interval) {
+  const Time max_age = std::max<Time>(2 * settings_.refresh_interval, 1s);
+  if (report.state == State::primary && r.known && now - r.asked_at <= max_age) {
     report.position = r.position;
     report.timeline = r.timeline;
   }
@@ -1056,8 +1055,12 @@ Real_Primary Repmgr_Node::get_real_primary() const {
 bool Repmgr_Node::settled(bool cluster) const {
   const std::lock_guard lock(mutex_);
   if (cluster && !all_answered(Peers::Kind::state)) return false;
+  // A primary that is gone is not waited for as long as others.
   const Node* primary = settings_.candidate ? followed() : nullptr;
-  if (primary && !peers_.answered(Peers::Kind::state, primary->name)) return false;
+  if (primary && !peers_.answered(Peers::Kind::state, primary->name) &&
+      clock_() < state_since_.value_or(Time::max() - straggler_timeout()) + straggler_timeout()) {
+    return false;
+  }
   // An answer that came since the last decision is not in it yet.
   return state_at(clock_()) == State::primary || cache_.complete;
 }

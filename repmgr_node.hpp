@@ -79,8 +79,9 @@ struct Node_Environment {
 // for the database, a peer, the promise or the log while it is held: log lines are made under it
 // and written after it.
 //
-// Lock order: the mutexes of Peers and Connection_Pool are taken while mutex_ is held, never the
-// other way round. A caller may hold Cluster::Collection::mutex.
+// Lock order: the mutexes of Peers, Connection_Pool and Promise are taken while mutex_ is held,
+// never the other way round; of Promise only unbound_since() is called. A caller may hold
+// Cluster::Collection::mutex.
 class Repmgr_Node {
  public:
   Repmgr_Node(Node_Settings settings, Node_Environment environment);
@@ -152,7 +153,8 @@ class Repmgr_Node {
 
   // Whether waiting longer would not improve get_state() and get_lag(): the first look is over and,
   // if votes matter, they suffice or every voter has answered or failed; of a standby, the primary
-  // has. `cluster`: every peer has also answered to /state or failed, for get_real_primary().
+  // has, or is late. `cluster`: every peer has also answered to /state or failed, for
+  // get_real_primary().
   bool settled(bool cluster = false) const;
 
   // -- Parts of the answers above, under the names of the original implementation, so that those

@@ -4,6 +4,8 @@
 #include <cstring>
 #include <memory>
 #include <new>
+#include <set>
+#include <sstream>
 #include <utility>
 
 #include "node/conninfo.hpp"
@@ -29,6 +31,29 @@ struct Result_Deleter {
   void operator()(PGresult* result) const { PQclear(result); }
 };
 using Result = std::unique_ptr<PGresult, Result_Deleter>;
+
+// SQLSTATE of a server that is starting up or shutting down (ERRCODE_CANNOT_CONNECT_NOW).
+constexpr const char* cannot_connect_now = "57P03";
+
+// Why no connection can be opened has a SQLSTATE only in libpq's verbose message: "FATAL:  57P03:
+// the database system is starting up", and a line "LOCATION:  …". Returns the SQLSTATEs in
+// `message`, and leaves there what libpq has without being verbose.
+std::set<std::string> take_sqlstates(std::string& message) {
+  std::set<std::string> states;
+  std::string plain;
+  std::istringstream lines(message);
+  for (std::string line; std::getline(lines, line);) {
+    if (line.starts_with("LOCATION:  ")) continue;
+    const auto at = line.find(":  ");
+    if (at != line.npos && line.size() > at + 10 && line.compare(at + 8, 2, ": ") == 0) {
+      states.insert(line.substr(at + 3, 5));
+      line.erase(at + 3, 7);
+    }
+    plain += line + "\n";
+  }
+  message = std::move(plain);
+  return states;
+}
 
 // The first query on each new connection.
 // - statement_timeout: no statement runs longer than db_timeout. If one connection serves both
@@ -166,6 +191,7 @@ Facts Database::facts() const {
   facts.asked_at = pulse_.asked_at;
   facts.reachable = reachable_;
   if (!reachable_) {
+    facts.gone = gone_;
     facts.problem = problem_;
     return facts;
   }
@@ -265,8 +291,9 @@ void Database::connect(Exchange& exchange, Time budget) try {
   }
   PQsetNoticeProcessor(
       exchange.connection, [](void*, const char*) {}, nullptr);
+  PQsetErrorVerbosity(exchange.connection, PQERRORS_VERBOSE);  // for take_sqlstates()
   exchange.phase = Phase::connecting;
-  exchange.reused = false;
+  exchange.reused = exchange.contacted = false;
   exchange.events = POLLOUT;  // libpq's manual: as if PQconnectPoll() had returned …_WRITING
 } catch (const std::bad_alloc&) {
   pool_.discard(nullptr);
@@ -299,7 +326,10 @@ void Database::connection_lost(Exchange& exchange) {
                : exchange.retries > 0 && !std::exchange(exchange.connect_failed_once, true);
   if (was_open) exchange.connect_failed_once = false;
   if (!again) {
-    const std::string problem = one_line(PQerrorMessage(exchange.connection));
+    std::string message = PQerrorMessage(exchange.connection);
+    const bool starting_or_ending = take_sqlstates(message).contains(cannot_connect_now);
+    exchange.gone = !was_open && (!exchange.contacted || starting_or_ending);
+    const std::string problem = one_line(message);
     // libpq gives no message if socket(2) fails.
     exchange.connect_error =
         problem.empty() ? "no connection, and libpq does not say why" : problem;
@@ -320,6 +350,7 @@ bool Database::fail(Exchange& exchange, const std::string& problem) {
   exchange.phase = Phase::idle;
   if (&exchange == &pulse_) {
     reachable_ = false;
+    gone_ = exchange.gone;
     problem_ = problem;
     found_.nodes_due = found_.standbys_due = {};
   } else {
@@ -366,7 +397,8 @@ bool Database::advance(Exchange& exchange, Time now) {
         case PGRES_POLLING_OK:
           prepare(exchange);
           break;
-        case PGRES_POLLING_READING:
+        case PGRES_POLLING_READING:  // what it has sent is to be answered
+          exchange.contacted = true;
           exchange.events = POLLIN;
           break;
         case PGRES_POLLING_WRITING:

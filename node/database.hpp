@@ -87,7 +87,9 @@ class Database {
     const Statement* end = nullptr;
     Time asked_at{}, deadline{};
     bool answered = false;             // the current statement has a result or an error
+    bool contacted = false;            // something listens there
     std::string connect_error;         // why no connection can be opened
+    bool gone = false;                 // as in Facts, of that
     std::string error;                 // of the statement; acted on when its answer is complete
     bool may_retry = false;            // after `error`: it says that the statement was only blocked
     int retries = 0;                   // after a lost connection or a blocked statement
@@ -132,7 +134,7 @@ class Database {
   Time answered_at_{};                // when the pulse was answered last
   Time survey_awaited_until_{};       // how long the look waits for its survey
   // The last results of the pulse. problem_: why it failed, if not reachable_.
-  bool reachable_ = false, in_recovery_ = false, superuser_ = false;
+  bool reachable_ = false, gone_ = false, in_recovery_ = false, superuser_ = false;
   std::string problem_;
 };
 

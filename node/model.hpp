@@ -89,8 +89,11 @@ struct Replication {
 
 // The result of one look at the local database.
 struct Facts {
-  Time asked_at{};             // when the look began
-  bool reachable = false;      // it answered; if not, only `problem` below means anything
+  Time asked_at{};         // when the look began
+  bool reachable = false;  // it answered; if not, only `problem` below means anything
+  // Of one that is not reachable: nothing listens there, or the server is starting or ending. To
+  // ask it again soon costs it nothing.
+  bool gone = false;
   bool in_recovery = false;    // pg_is_in_recovery()
   bool superuser = false;      // primgr's role is one
   bool nodes_known = false;    // repmgr.nodes was read

@@ -77,8 +77,8 @@ struct State_Report {
   State state = State::unknown;
   // For how long it has been bound by no promise; none: it is bound, or does not report it.
   std::optional<Time> unbound;
-  // Of a Primary: the end of its WAL, as it read it two refresh_intervals ago or later, and the
-  // timeline of that.
+  // Of a Primary: the end of its WAL, as it read it two refresh_intervals ago or later, or 1 s, and
+  // the timeline of that.
   std::optional<Lsn> position;
   std::optional<int> timeline;
   bool detailed = false;  // it reports these where they apply; false: an earlier version

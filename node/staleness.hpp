@@ -7,8 +7,8 @@
 // 1. Fresh. The Primary answers a question that was sent at s that its WAL has reached P. Once this
 //    standby has received P on the same timeline, it has all that was acknowledged when the Primary
 //    read P. The Primary reads P once a refresh_interval, and reports none that is older than two
-//    of these; that is the error of s. That a WAL receiver streams proves less: its connection may
-//    be dead for wal_receiver_timeout, and its sender may be an old primary.
+//    of these, or 1 s; that is the error of s. That a WAL receiver streams proves less: its
+//    connection may be dead for wal_receiver_timeout, and its sender may be an old primary.
 // 2. Counting. From s on, every moment may have had a commit that is missed.
 // 3. No Primary. While no node can be Primary, no commit is acknowledged, and nothing newer can be
 //    read anywhere. That time does not count. A Primary needs the promises of votes_needed(n) of n

@@ -246,7 +246,9 @@ class Client_Of_Address {
           const In_Namespace there(hub);
           double last = seconds_now();
           while (!ending_) {
-            if (open_connection("host=10.99.0.100 port=5432 user=app dbname=postgres")) {
+            // What the address left behind when it moved may never be answered.
+            if (open_connection("host=10.99.0.100 port=5432 user=app dbname=postgres"
+                                " connect_timeout=5")) {
               longest_ = std::max(longest_.load(), seconds_now() - last);
               last = seconds_now();
               ++connections_;
