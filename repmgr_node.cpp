@@ -493,11 +493,21 @@ void Repmgr_Node::watch_staleness(Time now) {
     }
   }
   if (staleness_.rule(now, settings_.refresh_interval) == Staleness_Rule::fresh) return;
+  // Of any site: what its voters say of the site of the primary is no news then.
+  bool primary_answers = false;
+  for (const Node& node : nodes_) {
+    const auto other = peers_.reported(node.name);
+    if (!other || other->first.state != State::primary) continue;
+    primary_answers = true;
+    staleness_.primary_at(other->second);
+  }
+  if (primary_answers) return;
   if (const auto time = time_without_primary(now)) staleness_.no_primary(*time);
 }
 
 // The latest time in which no node of this site could be Primary, nor of that whose primary it
-// follows: by each list of voters that counts.
+// follows: by each list of voters that counts. A voter whose database lists other voters may have
+// voted under a list that this node does not know.
 std::optional<Interval> Repmgr_Node::time_without_primary(Time now) const {
   std::vector<Voter_List> lists = required_;
   const Node* primary = followed();
@@ -507,9 +517,11 @@ std::optional<Interval> Repmgr_Node::time_without_primary(Time now) const {
   std::optional<Interval> shared;
   for (const Voter_List& list : lists) {
     std::vector<Interval> unbound;
+    const bool of_this_site = &list - lists.data() < static_cast<std::ptrdiff_t>(required_.size());
+    const std::string known = of_this_site ? own_digest_ : digest(list);
     for (const Node& voter : list) {
       if (!names_equal(voter.name, settings_.node_name)) {
-        if (const auto time = peers_.unbound(voter.name)) unbound.push_back(*time);
+        if (const auto time = peers_.unbound(voter.name, known)) unbound.push_back(*time);
       } else if (const auto since = promise_.unbound_since()) {
         unbound.push_back({std::min(*since, now), now});
       }
@@ -528,6 +540,9 @@ Lag Repmgr_Node::lag_at(Time now) const {
   lag.stale = staleness_.at(now);
   lag.rule = staleness_.rule(now, max_peer_age());
   if (lag.rule == Staleness_Rule::fresh) return lag;
+  if (lag.rule == Staleness_Rule::no_primary && !claimants(now).empty()) {
+    lag.rule = Staleness_Rule::counting;  // see watch_staleness()
+  }
   const Node* primary = followed();
   if (!primary) {
     lag.unheard = "its database names no other node as primary";
@@ -872,6 +887,7 @@ State_Report Repmgr_Node::get_state_report() const {
   report.state = state_at(now);
   report.detailed = true;
   if (const auto since = promise_.unbound_since()) report.unbound = now - std::min(*since, now);
+  report.list = own_digest_;
   const Replication& r = facts_.replication;
   const Time max_age = std::max<Time>(2 * settings_.refresh_interval, 1s);
   if (report.state == State::primary && r.known && now - r.asked_at <= max_age) {

@@ -194,7 +194,7 @@ Answer get_reported_state(const Repmgr_Node& node, const Params& params) {
     return state_answer(node.get_state());
   }
   const State_Report report = node.get_state_report();
-  Json body = {{"state", to_string(report.state)}, {"unbound", nullptr}};
+  Json body = {{"state", to_string(report.state)}, {"unbound", nullptr}, {"list", report.list}};
   if (report.unbound) body["unbound"] = std::chrono::floor<milliseconds>(*report.unbound).count();
   if (report.state == State::primary) {
     body["position"] = report.position ? Json(print_lsn(*report.position)) : Json(nullptr);

@@ -39,6 +39,12 @@ haproxy_view() {
   done || true
 }
 
+# Whether HAProxy lets anybody in: after a start it first checks each server.
+haproxy_open() {
+  curl -q -s --max-time 1 --unix-socket "$DIR/haproxy.stats" 'http://haproxy/;csv' 2>/dev/null |
+    grep -q '^start,first_checks,.*,DOWN,'
+}
+
 node_state() {
   local answers state primary named
   mapfile -t answers < <(ask "$1" /state /primary)
@@ -166,7 +172,7 @@ wait_for_repmgrd() {
 # Until every primgr says what it should and HAProxy has seen it.
 wait_until_settled() {
   local name deadline=$((SECONDS + 20))
-  until verb_states | settled && all_vote; do
+  until verb_states | settled && all_vote && { [[ -z $OPT_HAPROXY ]] || haproxy_open; }; do
     for name in "${NODES[@]}"; do
       live_pid "$name/primgr" >/dev/null || fail "primgr of $name has ended: $(tail -n 1 "$DIR/$name/primgr.log")"
     done

@@ -53,8 +53,10 @@ void read_predecessor(const json& body, Promise_Terms& terms) {
   terms.handed_back = handed_back->get<bool>();
 }
 
+// Of a token, or of a digest of voters.
+constexpr std::size_t longest_token = 64;
+
 Promise_Terms read_terms(const json& body) {
-  constexpr std::size_t longest_token = 64;
   Promise_Terms terms;
   terms.lease = json_milliseconds(body, "lease").value_or(Time::max());
   terms.token = json_string(body, {"token"}).value_or("").substr(0, longest_token);
@@ -109,6 +111,7 @@ State_Report read_state_reply(const Http_Reply& reply) {
   if (unbound == body.end()) return report;
   report.detailed = true;
   if (unbound->is_number_integer()) report.unbound = json_milliseconds(body, "unbound");
+  report.list = json_string(body, {"list"}).value_or("").substr(0, longest_token);
   if (report.state != State::primary) return report;
   report.position = parse_lsn(json_string(body, {"position"}).value_or(""));
   const auto timeline = body.find("timeline");
@@ -243,7 +246,10 @@ void Peers::handle_state_report(const Question& question, const Http_Reply& repl
   const State_Report report = read_state_reply(reply);
   if (report.unbound) {
     const Time since = clock_() - (*report.unbound - *report.unbound / 100);
-    if (since <= asked_at) peer.unbound = {since, asked_at};
+    if (since <= asked_at) {
+      peer.unbound = {since, asked_at};
+      peer.unbound_list = report.list;
+    }
   }
   peer.reported.emplace(report, asked_at);
 }
@@ -385,10 +391,10 @@ State Peers::state(const std::string& peer) const {
   return last ? last->first.state : State::unknown;
 }
 
-std::optional<Interval> Peers::unbound(const std::string& peer) const {
+std::optional<Interval> Peers::unbound(const std::string& peer, const std::string& list) const {
   const std::lock_guard lock(mutex_);
   const Peer* asked = find(peer);
-  return asked ? asked->unbound : std::nullopt;
+  return asked && asked->unbound_list == list ? asked->unbound : std::nullopt;
 }
 
 std::optional<std::pair<State_Report, Time>> Peers::reported(const std::string& peer) const {

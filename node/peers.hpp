@@ -77,6 +77,7 @@ struct State_Report {
   State state = State::unknown;
   // For how long it has been bound by no promise; none: it is bound, or does not report it.
   std::optional<Time> unbound;
+  std::string list;  // the digest() of the voters of its site, by its own database
   // Of a Primary: the end of its WAL, as it read it two refresh_intervals ago or later, or 1 s, and
   // the timeline of that.
   std::optional<Lsn> position;
@@ -159,8 +160,8 @@ class Peers {
   // That reply, and when it was asked for; none if the last question had no reply.
   std::optional<std::pair<State_Report, Time>> reported(const std::string& peer) const;
   // The last time, by this node's clock, in which the peer is known to have been bound by no
-  // promise.
-  std::optional<Interval> unbound(const std::string& peer) const;
+  // promise, if its database listed the voters with that digest() then.
+  std::optional<Interval> unbound(const std::string& peer, const std::string& list) const;
   // Whether the last two questions for its state were both sent at `since` or later, and had no
   // reply.
   bool silent_since(const std::string& peer, Time since) const;
@@ -193,6 +194,7 @@ class Peers {
     // The last reply to /state, and when it was asked for; none if the last question had none.
     std::optional<std::pair<State_Report, Time>> reported;
     std::optional<Interval> unbound;
+    std::string unbound_list;  // State_Report::list, of that
     // When the last two questions of that kind were sent, if they had no reply.
     std::optional<Time> silent_before, silent;
     std::pair<Sync_Report, Time> sync{{"", {}, "it is asked only now"}, {}};  // see sync_report()

@@ -14,16 +14,19 @@
 //    read anywhere. That time does not count. A Primary needs the promises of votes_needed(n) of n
 //    voters, so there is none at a moment at which more than n - votes_needed(n) voters are bound
 //    by no promise. A voter reports since when it is bound by none. A report covers an interval,
-//    and only a moment that the intervals of enough voters share is certain. Two weaker rules will
-//    not do. "Nobody who answers is Primary": a standby that is cut off from n1 alone hears n2 say
-//    "Standby" while n2 votes for n1. "A voter that was bound by no promise still is": what follows
-//    its last report counts.
+//    and only a moment that the intervals of enough voters share is certain.
+//    A voter whose database lists other voters is left out, and no time counts as one without a
+//    Primary while a node of any site answers that it is. Two weaker rules will not do. "Nobody who
+//    answers is Primary": a standby that is cut off from n1 alone hears n2 say "Standby" while n2
+//    votes for n1. "A voter that was bound by no promise still is": what follows its last report
+//    counts.
 //
 // The promise of a voter ends check_delay or more after the last 200 that rests on it
 // (node/voting.hpp), so the time in which a load balancer still uses an old Primary counts as well.
 
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <deque>
 #include <optional>
@@ -73,6 +76,8 @@ class Staleness {
   void fresh(Time at);
   // No node could be Primary in that time.
   void no_primary(const Interval& time);
+  // A node was Primary at `at`: what came before counts, whatever is learnt of it later.
+  void primary_at(Time at) { counted_ = std::max(counted_, at); }
   // All that is known is older by `missed`, which the clock did not count.
   void age(Time missed);
   // Nothing is known any more: the server was started again, perhaps with other data.

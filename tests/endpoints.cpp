@@ -278,11 +278,12 @@ TEST_CASE("a node that asks another by its name learns what its staleness rests 
   facts.replication.timeline = 7;
   world.look(facts);
   // It has voted for itself, but is not Primary.
-  CHECK(state("?node=n1") == R"({"state":"Unknown","unbound":null})");
+  const std::string list = R"("list":")" + digest(make_site(3)) + "\"";
+  CHECK(state("?node=n1") == R"({"state":"Unknown","unbound":null,)" + list + "}");
   world.names("n2", "n1");
   world.pass(1s);
-  CHECK(state("?node=N1") ==
-        R"({"state":"Primary","unbound":null,"position":"1600/ABCD","timeline":7})");
+  CHECK(state("?node=N1") == R"({"state":"Primary","unbound":null,)" + list +
+                                 R"(,"position":"1600/ABCD","timeline":7})");
   // To HAProxy, and to a node that means another, it reports its state alone.
   for (const char* query : {"", "?node=n2", "?node=", "?frob=n1"}) {
     CHECK(state(query) == R"({"state":"Primary"})");
@@ -295,7 +296,7 @@ TEST_CASE("a node that asks another by its name learns what its staleness rests 
   world.now += 1s;
   world.node.refresh();
   CHECK(state("?node=n1") ==
-        R"({"state":"Primary","unbound":null,"position":null,"timeline":null})");
+        R"({"state":"Primary","unbound":null,)" + list + R"(,"position":null,"timeline":null})");
   // Whoever is bound by no promise reports for how long it has not been.
   world.primaries.clear();
   world.look(make_facts(make_site(3), true));

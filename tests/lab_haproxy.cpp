@@ -9,6 +9,7 @@
 #include <memory>
 #include <random>
 #include <sstream>
+#include <vector>
 
 #include "daemon/file.hpp"
 #include "repmgr_node.hpp"
@@ -447,7 +448,10 @@ namespace {
 Connection session_on(const Lab& lab, const std::string& node) {
   const In_Namespace there(lab.hub());
   Connection connection;
+  // Sessions on the other server, which is sent no more than this one: leastconn.
+  std::vector<Connection> others;
   const bool came = eventually(20, [&] {
+    if (connection) others.push_back(std::move(connection));
     connection =
         open_connection("host=10.99.0.254 port=5001 user=app dbname=postgres connect_timeout=2");
     const Result on = connection ? query(connection, "SELECT host(inet_server_addr())") : nullptr;

@@ -25,7 +25,8 @@ struct Standby {
   }
   // `unbound`: since when it is, in ms, or null.
   void reports(const std::string& peer, const std::string& unbound) {
-    world.states[peer] = {202, R"({"state":"Standby","unbound":)" + unbound + "}", {}};
+    world.states[peer] = {
+        202, R"({"state":"Standby","unbound":)" + unbound + R"(,"list":")" + list + "\"}", {}};
   }
   // It has received so much; streaming: from whom it is no matter.
   void look(Lsn received, bool streaming = true) {
@@ -43,6 +44,7 @@ struct Standby {
   }
   bool serves() const { return problem().empty(); }
 
+  std::string list = digest(make_site(3));  // the voters by the databases of the others
   World world{World::named("n3")};
 };
 
@@ -266,6 +268,32 @@ TEST_CASE("a server that was started again may have other data") {
   world.primary_reports(1000);
   world.pass(1s);
   CHECK(n3.serves());
+}
+
+TEST_CASE("a voter that lists other voters, and a Primary of another site, are heeded") {
+  Standby other_list, other_site;
+  other_list.list = digest(make_site(5));
+  for (Standby* n3 : {&other_list, &other_site}) {
+    n3->world.states.erase("n1");
+    for (int i = 1; i <= 14; ++i) {
+      n3->reports("n2", i <= 4 ? "null" : std::to_string((i - 4) * 1000));
+      n3->world.now += 1s;
+      Facts facts = standby_facts(1000, 1000, 1000);
+      if (n3 == &other_site) {
+        facts.nodes.push_back(make_node(4, "n4", "standby", "other"));
+        n3->world.states["n4"] = {200, R"({"state":"Primary"})", {}};
+      }
+      n3->world.look(facts);
+    }
+    CHECK_FALSE(n3->serves());
+    CHECK(n3->lag().rule == Staleness_Rule::counting);
+  }
+  // The time in which n4 was Primary counts for ever.
+  other_site.world.states.erase("n4");
+  other_site.reports("n2", "20000");
+  other_site.world.pass(1s);
+  other_site.world.pass(1s);
+  CHECK(other_site.lag().stale.value() >= 13s);
 }
 
 TEST_CASE("what a voter reported of its promise is no news for ever") {
