@@ -48,8 +48,9 @@ objects = $(patsubst %,$(B)/$(1)/%.o,$(2))
 ASAN       = -fsanitize=address,undefined -fno-sanitize-recover=all -Wno-maybe-uninitialized
 TSAN       = -fsanitize=thread -Wno-maybe-uninitialized
 FLAGS_obj  = $(WARNINGS) $(CXXFLAGS)
-# Only the simulation computes for long; the rest is to compile fast.
-FLAGS_test = $(WARNINGS) -g -DPRIMGR_NO_MAIN $(if $(filter node/% repmgr_node% tests/simulation%,$<),-O1,-O0)
+# What the simulation runs computes for long; the rest is to compile fast.
+SIMULATED  = node/% daemon/% repmgr_node% tests/simulation% tests/world% tests/balancer%
+FLAGS_test = $(WARNINGS) -g1 -DPRIMGR_NO_MAIN $(if $(filter $(SIMULATED),$<),-O1,-O0)
 FLAGS_asan = $(FLAGS_test) $(ASAN)
 FLAGS_tsan = $(FLAGS_test) $(TSAN)
 FUZZ       = -fsanitize=fuzzer,address,undefined
@@ -145,7 +146,7 @@ test-deps: lab-deps
 # TESTS=… picks some: make check TESTS="-ts=rules".
 TESTS      =
 check: need-root primgr $(B)/tests test-deps $(PROMTOOL) ## run every test: units, endpoints, and a real cluster
-	PROMTOOL=$(PROMTOOL) $(B)/tests $(TESTS)
+	PROMTOOL=$(PROMTOOL) $(if $(TESTS),$(B)/tests $(TESTS),tools/run-tests $(B)/tests)
 
 SEEDS = 100000
 simulate: $(B)/tests ## simulate many clusters in virtual time: SEEDS=100000
