@@ -61,6 +61,7 @@ class Simulation {
                                                        : 1 + static_cast<int>(random_() % 7);
     hosts_.resize(static_cast<std::size_t>(size));
     const bool mixed = chance(0.5);
+    nothing_promised_ = chance(0.7);
     check_delay_ = chance(0.5) || broken_ == Broken::no_check_delay ? 1s : 100ms;
     for (int i = 0; i < size; ++i) {
       Host& host = hosts_[static_cast<std::size_t>(i)];
@@ -91,9 +92,17 @@ class Simulation {
   // Faults for `seconds`, then none, until the node that its site follows should be Primary. False
   // if a rule was violated: see what().
   bool run(double seconds) {
-    // What breaks the rules of lists shows in a cluster that is well before.
+    // What breaks the rules of lists, of reads or of leases shows in a cluster that is well before,
+    // and to which nothing else happens for a while. Its first Primary comes after a lease at most.
+    const bool cuts_reads =
+        breaks_reads() || (broken_ == Broken::nothing && !members_ && chance(0.2));
+    const bool breaks_leases =
+        broken_ == Broken::counted_from_arrival || broken_ == Broken::lease_not_told;
     if (needs_members()) at(2 + uniform(), [this] { split(); });
-    at(needs_members() ? 9 : uniform(), [this] { fault(); });
+    if (cuts_reads) at(8 + uniform(), [this] { cut_off_standby(); });
+    if (breaks_leases) at(8 + uniform(), [this] { lose_primary(); });
+    at(needs_members() ? 9 : cuts_reads || breaks_leases ? 18 : uniform(), [this] { fault(); });
+    if (cuts_reads || breaks_leases) seconds += 5;
     faults_end_ = seconds;
     while (now_ < seconds) {
       if (!step()) return false;
@@ -459,7 +468,8 @@ class Simulation {
         return grant;
       };
     }
-    // The first start of all is a silence too, as nobody knows what came before.
+    if (!std::exchange(host.started, true) && nothing_promised_)
+      store.load = [] { return Grant{}; };
     if (broken_ == Broken::start_up_silence) store.load = [] { return Grant{}; };
     std::vector<Clock> other_clocks = {
         [this, rate = host.rate] { return Time(std::llround(rate * now_ * 1e9)); }};
@@ -906,7 +916,7 @@ class Simulation {
       default:
         repair();
     }
-    if (chance(breaks_reads() ? 0.3 : 0.05)) cut_off_standby();
+    if (chance(0.05)) cut_off_standby();
     if (chance(0.1)) hosts_[j].replays = chance(0.5);
     at(now_ + uniform() * tempo_, [this] { fault(); });
   }
@@ -1033,8 +1043,9 @@ class Simulation {
   std::map<std::pair<std::size_t, std::size_t>, Http_Reply> granted_, old_replies_;
   std::map<std::size_t, std::string> tokens_;  // the last of each voter
   std::vector<Node> rows_;
-  bool members_ = false;  // nodes are registered and unregistered
-  bool moved_ = false;    // one was moved to another site
+  bool members_ = false;           // nodes are registered and unregistered
+  bool nothing_promised_ = false;  // before the first start, and that is known
+  bool moved_ = false;             // one was moved to another site
   std::vector<Version> history_;
   std::size_t last_primary_ = 0;
   bool one_primary_ = false;  // all nodes are of one site, or vote together
@@ -1107,31 +1118,28 @@ TEST_CASE(
       {"data get staler while a Primary lives", Simulation::Broken::staleness_stands_still},
       {"what follows a voter's last report counts", Simulation::Broken::report_counts_for_ever},
   };
-  struct Found {
-    std::uint64_t seed = 0;
-    std::string what;
-  };
-  // All at a time, since each takes thousands of simulations.
-  std::vector<std::future<Found>> searches;
-  for (const auto& rule : rules) {
-    searches.push_back(std::async(std::launch::async, [broken = rule.second] {
-      for (std::uint64_t seed = 1; seed <= 5000; ++seed) {
-        Simulation simulation(seed, broken);
-        const bool held = simulation.run(15);
-        const std::string& what = simulation.what();
-        if (!held && (what.find(" are both ") != what.npos || what.find(" stale ") != what.npos)) {
-          return Found{seed, simulation.what()};
-        }
+  const std::string only = getenv("SIM_RULE") ? getenv("SIM_RULE") : "";
+  const auto search = [](Simulation::Broken broken) {
+    for (std::uint64_t seed = 1; seed <= 2000; ++seed) {
+      Simulation simulation(seed, broken);
+      const bool held = simulation.run(15);
+      const std::string& what = simulation.what();
+      if (!held && (what.find(" are both ") != what.npos || what.find(" stale ") != what.npos)) {
+        return "seed " + std::to_string(seed) + ": " + what;
       }
-      return Found{};
-    }));
+    }
+    return std::string();
+  };
+  std::map<std::string, std::future<std::string>> searches;  // all at a time
+  for (const auto& [rule, broken] : rules) {
+    if (std::string(rule).find(only) == std::string::npos) continue;
+    searches.emplace(rule, std::async(std::launch::async, search, broken));
   }
-  for (std::size_t i = 0; i < searches.size(); ++i) {
-    const Found found = searches[i].get();
-    INFO(std::string(rules[i].first));
-    CHECK_FALSE(found.what.empty());
-    MESSAGE("without \"" << std::string(rules[i].first) << "\": seed " << found.seed << ": "
-                         << found.what);
+  for (auto& [rule, found_by] : searches) {
+    const std::string found = found_by.get();
+    INFO(rule);
+    CHECK_FALSE(found.empty());
+    MESSAGE("without \"" << rule << "\": " << found);
   }
 }
 
