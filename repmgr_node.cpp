@@ -494,14 +494,11 @@ void Repmgr_Node::watch_staleness(Time now) {
   }
   if (staleness_.rule(now, settings_.refresh_interval) == Staleness_Rule::fresh) return;
   // Of any site: what its voters say of the site of the primary is no news then.
-  bool primary_answers = false;
-  for (const Node& node : nodes_) {
-    const auto other = peers_.reported(node.name);
-    if (!other || other->first.state != State::primary) continue;
-    primary_answers = true;
-    staleness_.primary_at(other->second);
+  const std::vector<std::string> primaries = claimants(now);
+  for (const std::string& name : primaries) {
+    if (const auto answered = peers_.reported(name)) staleness_.primary_at(answered->second);
   }
-  if (primary_answers) return;
+  if (!primaries.empty()) return;
   if (const auto time = time_without_primary(now)) staleness_.no_primary(*time);
 }
 
@@ -534,15 +531,19 @@ std::optional<Interval> Repmgr_Node::time_without_primary(Time now) const {
   return shared;
 }
 
-// REQUIRES: the state is Standby.
+// Whether this node was promoted and is not Primary yet, nor is another one. Until then its data
+// are those of the standby that it was: as stale, by the same rules, as they would be.
+bool Repmgr_Node::just_promoted(Time now) const {
+  return state_at(now) == State::unknown && facts_.reachable && !facts_.in_recovery &&
+         staleness_.at(now) && claimants(now).empty();
+}
+
+// REQUIRES: the state is Standby, or just_promoted().
 Lag Repmgr_Node::lag_at(Time now) const {
   Lag lag = measure_lag(facts_, replay_);
   lag.stale = staleness_.at(now);
   lag.rule = staleness_.rule(now, max_peer_age());
   if (lag.rule == Staleness_Rule::fresh) return lag;
-  if (lag.rule == Staleness_Rule::no_primary && !claimants(now).empty()) {
-    lag.rule = Staleness_Rule::counting;  // see watch_staleness()
-  }
   const Node* primary = followed();
   if (!primary) {
     lag.unheard = "its database names no other node as primary";
@@ -877,7 +878,8 @@ State Repmgr_Node::get_state() const {
 std::optional<Lag> Repmgr_Node::get_lag() const {
   const std::lock_guard lock(mutex_);
   const Time now = clock_();
-  return state_at(now) == State::standby ? std::optional(lag_at(now)) : std::nullopt;
+  const bool serves = state_at(now) == State::standby || just_promoted(now);
+  return serves ? std::optional(lag_at(now)) : std::nullopt;
 }
 
 State_Report Repmgr_Node::get_state_report() const {

@@ -132,7 +132,8 @@ class Repmgr_Node {
   std::vector<Node> get_all_nodes() const;
   // The nodes of the cluster that report to be Primary. Includes this node by its own state.
   Real_Primary get_real_primary() const;
-  // How far this node is behind, and how stale its data may be; none if its state is not Standby.
+  // How far this node is behind, and how stale its data may be; none if it is no standby. One that
+  // is promoted counts as the standby that it was until it, or another node, is Primary.
   std::optional<Lag> get_lag() const;
   // Whether this node, if its state is Standby, is a synchronous one, by what the node told that
   // its database names as primary. That one is asked each refresh_interval from now on, until
@@ -211,6 +212,7 @@ class Repmgr_Node {
   const Node* sync_source() const;
   void watch_staleness(Time now);
   std::optional<Interval> time_without_primary(Time now) const;
+  bool just_promoted(Time now) const;
   Lag lag_at(Time now) const;
   Votes all_votes() const;
   State state_at(Time now) const;

@@ -69,7 +69,10 @@ Lag measure_lag(const Facts& facts, const Replay_History& history) {
 std::string lag_problem(const Lag& lag, std::optional<Lsn> max_bytes, std::optional<Time> max_delay,
                         Time recent) {
   if (!lag.known) return lag.problem;
-  const auto milliseconds = [](Time time) { return print_milliseconds(time) + " ms"; };
+  // Rounded up: what is more than a bound is printed so.
+  const auto milliseconds = [](Time time) {
+    return std::to_string(std::chrono::ceil<std::chrono::milliseconds>(time).count()) + " ms";
+  };
   if (lag.streaming && ((max_bytes && !lag.replay) || (max_delay && !lag.delay))) {
     return lag.problem.empty() ? "it is not known how late it is" : lag.problem;
   }

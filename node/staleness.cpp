@@ -92,11 +92,17 @@ void Staleness::no_primary(const Interval& time) {
   if (!since_ || time.to <= from) return;
   *since_ += time.to - from;
   counted_ = time.to;
+  no_primary_until_ = time.to;
+}
+
+void Staleness::primary_at(Time at) {
+  counted_ = std::max(counted_, at);
+  if (no_primary_until_ <= at) no_primary_until_.reset();
 }
 
 void Staleness::age(Time missed) {
   for (Report& report : reported_) report.asked_at -= missed;
-  for (auto* time : {&last_asked_at_, &fresh_at_, &since_}) {
+  for (auto* time : {&last_asked_at_, &fresh_at_, &since_, &no_primary_until_}) {
     if (*time) **time -= missed;
   }
   counted_ -= missed;
@@ -110,7 +116,9 @@ std::optional<Time> Staleness::at(Time now) const {
 Staleness_Rule Staleness::rule(Time now, Time recent) const {
   if (!fresh_at_) return Staleness_Rule::unknown;
   if (now - *fresh_at_ <= recent) return Staleness_Rule::fresh;
-  if (counted_ > *fresh_at_ && now - counted_ <= recent) return Staleness_Rule::no_primary;
+  if (no_primary_until_ > fresh_at_ && now - *no_primary_until_ <= recent) {
+    return Staleness_Rule::no_primary;
+  }
   return Staleness_Rule::counting;
 }
 

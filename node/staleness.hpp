@@ -26,7 +26,6 @@
 
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <deque>
 #include <optional>
@@ -77,7 +76,7 @@ class Staleness {
   // No node could be Primary in that time.
   void no_primary(const Interval& time);
   // A node was Primary at `at`: what came before counts, whatever is learnt of it later.
-  void primary_at(Time at) { counted_ = std::max(counted_, at); }
+  void primary_at(Time at);
   // All that is known is older by `missed`, which the clock did not count.
   void age(Time missed);
   // Nothing is known any more: the server was started again, perhaps with other data.
@@ -108,6 +107,8 @@ class Staleness {
   // The staleness is the time since then: fresh_at_ and all time without a Primary up to counted_.
   std::optional<Time> since_;
   Time counted_{};
+  // The end of the last time without a Primary; none: a node was Primary since then.
+  std::optional<Time> no_primary_until_;
 };
 
 }  // namespace primgr

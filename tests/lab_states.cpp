@@ -92,6 +92,15 @@ TEST_CASE("lab: the primary is killed: 503 at once, failover, and it comes back 
   REQUIRE(lab.answers("n1", 200));
   REQUIRE(eventually(20, [&] { return lab.server("write") == "n1"; }));
   lab.run("write 'CREATE TABLE t (i int); INSERT INTO t VALUES (1)'");
+  // A standby hears with a question for its vote that n3 was confirmed as a voter. Before, it needs
+  // the vote of n1 too.
+  for (const std::string voter : {"n2", "n3"}) {
+    const std::string answers =
+        "primgr_peer_requests_total{peer=\"" + voter + "\",question=\"vote\",result=\"ok\"}";
+    const double before = lab.metric("n1", answers);
+    REQUIRE(before >= 0);
+    REQUIRE(eventually(20, [&] { return lab.metric("n1", answers) >= before + 2; }));
+  }
   {
     const Watcher n1(lab, "n1");
     REQUIRE(n1.seen(200, {}, 20) >= 0);

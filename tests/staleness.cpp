@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <memory>
 #include <random>
 
 #include "node/staleness.hpp"
@@ -134,6 +135,23 @@ TEST_CASE("time without a Primary does not count; what comes before, between and
   CHECK(staleness.at(205s) == 62s);
 }
 
+TEST_CASE("while a node is Primary time counts, also what was without one before") {
+  Staleness staleness;
+  staleness.fresh(100s);
+  staleness.no_primary({104s, 110s});
+  staleness.primary_at(109s);  // an answer that was asked for earlier
+  CHECK(staleness.rule(110s, recent) == Staleness_Rule::no_primary);
+  staleness.primary_at(111s);
+  CHECK(staleness.rule(111s, recent) == Staleness_Rule::counting);
+  CHECK(staleness.at(111s) == 5s);
+  staleness.no_primary({104s, 111s});  // what is learnt later of the time before
+  CHECK(staleness.at(111s) == 5s);
+  CHECK(staleness.rule(111s, recent) == Staleness_Rule::counting);
+  staleness.no_primary({104s, 113s});
+  CHECK(staleness.at(113s) == 5s);
+  CHECK(staleness.rule(113s, recent) == Staleness_Rule::no_primary);
+}
+
 TEST_CASE("no node can be Primary while more voters than a majority can spare are bound to none") {
   const auto without = [](std::vector<Interval> unbound, std::size_t voters) {
     return time_without_primary(std::move(unbound), voters);
@@ -249,6 +267,46 @@ TEST_CASE("the primary is gone: its standbys serve for as long as no node can be
   for (int i = 0; i < 2; ++i) world.pass(1s);
   CHECK_FALSE(n3.serves());
   CHECK(n3.lag().rule == Staleness_Rule::counting);
+}
+
+TEST_CASE("a standby that is promoted serves as it did until a node is Primary") {
+  const auto promoted = [](const std::vector<std::string>& voters) {
+    Facts facts = make_facts(make_site(3));
+    facts.nodes[0].type = "standby";
+    facts.nodes[2].type = "primary";
+    facts.replication.known = true;
+    facts.replication.position = 1000;
+    facts.replication.timeline = 2;
+    auto n3 = std::make_unique<Standby>();
+    n3->world.states.erase("n1");
+    n3->world.now += 5s;  // its promise to n1 is over
+    for (const std::string& voter : voters) n3->world.names(voter, "n3");
+    n3->world.look(facts);
+    return n3;
+  };
+  const auto alone = promoted({});
+  CHECK(alone->world.node.get_state() == State::unknown);
+  CHECK(alone->serves());
+  CHECK(alone->lag().stale == 5s);
+  alone->world.pass(5s);
+  CHECK(alone->serves());
+  alone->world.pass(1s);
+  CHECK_FALSE(alone->serves());
+
+  const auto elected = promoted({"n2"});
+  CHECK(elected->world.node.get_state() == State::primary);
+  CHECK_FALSE(elected->world.node.get_lag());
+
+  const auto outvoted = promoted({});
+  outvoted->world.primary_reports(1100);
+  outvoted->world.pass(1s);
+  CHECK(outvoted->world.node.get_state() == State::unknown);
+  CHECK_FALSE(outvoted->world.node.get_lag());
+
+  World never_a_standby;
+  never_a_standby.look(make_facts(make_site(3)));
+  CHECK(never_a_standby.node.get_state() == State::unknown);
+  CHECK_FALSE(never_a_standby.node.get_lag());
 }
 
 TEST_CASE("a server that was started again may have other data") {
