@@ -7,7 +7,9 @@
 
 #include <doctest/doctest.h>
 
+#include <bit>
 #include <cmath>
+#include <cstdio>
 #include <deque>
 #include <functional>
 #include <future>
@@ -126,6 +128,10 @@ class Simulation {
   long primaries() const { return primaries_; }
   long outlived() const { return outlived_; }
   const std::string& what() const { return what_; }
+  // Of all that happened, in order: each event and the states after it, each question, answer, line
+  // of the log, change of state, and list that was stored. Tokens are random and left out. The same
+  // seed gives the same hash as long as no behaviour changes.
+  std::uint64_t trace() const { return trace_; }
 
   // The longest time to the first 200: an old promise or the silence after a start, with what the
   // state file is written ahead (lease + lease/4); the voter's next look; a question under way that
@@ -252,6 +258,53 @@ class Simulation {
     return {};
   }
 
+  // FNV-1a, of 64 bits.
+  void trace(std::string_view text) {
+    for (const char c : text) trace_ = (trace_ ^ static_cast<unsigned char>(c)) * 0x100000001b3;
+    trace_ = (trace_ ^ 0xff) * 0x100000001b3;
+  }
+  void trace(std::size_t i, std::string_view text) {
+    trace(std::to_string(i));
+    trace(text);
+  }
+  // A target or a body, without the tokens in it.
+  static std::string without_tokens(std::string text) {
+    for (const char* key : {"token=", "handback=", "\"token\":\""}) {
+      const auto at = text.find(key);
+      if (at == text.npos) continue;
+      const auto from = at + std::string_view(key).size();
+      text.erase(from, std::min(text.find_first_of("&\"", from), text.size()) - from);
+    }
+    return text;
+  }
+  void trace_states() {
+    trace(std::to_string(std::bit_cast<std::uint64_t>(now_)));
+    std::string states;
+    for (const Host& host : hosts_) {
+      states += host.node ? to_string(host.node->get_state())[0] : '-';
+      if (host.paused) states += 'p';
+    }
+    trace(states);
+  }
+  void trace_lag(std::size_t i) {
+    if (!hosts_[i].node) return;
+    const auto lag = hosts_[i].node->get_lag();
+    if (!lag) return;
+    trace(i, lag->unheard + to_string(lag->rule) +
+                 (lag->stale ? std::to_string(lag->stale->count()) : ""));
+  }
+  void trace_change(std::size_t i, const State_Change& change) {
+    trace(i, std::string(change.from ? to_string(*change.from) : "") + to_string(*change.to) +
+                 change.reason + change.primary + std::to_string(change.lasted.count()) +
+                 (change.handover ? std::to_string(change.handover->count()) : ""));
+  }
+  void trace_lists(std::size_t i, const Voter_Lists& lists) {
+    std::string text = digest(lists.confirmed) + lists.unreadable;
+    for (const Voter_List& list : lists.received) text += digest(list);
+    for (const Lost_Voter& lost : lists.lost) text += lost.node.name + lost.since;
+    trace(i, text);
+  }
+
   bool is_primary(std::size_t i) const {
     const Host& host = hosts_[i];
     return host.node && !host.paused && host.node->get_state() == State::primary;
@@ -264,6 +317,7 @@ class Simulation {
     now_ = first.key();
     first.mapped()();
     ++steps_;
+    trace_states();
     std::map<std::string, std::size_t> primary;
     for (std::size_t i = 0; i < hosts_.size(); ++i) {
       if (!is_primary(i)) continue;
@@ -366,6 +420,7 @@ class Simulation {
     }
     for (std::size_t i = 0; i < hosts_.size(); ++i) {
       if (hosts_[i].in_recovery) receive(i);
+      trace_lag(i);
       if (what_.empty() && one_primary_) what_ = stale_read(i);
     }
     at(now_ + interval, [this] { write_wal(); });
@@ -475,20 +530,26 @@ class Simulation {
         [this, rate = host.rate] { return Time(std::llround(rate * now_ * 1e9)); }};
     if (broken_ == Broken::one_clock) other_clocks.clear();
     host.node = std::make_unique<Repmgr_Node>(
-        settings, Node_Environment{
-                      .http_get =
-                          [this, i](const Node& peer, const std::string& target, Time timeout,
-                                    std::function<void(Http_Reply)> done) {
-                            ask(i, peer, target, timeout, std::move(done));
-                          },
-                      .http_drop = nullptr,
-                      .resolve = nullptr,
-                      .clock = [this, i] { return clock(i); },
-                      .other_clocks = std::move(other_clocks),
-                      .log = [](Log_Level, const std::string&) {},
-                      .grants = std::move(store),
-                      .voters = forgets_lists() ? Voter_Lists() : host.lists,
-                      .store_voters = [&host](const Voter_Lists& lists) { host.lists = lists; }});
+        settings,
+        Node_Environment{
+            .http_get =
+                [this, i](const Node& peer, const std::string& target, Time timeout,
+                          std::function<void(Http_Reply)> done) {
+                  ask(i, peer, target, timeout, std::move(done));
+                },
+            .http_drop = nullptr,
+            .resolve = nullptr,
+            .clock = [this, i] { return clock(i); },
+            .other_clocks = std::move(other_clocks),
+            .log = [this, i](Log_Level, const std::string& line) { trace(i, line); },
+            .grants = std::move(store),
+            .voters = forgets_lists() ? Voter_Lists() : host.lists,
+            .store_voters =
+                [this, i](const Voter_Lists& lists) {
+                  trace_lists(i, lists);
+                  hosts_[i].lists = lists;
+                },
+            .on_change = [this, i](const History& changes) { trace_change(i, changes.back()); }});
     host.look_due = clock(i);
     wake(i);
   }
@@ -525,6 +586,7 @@ class Simulation {
         });
       }
       const Time due = std::min(host.node->refresh(), host.look_due);
+      trace(i, std::to_string(due.count()));
       const double seconds = std::chrono::duration<double>(due - clock(i)).count() / host.rate;
       wake(i, std::max(seconds, 1e-6));
     });
@@ -533,6 +595,7 @@ class Simulation {
   void ask(std::size_t i, const Node& peer, const std::string& target, Time timeout,
            std::function<void(Http_Reply)> done) {
     if (target.starts_with("/standby")) return done({0, {}, "not simulated"});
+    trace(i, peer.name + without_tokens(target));
     const std::size_t j = host_of(peer);
     const Time sent_at = clock(i);
     const std::uint64_t id = ++ids_;
@@ -578,6 +641,7 @@ class Simulation {
       params.emplace("handback", tokens_[j]);
     }
     Answer said = get_reported_primary(*voter.node, params);
+    trace(j, std::to_string(said.status) + without_tokens(said.body));
     if (hands_back) {
       voter.look_due = clock(j);
       wake(j);
@@ -605,6 +669,7 @@ class Simulation {
   void serve_state(std::size_t i, std::size_t j, std::uint64_t id, const Params& params,
                    Time sent_at) {
     Answer said = get_reported_state(*hosts_[j].node, params);
+    trace(j, std::to_string(said.status) + said.body);
     const bool claims_unbound = broken_ == Broken::staleness_stands_still ||
                                 (broken_ == Broken::nobody_answers_primary && said.status != 200);
     if (claims_unbound) {
@@ -1058,6 +1123,7 @@ class Simulation {
   std::uint64_t ids_ = 0;
   std::size_t leader_ = 0;
   long steps_ = 0, primaries_ = 0;
+  std::uint64_t trace_ = 0xcbf29ce484222325;
   std::string what_;
 };
 
@@ -1071,17 +1137,22 @@ TEST_CASE(
   const std::uint64_t first = from_environment("SIM_SEED", 1);
   const std::uint64_t seeds = getenv("SIM_SEED") ? 1 : from_environment("SIM_SEEDS", 500);
   long steps = 0, primaries = 0, outlived = 0;
+  std::uint64_t trace = 0;
   for (std::uint64_t seed = first; seed < first + seeds; ++seed) {
     Simulation simulation(seed);
     const bool held = simulation.run(15);
     steps += simulation.steps();
     primaries += simulation.primaries();
     outlived += simulation.outlived();
+    trace = trace * 31 + simulation.trace();
+    if (getenv("SIM_TRACE"))
+      std::printf("%llu %016llx\n", static_cast<unsigned long long>(seed),
+                  static_cast<unsigned long long>(simulation.trace()));
     INFO("replay with SIM_SEED=" << seed << ": " << simulation.what());
     REQUIRE(held);
   }
   MESSAGE(seeds, " seeds, ", steps, " steps, in ", primaries, " of them a Primary; ", outlived,
-          " standbys served without one; 0 violations");
+          " standbys served without one; 0 violations; hash of the traces: ", trace);
   if (seeds >= 500) CHECK(steps >= 1'000'000);
   CHECK(primaries > steps / 20);  // without a Primary the test proves nothing
   CHECK(outlived > static_cast<long>(seeds) / 4);
