@@ -399,7 +399,8 @@ bool Repmgr_Node::poll_other_nodes(const std::vector<Node>& nodes_to_poll,
     not_needed = stragglers(nodes_to_poll, *self, now);
     std::vector<Node> voters = nodes_to_poll;
     voters.push_back(*self);
-    elected = check_consensus(count_votes(voters, *self, all_votes(), lease_, now).size(), needed);
+    elected =
+        check_consensus(count_votes(voters, {*self, all_votes(), lease_, now}).size(), needed);
   }
   for (const Node& voter : not_needed) peers_.drop(Peers::Kind::vote, voter);
   return elected;
@@ -415,7 +416,7 @@ std::optional<Time> Repmgr_Node::votes_over_at() const {
     if (!peers_.holds_tokens()) return std::nullopt;
     const Votes votes = all_votes();
     if (std::none_of(required_.begin(), required_.end(), [&](const Voter_List& list) {
-          return names_another(list, *candidate(), votes, lease_, clock_());
+          return names_another(list, {*candidate(), votes, lease_, clock_()});
         })) {
       return std::nullopt;
     }
@@ -471,8 +472,8 @@ std::vector<Node> Repmgr_Node::stragglers(const std::vector<Node>& voters, const
   if (late.empty()) return late;
   Votes fresh = all_votes();
   for (const Node& voter : silent) fresh.erase(voter.name);
-  const bool certain = is_elected(required_, self, fresh, lease_, now) ||
-                       !is_elected(required_, self, fresh, lease_, now, silent);
+  const Tally tally{self, fresh, lease_, now};
+  const bool certain = is_elected(required_, tally) || !is_elected(required_, tally, silent);
   return certain ? late : std::vector<Node>();
 }
 
@@ -604,7 +605,7 @@ void Repmgr_Node::take_list() {
 // REQUIRES: it is Primary.
 void Repmgr_Node::confirm_list(Time now, Log_Lines& lines) {
   if (!is_unconfirmed(lists_, read_)) return;
-  if (!may_confirm(lists_, read_, *candidate(), all_votes(), lease_, read_since_, now)) return;
+  if (!may_confirm(lists_, read_, {*candidate(), all_votes(), lease_, now}, read_since_)) return;
   if (!lists_.confirmed.empty() && !same_voters(lists_.confirmed, read_)) {
     lines.emplace_back(Log_Level::info, "the voters are now " + names_of(read_) + "; they were " +
                                             names_of(lists_.confirmed));
@@ -667,7 +668,7 @@ void Repmgr_Node::watch_lost(Time now, Log_Lines& lines) {
   const std::size_t ended = std::erase_if(lists_.lost, [&](const Lost_Voter& lost) {
     const std::string& name = lost.node.name;
     const Node* listed = self ? find_node(read_, name) : nullptr;
-    if (listed && !count_votes({*listed}, *self, all_votes(), lease_, now).empty()) {
+    if (listed && !count_votes({*listed}, {*self, all_votes(), lease_, now}).empty()) {
       lines.emplace_back(Log_Level::info, name + " votes again, so it is lost no more");
       return true;
     }
@@ -776,8 +777,8 @@ void Repmgr_Node::write_cache() {
     const Time changed_at = decision.state == State::primary ? now : over_at;
     if (decision.state == State::primary && state_ != State::primary) {
       const auto voters = electorate(facts_.nodes, *candidate(), settings_.consensus_cluster);
-      const auto handover = find_handover(voters, *candidate(), all_votes(), lease_,
-                                          named_since_.value_or(now), last_200_, now);
+      const auto handover = find_handover(voters, {*candidate(), all_votes(), lease_, now},
+                                          named_since_.value_or(now), last_200_);
       if (handover) handover_ = handover;
     }
     if (!state_since_ || decision.state != state_) {
@@ -850,7 +851,7 @@ std::vector<std::vector<Voter>> Repmgr_Node::voters_at(Time now) const {
   if (!self) return {};
   std::vector<std::vector<Voter>> lists;
   for (const Voter_List& list : required_) {
-    lists.push_back(describe_voters(list, *self, all_votes(), lease_, now));
+    lists.push_back(describe_voters(list, {*self, all_votes(), lease_, now}));
   }
   return lists;
 }

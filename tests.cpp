@@ -125,7 +125,7 @@ TEST_CASE("decide: a majority of all registered nodes, not of those that answer"
   CHECK(decision.state == State::primary);
   CHECK(decision.until == 12s);  // the third vote is the first to expire
   const Node& n1 = facts.nodes[0];
-  CHECK(describe_votes(describe_voters(facts.nodes, n1, votes, three_seconds, 10s))
+  CHECK(describe_votes(describe_voters(facts.nodes, {n1, votes, three_seconds, 10s}))
             .starts_with("3 of 5 votes, 3 needed: n1 (t"));
   CHECK(decide(facts, "n1", false, votes, three_seconds, 12s).state == State::unknown);
   votes["n4"] = {10s, "n1", ""};  // one to spare: the oldest does not matter
@@ -139,7 +139,7 @@ TEST_CASE("whether a majority names another") {
     for (std::size_t i = 0; i < names.size(); ++i) {
       votes[voters[i].name] = {10s, names[i], ""};
     }
-    return names_another(voters, voters[0], votes, three_seconds, 12s);
+    return names_another(voters, {voters[0], votes, three_seconds, 12s});
   };
   CHECK(another({"n2", "N2", "n2"}));
   CHECK(another({"n1", "n2", "n3", "n2", "n2"}));
@@ -148,9 +148,8 @@ TEST_CASE("whether a majority names another") {
   CHECK_FALSE(another({"n1", "n1", "n1", "n2", "n2"}));
   CHECK_FALSE(another({"n1", "n2", "n3", "n2", ""}));
   CHECK_FALSE(another({}));
-  CHECK_FALSE(names_another(
-      voters, voters[0], {{"n2", {10s, "n2", ""}}, {"n3", {10s, "n2", ""}}, {"n4", {9s, "n2", ""}}},
-      three_seconds, 12s));  // one has expired
+  const Votes late = {{"n2", {10s, "n2", ""}}, {"n3", {10s, "n2", ""}}, {"n4", {9s, "n2", ""}}};
+  CHECK_FALSE(names_another(voters, {voters[0], late, three_seconds, 12s}));  // one has expired
 }
 
 TEST_CASE("decide: votes for others, and votes of other sites, do not count") {

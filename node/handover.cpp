@@ -41,20 +41,19 @@ void Promise_History::tell(Ballot& ballot, Time now) const {
   ballot.handed_back = told->handed_back;
 }
 
-std::optional<Handover> find_handover(const std::vector<Node>& voters, const Node& self,
-                                      const Votes& votes, const Lease& lease, Time named_since,
-                                      std::optional<Time> own_last_200, Time now) {
+std::optional<Handover> find_handover(const std::vector<Node>& voters, const Tally& tally,
+                                      Time named_since, std::optional<Time> own_last_200) {
   std::optional<Predecessor> from;
   Time bound_until{};
   for (const Node& voter : voters) {
-    if (count_votes({voter}, self, votes, lease, now).empty()) continue;
-    const Vote& vote = votes.at(voter.name);
+    if (count_votes({voter}, tally).empty()) continue;
+    const Vote& vote = tally.votes.at(voter.name);
     bound_until = std::max(bound_until, vote.bound_until);
     if (vote.before && (!from || vote.before->last_200 > from->last_200)) from = vote.before;
   }
-  if (!from || names_equal(from->name, self.name)) return std::nullopt;
+  if (!from || names_equal(from->name, tally.self.name)) return std::nullopt;
   if (own_last_200 && *own_last_200 >= from->last_200) return std::nullopt;
-  const Time last_200 = std::min(from->last_200, now);
+  const Time now = tally.now, last_200 = std::min(from->last_200, now);
   const Time named = std::clamp(named_since, last_200, now);
   const Time freed = std::clamp(bound_until, named, now);
   return Handover{from->name, now, named - last_200, freed - named, now - freed, from->handed_back};

@@ -37,7 +37,7 @@ class Promise_History {
   void tell(Ballot& ballot, Time now) const;
 
  private:
-  const Time check_delay_;
+  Time check_delay_;
   Predecessor current_, before_;  // without a name: not known
   Time granted_at_{};             // when the vote was first granted to current_.name
 };
@@ -55,13 +55,12 @@ struct Handover {
   Time total() const { return database + promise + votes; }
 };
 
-// The handover by which `self`, one of `voters`, is Primary from `now` on: from the node of which a
-// voter that votes for it tells the latest last 200. None if nobody tells one, or if that is `self`
-// or it was Primary later itself (`own_last_200`). `named_since`: since when its own database has
-// named `self`. Thread-safe. Throws std::bad_alloc only.
-std::optional<Handover> find_handover(const std::vector<Node>& voters, const Node& self,
-                                      const Votes& votes, const Lease& lease, Time named_since,
-                                      std::optional<Time> own_last_200, Time now);
+// The handover by which the candidate, one of `voters`, is Primary from now on: from the node of
+// which a voter that votes for it tells the latest last 200. None if nobody tells one, or if that
+// is `self` or it was Primary later itself (`own_last_200`). `named_since`: since when its own
+// database has named `self`. Thread-safe. Throws std::bad_alloc only.
+std::optional<Handover> find_handover(const std::vector<Node>& voters, const Tally& tally,
+                                      Time named_since, std::optional<Time> own_last_200);
 
 // In words, for the log: "took over from n1 1.1 s after its last 200 (…)".
 std::string describe_handover(const Handover& handover);

@@ -22,14 +22,13 @@ bool has_name(const Voter_List& voters, std::string_view name) {
                      [&](const Node& node) { return names_equal(node.name, name); });
 }
 
-// The votes for `self` that are given under the list with that digest.
-Votes votes_under(const Votes& votes, const std::string& list, const Node& self, Time read_since,
-                  Time now) {
+// The votes for the candidate that are given under the list with that digest.
+Votes votes_under(const std::string& list, const Tally& tally, Time read_since) {
   Votes found;
-  for (const auto& [voter, vote] : votes) {
+  for (const auto& [voter, vote] : tally.votes) {
     const bool tells = !vote.list.empty();
-    const bool knows_it = vote.list == list || now - read_since >= max_lag;
-    if (names_equal(voter, self.name) || (tells ? knows_it : vote.sent_at >= read_since)) {
+    const bool knows_it = vote.list == list || tally.now - read_since >= max_lag;
+    if (names_equal(voter, tally.self.name) || (tells ? knows_it : vote.sent_at >= read_since)) {
       found.emplace(voter, vote);
     }
   }
@@ -159,16 +158,16 @@ bool is_unconfirmed(const Voter_Lists& lists, const Voter_List& read) {
   return !lists.received.empty() || !same_voters(lists.confirmed, read);
 }
 
-bool may_confirm(const Voter_Lists& lists, const Voter_List& read, const Node& self,
-                 const Votes& votes, const Lease& lease, Time read_since, Time now) {
+bool may_confirm(const Voter_Lists& lists, const Voter_List& read, const Tally& tally,
+                 Time read_since) {
   for (const Lost_Voter& lost : lists.lost) {
     if (lost.left_out && has_name(read, lost.node.name)) return false;
   }
   const auto required = required_lists(lists, read);
-  const Votes counted = votes_under(votes, digest(read), self, read_since, now);
+  const Votes votes = votes_under(digest(read), tally, read_since);
+  const Tally counted{tally.self, votes, tally.lease, tally.now};
   return std::all_of(std::next(required.begin()), required.end(), [&](const Voter_List& list) {
-    return check_consensus(count_votes(list, self, counted, lease, now).size(),
-                           votes_needed(list.size()));
+    return check_consensus(count_votes(list, counted).size(), votes_needed(list.size()));
   });
 }
 

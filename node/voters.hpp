@@ -43,6 +43,8 @@
 
 namespace primgr {
 
+struct Tally;
+
 using Voter_List = std::vector<Node>;  // in the order of node_id
 
 // A voter that the operator has declared lost for good.
@@ -108,8 +110,8 @@ bool is_unconfirmed(const Voter_Lists& lists, const Voter_List& read);
 
 // Whether a Primary may confirm `read`, which is unchanged since `read_since`: a majority of each
 // of the required lists votes for it under that list, and no lost voter is in it.
-bool may_confirm(const Voter_Lists& lists, const Voter_List& read, const Node& self,
-                 const Votes& votes, const Lease& lease, Time read_since, Time now);
+bool may_confirm(const Voter_Lists& lists, const Voter_List& read, const Tally& tally,
+                 Time read_since);
 
 // "n1, n2, n3".
 std::string names_of(const Voter_List& voters);

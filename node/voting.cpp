@@ -63,37 +63,35 @@ Time vote_expiry(const Vote& vote, const Lease& lease) {
   return vote.sent_at + vote_lifetime(lease, vote.lease);
 }
 
-std::vector<Time> count_votes(const std::vector<Node>& voters, const Node& self, const Votes& votes,
-                              const Lease& lease, Time now) {
+std::vector<Time> count_votes(const std::vector<Node>& voters, const Tally& tally) {
   std::vector<Time> expiries;
   for (const Node& voter : voters) {
-    const auto found = votes.find(voter.name);
-    if (found == votes.end()) continue;
+    const auto found = tally.votes.find(voter.name);
+    if (found == tally.votes.end()) continue;
     const Vote& vote = found->second;
-    const Time expiry = vote_expiry(vote, lease);
-    if (vote.names.empty() || expiry <= now) continue;
-    if (names_equal(vote.names, self.name)) expiries.push_back(expiry);
+    const Time expiry = vote_expiry(vote, tally.lease);
+    if (vote.names.empty() || expiry <= tally.now) continue;
+    if (names_equal(vote.names, tally.self.name)) expiries.push_back(expiry);
   }
   return expiries;
 }
 
-bool is_elected(const std::vector<Voter_List>& lists, const Node& self, const Votes& votes,
-                const Lease& lease, Time now, const Voter_List& assumed) {
+bool is_elected(const std::vector<Voter_List>& lists, const Tally& tally,
+                const Voter_List& assumed) {
   return std::all_of(lists.begin(), lists.end(), [&](Voter_List list) {
     const std::size_t needed = votes_needed(list.size());
     const std::size_t listed = list.size();
     std::erase_if(list, [&](const Node& voter) { return find_node(assumed, voter.name); });
-    return check_consensus(listed - list.size() + count_votes(list, self, votes, lease, now).size(),
-                           needed);
+    return check_consensus(listed - list.size() + count_votes(list, tally).size(), needed);
   });
 }
 
-bool names_another(const std::vector<Node>& voters, const Node& self, const Votes& votes,
-                   const Lease& lease, Time now) {
+bool names_another(const std::vector<Node>& voters, const Tally& tally) {
   std::vector<std::string_view> names;
   for (const Node& voter : voters) {
-    const auto found = votes.find(voter.name);
-    if (found == votes.end() || vote_expiry(found->second, lease) <= now) continue;
+    const auto found = tally.votes.find(voter.name);
+    if (found == tally.votes.end()) continue;
+    if (vote_expiry(found->second, tally.lease) <= tally.now) continue;
     if (!found->second.names.empty()) names.push_back(found->second.names);
   }
   // If more than half of them are equal, each of the others cancels one out, and these are left.
@@ -105,32 +103,32 @@ bool names_another(const std::vector<Node>& voters, const Node& self, const Vote
   }
   const auto same = std::count_if(names.begin(), names.end(),
                                   [&](std::string_view name) { return names_equal(name, most); });
-  return !names_equal(most, self.name) &&
+  return !names_equal(most, tally.self.name) &&
          check_consensus(static_cast<std::size_t>(same), votes_needed(voters.size()));
 }
 
-std::vector<Voter> describe_voters(const std::vector<Node>& voters, const Node& self,
-                                   const Votes& votes, const Lease& lease, Time now) {
+std::vector<Voter> describe_voters(const std::vector<Node>& voters, const Tally& tally) {
   std::vector<Voter> described;
   for (const Node& node : voters) {
     Voter& voter = described.emplace_back();
     voter.name = node.name;
-    voter.self = node.id == self.id;
-    const auto found = votes.find(node.name);
-    if (found == votes.end()) {
+    voter.self = node.id == tally.self.id;
+    const auto found = tally.votes.find(node.name);
+    if (found == tally.votes.end()) {
       voter.why = "not asked yet";
       continue;
     }
     const Vote& vote = found->second;
     voter.silent = !vote.answers;
-    if (vote.names.empty() || vote_expiry(vote, lease) <= now) {
+    const Time expiry = vote_expiry(vote, tally.lease);
+    if (vote.names.empty() || expiry <= tally.now) {
       voter.why = vote.why.empty() ? "vote expired" : vote.why;
       continue;
     }
     voter.names = vote.names;
-    voter.age = now - vote.sent_at;
-    voter.left = vote_expiry(vote, lease) - now;
-    voter.counts = !count_votes({node}, self, votes, lease, now).empty();
+    voter.age = tally.now - vote.sent_at;
+    voter.left = expiry - tally.now;
+    voter.counts = names_equal(vote.names, tally.self.name);
   }
   return described;
 }
@@ -180,7 +178,7 @@ Decision decide(const Facts& facts, const std::string& self_name, bool whole_clu
       required.empty() ? electorate(facts.nodes, *self, whole_cluster) : Voter_List()};
   const auto& lists = required.empty() ? one : required;
   for (const Voter_List& list : lists) {
-    std::vector<Time> expiries = count_votes(list, *self, votes, lease, now);
+    std::vector<Time> expiries = count_votes(list, {*self, votes, lease, now});
     const std::size_t needed = votes_needed(list.size());
     if (!check_consensus(expiries.size(), needed)) {
       return {

@@ -82,24 +82,29 @@ Time vote_lifetime(const Lease& lease, Time told = Time::max());
 // When a vote expires.
 Time vote_expiry(const Vote& vote, const Lease& lease);
 
-// The rule of the candidate: when each vote of `voters` for `self` expires, without those that have
-// expired by `now`. `self` is one of `voters`. A vote counts from the moment its question was sent,
+// The votes on `self` as they count at `now`. REQUIRES: what it refers to outlives it.
+struct Tally {
+  const Node& self;
+  const Votes& votes;
+  Lease lease;
+  Time now;
+};
+
+// The rule of the candidate: when each vote of `voters` for it expires, without those that have
+// expired. The candidate is one of `voters`. A vote counts from the moment its question was sent,
 // not from the arrival of the reply: the voter's promise began in between.
-std::vector<Time> count_votes(const std::vector<Node>& voters, const Node& self, const Votes& votes,
-                              const Lease& lease, Time now);
+std::vector<Time> count_votes(const std::vector<Node>& voters, const Tally& tally);
 
-// Whether each of `lists` has a majority of votes for `self`. `assumed`: voters whose votes count
-// whatever they said.
-bool is_elected(const std::vector<Voter_List>& lists, const Node& self, const Votes& votes,
-                const Lease& lease, Time now, const Voter_List& assumed = {});
+// Whether each of `lists` has a majority of votes for the candidate. `assumed`: voters whose votes
+// count whatever they said.
+bool is_elected(const std::vector<Voter_List>& lists, const Tally& tally,
+                const Voter_List& assumed = {});
 
-// Whether a majority of `voters` names one node other than `self`.
-bool names_another(const std::vector<Node>& voters, const Node& self, const Votes& votes,
-                   const Lease& lease, Time now);
+// Whether a majority of `voters` names one node other than the candidate.
+bool names_another(const std::vector<Node>& voters, const Tally& tally);
 
-// The vote of each of `voters` on `self`, as it is at `now`.
-std::vector<Voter> describe_voters(const std::vector<Node>& voters, const Node& self,
-                                   const Votes& votes, const Lease& lease, Time now);
+// The vote of each of `voters` on the candidate.
+std::vector<Voter> describe_voters(const std::vector<Node>& voters, const Tally& tally);
 
 // How many of them vote for the candidate.
 std::size_t votes_counted(const std::vector<Voter>& voters);

@@ -339,7 +339,7 @@ TEST_CASE("the parts of a handover add up, whatever the voters tell") {
   };
   Votes votes = {{"n3", vote(90s, 96s)}, {"n4", vote(93s, 95s)}};
   const auto find = [&](Time named_since = 94s, std::optional<Time> own_last_200 = {}) {
-    return find_handover(nodes, nodes[1], votes, lease, named_since, own_last_200, 100s);
+    return find_handover(nodes, {nodes[1], votes, lease, 100s}, named_since, own_last_200);
   };
   REQUIRE(find());
   CHECK(find()->database == 1s);

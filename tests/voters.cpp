@@ -46,7 +46,7 @@ constexpr Lease lease{4s, 1s};
 
 bool confirms(const Voter_Lists& lists, const Voter_List& read, const Votes& votes,
               Time read_since = 99s, Time now = 101s) {
-  return may_confirm(lists, read, read[0], votes, lease, read_since, now);
+  return may_confirm(lists, read, {read[0], votes, lease, now}, read_since);
 }
 
 // A World whose n1 has been Primary by the votes of n2 and n3, which a cut leaves alone.
