@@ -2,22 +2,14 @@
 
 #pragma once
 
-#include <map>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "node/wire.hpp"
+
 namespace primgr {
-
-// The parameters of a query string, percent-decoded.
-using Params = std::multimap<std::string, std::string>;
-
-// The first value of a parameter; empty if there is none.
-inline std::string param(const Params& params, const std::string& name) {
-  const auto found = params.find(name);
-  return found == params.end() ? std::string() : found->second;
-}
 
 struct Request {
   std::string_view method, path;

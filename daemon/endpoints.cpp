@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <charconv>
 #include <chrono>
-#include <climits>
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -18,8 +17,6 @@
 namespace primgr {
 
 using namespace std::chrono_literals;
-
-using std::chrono::milliseconds;
 
 struct Endpoints::Endpoint {
   std::string_view path;
@@ -36,26 +33,12 @@ std::size_t status_index(int status) {
                                   std::begin(statuses));
 }
 
-int state_status(State state) {
-  switch (state) {
-    case State::primary:
-      return 200;
-    case State::standby:
-      return 202;
-    case State::unknown:
-      return 509;
-    case State::down:
-      break;
-  }
-  return 503;
+// An answer of a peer's question, as an answer to anybody.
+Answer answer_of(Reply reply) {
+  return {reply.status, std::move(reply.body)};
 }
-
-// An answer whose body is a state and nothing else. Not by way of Json, since it is asked for most.
 Answer state_answer(int status, State state) {
-  return {status, std::string(R"({"state":")") + to_string(state) + "\"}"};
-}
-Answer state_answer(State state) {
-  return state_answer(state_status(state), state);
+  return {status, state_reply(state).body};
 }
 
 // How far a standby may be behind: /replica?lag=16MB&delay=10s.
@@ -125,38 +108,6 @@ Answer replica_answer(Repmgr_Node& node, const Params& params, bool or_primary,
   return {reason.empty() ? 200 : 503, dump(body)};
 }
 
-// A parameter in ms, limited to an hour; none if it is no number.
-std::optional<milliseconds> milliseconds_param(const Params& params, const std::string& name) {
-  const std::string text = param(params, name);
-  long long value = 0;
-  const auto read = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (read.ec == std::errc::invalid_argument) return std::nullopt;
-  if (read.ec == std::errc::result_out_of_range) value = LLONG_MAX;
-  return milliseconds(std::clamp(value, 0LL, 3'600'000LL));
-}
-
-// The answer that names a node, with what else a candidate with accepts=less is told.
-Answer ballot_answer(const Ballot& ballot, bool accepts_less, Time vote_lease) {
-  Json body = name_body("Primary", ballot.names);
-  const auto whole_ms = [](Time time) { return std::chrono::floor<milliseconds>(time).count(); };
-  if (accepts_less && ballot.granted) {
-    body["lease"] = whole_ms(vote_lease);
-    if (!ballot.token.empty()) body["token"] = ballot.token;
-    if (!ballot.list.empty()) body["list"] = ballot.list;
-    if (!ballot.before.empty()) {
-      Json more = body;
-      more["before"] = ballot.before;
-      more["since"] = whole_ms(ballot.since);
-      more["handedBack"] = ballot.handed_back;
-      // The vote matters more than what it is told with.
-      if (Answer answer{200, dump(more)}; answer.body.size() <= max_reply_size) return answer;
-    }
-  } else if (accepts_less && ballot.bound_for > 0s) {
-    body["bound"] = whole_ms(ballot.bound_for);
-  }
-  return {200, dump(body)};
-}
-
 }  // namespace
 
 // All endpoints. /state comes first, as it is asked for most.
@@ -182,55 +133,29 @@ constexpr Endpoints::Endpoint Endpoints::table[] = {
     {"/metrics", &Endpoints::metrics},
 };
 
-Json name_body(const char* key, const std::string& name) {
-  const std::string host = host_name(name);
-  Json body = {{key, host}};
-  if (host != name) body["node"] = name;
-  return body;
-}
-
 Answer get_reported_state(const Repmgr_Node& node, const Params& params) {
-  if (params.empty() || !names_equal(param(params, "node"), node.name())) {
-    return state_answer(node.get_state());
-  }
-  const State_Report report = node.get_state_report();
-  Json body = {{"state", to_string(report.state)}, {"unbound", nullptr}, {"list", report.list}};
-  if (report.unbound) body["unbound"] = std::chrono::floor<milliseconds>(*report.unbound).count();
-  if (report.state == State::primary) {
-    body["position"] = report.position ? Json(print_lsn(*report.position)) : Json(nullptr);
-    body["timeline"] = or_null(report.timeline);
-  }
-  return {state_status(report.state), dump(body)};
+  return answer_of(is_state_question(params, node.name()) ? state_reply(node.get_state_report())
+                                                          : state_reply(node.get_state()));
 }
 
 Answer get_reported_primary(Repmgr_Node& node, const Params& params) {
-  const std::string candidate = param(params, "candidate"), voter = param(params, "voter");
-  const bool accepts_less = param(params, "accepts") == "less";
-  // 0, for want of a lease: this node's own vote_lease.
-  const auto candidate_lease =
-      accepts_less ? 0ms : milliseconds_param(params, "lease").value_or(0ms);
-  const bool for_this_voter = voter.empty() || names_equal(voter, node.name());
-  const bool handed_back = params.contains("handback");
+  const Primary_Question asked = read_primary_question(params);
   Ballot ballot;
-  if (!for_this_voter) {
+  if (!asked.voter.empty() && !names_equal(asked.voter, node.name())) {
     // Names none.
-  } else if (candidate.empty() || handed_back) {
-    if (handed_back) {
-      node.end_promise(candidate, param(params, "handback"), milliseconds_param(params, "ago"));
-    }
+  } else if (asked.candidate.empty() || asked.handback) {
+    if (asked.handback) node.end_promise(asked.candidate, *asked.handback, asked.ago);
     ballot.names = node.get_primary().value_or("");
   } else {
-    ballot = node.grant_vote(
-        candidate, candidate_lease,
-        accepts_less ? std::optional(param(params, "token")) : std::nullopt,
-        params.contains("list") ? std::optional(param(params, "list")) : std::nullopt);
+    // 0, for want of a lease: this node's own vote_lease.
+    ballot =
+        node.grant_vote(asked.candidate, asked.accepts_less ? 0ms : asked.lease.value_or(0ms),
+                        asked.accepts_less ? std::optional(asked.token) : std::nullopt, asked.list);
   }
-  if (!ballot.names.empty()) {
-    Answer answer = ballot_answer(ballot, accepts_less, node.vote_lease());
-    if (answer.body.size() <= max_reply_size) return answer;
+  if (auto reply = primary_reply(ballot, asked.accepts_less, node.vote_lease())) {
+    return answer_of(std::move(*reply));
   }
-  const bool down = node.get_state() == State::down;
-  return {503, dump({{"state", to_string(down ? State::down : State::unknown)}})};
+  return answer_of(primary_reply_without_name(node.get_state() == State::down));
 }
 
 Answer get_reported_real_primary(const Repmgr_Node& node) {
@@ -362,11 +287,9 @@ Answer Endpoints::read_only_sync(const Request& request) {
 }
 
 Answer Endpoints::standby(const Request& request) {
-  const std::string name = param(request.params, "name");
+  const std::string name = read_standby_question(request.params);
   if (name.empty()) return {400, error_body("name: which standby is meant: /standby?name=n2")};
-  const Sync_Report report = node_.get_standby(name);
-  if (report.sync.empty()) return {503, dump({{"reason", report.why}})};
-  return {200, dump({{"sync", report.sync}, {"ageSeconds", in_seconds(report.age)}})};
+  return answer_of(standby_reply(node_.get_standby(name)));
 }
 
 Answer Endpoints::health(const Request&) {

@@ -25,11 +25,6 @@ namespace primgr {
 // and learns what State_Report has besides. Thread-safe; reads the cache only.
 Answer get_reported_state(const Repmgr_Node& node, const Params& params = {});
 
-// A body that names a node under `key`, written as a host name: other programs connect to it, and
-// the peers of the original implementation compare it. `node` stands beside it where that is not
-// the name in repmgr.nodes.
-Json name_body(const char* key, const std::string& name);
-
 // `/primary`: the node that this node's own database names as primary. With the parameter
 // `candidate` it is a request for a vote: `lease` is how long the candidate counts it, in ms. If
 // that is longer than this node's vote_lease, no vote is granted, unless `accepts=less` says that

@@ -1,17 +1,12 @@
 #include "daemon/node_document.hpp"
 
 #include <algorithm>
-#include <cmath>
 
 #include "daemon/json.hpp"
 #include "node/report.hpp"
 #include "node/voting.hpp"
 
 namespace primgr {
-
-double in_seconds(Time time) {
-  return std::round(std::chrono::duration<double, std::milli>(time).count()) / 1000;
-}
 
 namespace {
 

@@ -9,7 +9,7 @@
 #include <type_traits>
 
 #include "daemon/output.hpp"
-#include "node/peers.hpp"
+#include "node/wire.hpp"
 #include "repmgr_node.hpp"
 
 namespace primgr {
@@ -23,9 +23,6 @@ struct Process {
 // A longer answer to /node is rejected, in bytes. Room enough: it lists max_listed voters and
 // standbys at most.
 constexpr std::size_t max_node_size = 64 * 1024;
-
-// In seconds, rounded to a millisecond.
-double in_seconds(Time time);
 
 // The value, null if there is none; a Time in seconds.
 template <typename T>

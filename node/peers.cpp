@@ -1,13 +1,8 @@
 #include "node/peers.hpp"
 
 #include <algorithm>
-#include <climits>
-#include <initializer_list>
 #include <new>
-#include <nlohmann/json.hpp>
 #include <utility>
-
-#include "node/text.hpp"
 
 namespace primgr {
 
@@ -18,132 +13,7 @@ namespace {
 // From one question for a vote to the next.
 constexpr Time min_interval = 50ms;
 
-using nlohmann::json;
-
-// The value of the first of `keys` that a JSON object has as a string; none if there is none.
-std::optional<std::string> json_string(const json& object,
-                                       std::initializer_list<const char*> keys) {
-  if (!object.is_object()) return std::nullopt;
-  for (const char* key : keys) {
-    const auto value = object.find(key);
-    if (value != object.end() && value->is_string()) return value->get<std::string>();
-  }
-  return std::nullopt;
-}
-
-// A number of milliseconds; none if there is none. Zero if it is not from 0 to an hour.
-std::optional<Time> json_milliseconds(const json& object, const char* key) {
-  if (!object.is_object() || !object.contains(key)) return std::nullopt;
-  const json& value = object[key];
-  if (!value.is_number_integer()) return Time::zero();
-  constexpr std::int64_t longest = 3'600'000;
-  return std::chrono::milliseconds(std::clamp<std::int64_t>(value.get<std::int64_t>(), 0, longest));
-}
-
-// What a voter says of the node that had its vote before: all of it, or nothing.
-void read_predecessor(const json& body, Promise_Terms& terms) {
-  constexpr std::size_t longest_name = 63;
-  auto name = json_string(body, {"before"});
-  if (!name || name->size() > longest_name) return;
-  const auto since = body.find("since"), handed_back = body.find("handedBack");
-  if (since == body.end() || !since->is_number_integer()) return;
-  if (handed_back == body.end() || !handed_back->is_boolean()) return;
-  terms.before = std::move(*name);
-  terms.since = json_milliseconds(body, "since").value_or(Time::zero());
-  terms.handed_back = handed_back->get<bool>();
-}
-
-// Of a token, or of a digest of voters.
-constexpr std::size_t longest_token = 64;
-
-Promise_Terms read_terms(const json& body) {
-  Promise_Terms terms;
-  terms.lease = json_milliseconds(body, "lease").value_or(Time::max());
-  terms.token = json_string(body, {"token"}).value_or("").substr(0, longest_token);
-  terms.bound_for = json_milliseconds(body, "bound").value_or(Time::zero());
-  terms.list = json_string(body, {"list"}).value_or("").substr(0, longest_token);
-  read_predecessor(body, terms);
-  return terms;
-}
-
-std::optional<std::string> reported_state(const json& body) {
-  return json_string(body, {"state", "State"});
-}
-
 }  // namespace
-
-std::optional<std::string> http_node_reports_primary(const Http_Reply& reply, std::string& why,
-                                                     Promise_Terms* terms) {
-  why.clear();
-  if (reply.status == 0) {
-    why = reply.error;
-  } else if (reply.body.size() > max_reply_size) {
-    why = "reply too long";
-  } else if (reply.status == 200) {
-    const json body = json::parse(reply.body, nullptr, false);
-    if (terms) *terms = read_terms(body);
-    const auto name = json_string(body, {"Primary"}), node = json_string(body, {"node"});
-    if (name && !name->empty()) return node && names_equal(*node, *name) ? node : name;
-    why = "200 without the name of a primary";
-  } else if (reply.status == 503) {
-    why = "names none, its state is " +
-          reported_state(json::parse(reply.body, nullptr, false)).value_or("not told");
-  } else {
-    why = "HTTP status " + std::to_string(reply.status);
-  }
-  return std::nullopt;
-}
-
-std::string state_question(const std::string& node) {
-  return "/state?node=" + url_encoded(node);
-}
-
-State_Report read_state_reply(const Http_Reply& reply) {
-  State_Report report;
-  if (reply.status == 0 || reply.body.size() > max_reply_size) return report;
-  const json body = json::parse(reply.body, nullptr, false);
-  const auto word = reported_state(body);
-  if (reply.status == 200 && word == "Primary") report.state = State::primary;
-  if (reply.status == 202 && word == "Standby") report.state = State::standby;
-  if (reply.status == 503 && word == "Down") report.state = State::down;
-  if (report.state == State::unknown && !(reply.status == 509 && word == "Unknown")) return report;
-  const auto unbound = body.find("unbound");
-  if (unbound == body.end()) return report;
-  report.detailed = true;
-  if (unbound->is_number_integer()) report.unbound = json_milliseconds(body, "unbound");
-  report.list = json_string(body, {"list"}).value_or("").substr(0, longest_token);
-  if (report.state != State::primary) return report;
-  report.position = parse_lsn(json_string(body, {"position"}).value_or(""));
-  const auto timeline = body.find("timeline");
-  if (timeline != body.end() && timeline->is_number_unsigned() &&
-      timeline->get<std::uint64_t>() <= INT_MAX) {
-    report.timeline = timeline->get<int>();
-  }
-  return report;
-}
-
-State http_node_reports_state(const Http_Reply& reply) {
-  return read_state_reply(reply).state;
-}
-
-std::string vote_question(const std::string& candidate, const std::string& voter, Time lease,
-                          const std::string& token, const std::string& list) {
-  std::string target = "/primary?";
-  if (!candidate.empty()) {
-    target += "candidate=" + url_encoded(candidate) +
-              "&lease=" + print_milliseconds(std::chrono::ceil<std::chrono::milliseconds>(lease)) +
-              "&accepts=less&list=" + url_encoded(list) + "&";
-    if (!token.empty()) target += "token=" + url_encoded(token) + "&";
-  }
-  return target + "voter=" + url_encoded(voter);
-}
-
-std::string hand_back_request(const std::string& candidate, const std::string& voter,
-                              const std::string& token, std::optional<Time> since_last_200) {
-  return "/primary?candidate=" + url_encoded(candidate) + "&handback=" + url_encoded(token) +
-         "&voter=" + url_encoded(voter) +
-         (since_last_200 ? "&ago=" + print_milliseconds(*since_last_200) : "");
-}
 
 Peers::Peers(Http_Get get, Http_Drop drop, Clock clock, Time timeout, std::function<void()> wake)
     : get_(std::move(get)),

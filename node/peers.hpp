@@ -17,19 +17,9 @@
 #include "node/model.hpp"
 #include "node/staleness.hpp"
 #include "node/synchrony.hpp"
+#include "node/wire.hpp"
 
 namespace primgr {
-
-// What a peer answered over HTTP.
-struct Http_Reply {
-  int status = 0;     // 0: no valid reply (late, too long, unreachable, …)
-  std::string body;   // at most max_reply_size bytes
-  std::string error;  // why there is no reply
-  Time sent_at{};     // when the request was sent, or earlier, on the asker's clock
-};
-
-// In bytes. A longer body from a peer counts as no reply.
-inline constexpr std::size_t max_reply_size = 1024;
 
 // Sends `GET target` to a peer, and returns at once. Calls `done` with the reply, once, within
 // `timeout`, in any thread, perhaps before it returns. Must not throw.
@@ -39,61 +29,6 @@ using Http_Get = std::function<void(const Node& peer, const std::string& target,
 // Abandons a question that Http_Get has sent: its `done` is called soon, with status 0. Must not
 // block, and must not call `done` itself.
 using Http_Drop = std::function<void(const Node& peer, const std::string& target)>;
-
-// What a voter says of its promise.
-struct Promise_Terms {
-  Time lease = Time::max();  // for how long it grants its vote; max(): it does not say, as an older
-                             // voter, which grants what was asked for; zero: nothing sensible
-  std::string token;         // with which the vote can be handed back; empty: it cannot
-  Time bound_for{};          // for how long it is bound to the node that it names
-  std::string before;        // the node that had its vote before, 63 bytes at most; empty: not told
-  Time since{};              // the last 200 of that node, from 0 to an hour
-  bool handed_back = false;  // that node handed the vote back
-  std::string list;          // the digest() of the voters on the candidate by its database
-};
-
-// The question to `voter` for its vote. It contains the voter's name, so that if a wrong conninfo
-// leads to another node, that node's answer is not counted as this voter's. `candidate`: empty if
-// it asks for no vote, only whom the other names. `lease`: for how long the candidate counts the
-// vote of a voter of version 1.0.0. `token`: that of the voter's last vote, or empty. `list`: of a
-// Primary, the digest() of the list of voters that it has confirmed; else empty. Throws
-// std::bad_alloc only.
-std::string vote_question(const std::string& candidate, const std::string& voter, Time lease,
-                          const std::string& token, const std::string& list);
-
-// The request to `voter` that hands its vote back. `since_last_200`: how long the last 200 of
-// `candidate` is ago; none: it never answered 200. Throws std::bad_alloc only.
-std::string hand_back_request(const std::string& candidate, const std::string& voter,
-                              const std::string& token, std::optional<Time> since_last_200);
-
-// The node that a peer's reply to /primary names, or none with `why` set. It is `node` if the reply
-// has that and it is the name in `Primary`, written as a node name; else what `Primary` has. Sets
-// `terms` if that is not null. Throws std::bad_alloc only.
-std::optional<std::string> http_node_reports_primary(const Http_Reply& reply, std::string& why,
-                                                     Promise_Terms* terms = nullptr);
-
-// What a node answers about itself to another node that asks for its state.
-struct State_Report {
-  State state = State::unknown;
-  // For how long it has been bound by no promise; none: it is bound, or does not report it.
-  std::optional<Time> unbound;
-  std::string list;  // the digest() of the voters of its site, by its own database
-  // Of a Primary: the end of its WAL, as it read it two refresh_intervals ago or later, or 1 s, and
-  // the timeline of that.
-  std::optional<Lsn> position;
-  std::optional<int> timeline;
-  bool detailed = false;  // it reports these where they apply; false: an earlier version
-};
-
-// The question to `node` for its state. It contains the node's name, so that a node to which a
-// wrong conninfo leads reports its state and nothing else. Throws std::bad_alloc only.
-std::string state_question(const std::string& node);
-State_Report read_state_reply(const Http_Reply& reply);
-
-// The state that a peer's reply to /state reports; Unknown for any reply that is not the
-// contract's. Understands the key "State" of the original implementation. Throws std::bad_alloc
-// only.
-State http_node_reports_state(const Http_Reply& reply);
 
 // How many questions of one kind one peer has answered, and how many failed.
 struct Poll_Count {

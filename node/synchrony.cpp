@@ -2,10 +2,6 @@
 
 #include <algorithm>
 #include <iterator>
-#include <nlohmann/json.hpp>
-
-#include "node/peers.hpp"
-#include "node/text.hpp"
 
 namespace primgr {
 
@@ -14,15 +10,15 @@ namespace {
 // The values of pg_stat_replication.sync_state.
 constexpr std::string_view sync_states[] = {"sync", "quorum", "potential", "async"};
 
-bool is_sync_state(std::string_view word) {
-  return std::find(std::begin(sync_states), std::end(sync_states), word) != std::end(sync_states);
-}
-
 Sync_Report unknown(std::string why) {
   return {"", {}, std::move(why)};
 }
 
 }  // namespace
+
+bool is_sync_state(std::string_view word) {
+  return std::find(std::begin(sync_states), std::end(sync_states), word) != std::end(sync_states);
+}
 
 Sync_Report find_standby(const Replication& replication, std::string_view name, Time now) {
   if (!replication.known || !replication.problem.empty()) {
@@ -41,39 +37,6 @@ Sync_Report find_standby(const Replication& replication, std::string_view name, 
   // One that catches up is not waited for yet, whatever it is to be.
   if (found->state != "streaming") return unknown("to it this standby is in state " + found->state);
   return {found->sync, std::max(now - replication.standbys_asked_at, Time::zero()), ""};
-}
-
-std::string standby_question(std::string_view standby) {
-  return "/standby?name=" + url_encoded(standby);
-}
-
-Sync_Report read_standby_reply(const Http_Reply& reply) {
-  if (reply.status == 0) return unknown(reply.error.empty() ? "no reply" : reply.error);
-  if (reply.status != 200 && reply.status != 503) {
-    return unknown("HTTP status " + std::to_string(reply.status) + " (an older version?)");
-  }
-  const nlohmann::json body = reply.body.size() <= max_reply_size
-                                  ? nlohmann::json::parse(reply.body, nullptr, false)
-                                  : nlohmann::json();
-  const auto text = [&](const char* key) {
-    const bool there = body.is_object() && body.contains(key) && body[key].is_string();
-    return there ? body[key].get<std::string>() : std::string();
-  };
-  if (reply.status == 503) {
-    constexpr std::size_t longest_reason = 200;  // it is passed on
-    const std::string why = text("reason").substr(0, longest_reason);
-    return unknown(why.empty() ? "HTTP status 503" : why);
-  }
-  Sync_Report report{text("sync"), {}, ""};
-  if (!is_sync_state(report.sync) || !body.contains("ageSeconds") ||
-      !body["ageSeconds"].is_number()) {
-    return unknown("its answer to /standby is none");
-  }
-  constexpr double longest = 3600;
-  const double age = body["ageSeconds"].get<double>();
-  if (!(age >= 0 && age <= longest)) return unknown("its answer to /standby is none");
-  report.age = std::chrono::duration_cast<Time>(std::chrono::duration<double>(age));
-  return report;
 }
 
 Synchrony judge_synchrony(const Sync_Report& report, Time asked_at, Time now, Time max_age,

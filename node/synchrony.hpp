@@ -13,8 +13,6 @@
 
 namespace primgr {
 
-struct Http_Reply;
-
 // What a primary tells of a standby.
 struct Sync_Report {
   std::string sync;  // "sync", "quorum", "potential" or "async"; empty: not known
@@ -22,13 +20,12 @@ struct Sync_Report {
   std::string why;   // why it is not known; empty only if it is
 };
 
+// Whether that is a value of pg_stat_replication.sync_state.
+bool is_sync_state(std::string_view word);
+
 // What pg_stat_replication of this node tells of the standby with that name, its application_name.
 // REQUIRES: this node is Primary.
 Sync_Report find_standby(const Replication& replication, std::string_view name, Time now);
-
-// The question of a standby to its primary, and what the reply tells.
-std::string standby_question(std::string_view standby);
-Sync_Report read_standby_reply(const Http_Reply& reply);
 
 // What a standby knows of itself.
 struct Synchrony {

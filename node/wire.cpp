@@ -1,0 +1,290 @@
+#include "node/wire.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <climits>
+#include <cstdint>
+#include <initializer_list>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "node/text.hpp"
+
+namespace primgr {
+
+namespace {
+
+using nlohmann::json;
+using std::chrono::milliseconds;
+
+// The value of the first of `keys` that a JSON object has as a string; none if there is none.
+std::optional<std::string> json_string(const json& object,
+                                       std::initializer_list<const char*> keys) {
+  if (!object.is_object()) return std::nullopt;
+  for (const char* key : keys) {
+    const auto value = object.find(key);
+    if (value != object.end() && value->is_string()) return value->get<std::string>();
+  }
+  return std::nullopt;
+}
+
+// A number of milliseconds; none if there is none. Zero if it is not from 0 to an hour.
+std::optional<Time> json_milliseconds(const json& object, const char* key) {
+  if (!object.is_object() || !object.contains(key)) return std::nullopt;
+  const json& value = object[key];
+  if (!value.is_number_integer()) return Time::zero();
+  constexpr std::int64_t longest = 3'600'000;
+  return std::chrono::milliseconds(std::clamp<std::int64_t>(value.get<std::int64_t>(), 0, longest));
+}
+
+// What a voter says of the node that had its vote before: all of it, or nothing.
+void read_predecessor(const json& body, Promise_Terms& terms) {
+  constexpr std::size_t longest_name = 63;
+  auto name = json_string(body, {"before"});
+  if (!name || name->size() > longest_name) return;
+  const auto since = body.find("since"), handed_back = body.find("handedBack");
+  if (since == body.end() || !since->is_number_integer()) return;
+  if (handed_back == body.end() || !handed_back->is_boolean()) return;
+  terms.before = std::move(*name);
+  terms.since = json_milliseconds(body, "since").value_or(Time::zero());
+  terms.handed_back = handed_back->get<bool>();
+}
+
+// Of a token, or of a digest of voters.
+constexpr std::size_t longest_token = 64;
+
+Promise_Terms read_terms(const json& body) {
+  Promise_Terms terms;
+  terms.lease = json_milliseconds(body, "lease").value_or(Time::max());
+  terms.token = json_string(body, {"token"}).value_or("").substr(0, longest_token);
+  terms.bound_for = json_milliseconds(body, "bound").value_or(Time::zero());
+  terms.list = json_string(body, {"list"}).value_or("").substr(0, longest_token);
+  read_predecessor(body, terms);
+  return terms;
+}
+
+std::optional<std::string> reported_state(const json& body) {
+  return json_string(body, {"state", "State"});
+}
+
+int state_status(State state) {
+  switch (state) {
+    case State::primary:
+      return 200;
+    case State::standby:
+      return 202;
+    case State::unknown:
+      return 509;
+    case State::down:
+      break;
+  }
+  return 503;
+}
+
+// A parameter in ms, limited to an hour; none if it is no number.
+std::optional<Time> milliseconds_param(const Params& params, const std::string& name) {
+  const std::string text = param(params, name);
+  long long value = 0;
+  const auto read = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (read.ec == std::errc::invalid_argument) return std::nullopt;
+  if (read.ec == std::errc::result_out_of_range) value = LLONG_MAX;
+  return milliseconds(std::clamp(value, 0LL, 3'600'000LL));
+}
+
+std::int64_t whole_ms(Time time) {
+  return std::chrono::floor<milliseconds>(time).count();
+}
+
+Sync_Report unknown_sync(std::string why) {
+  return {"", {}, std::move(why)};
+}
+
+}  // namespace
+
+Json name_body(const char* key, const std::string& name) {
+  const std::string host = host_name(name);
+  Json body = {{key, host}};
+  if (host != name) body["node"] = name;
+  return body;
+}
+
+// ---- votes --------------------------------------------------------------------------------------
+
+std::string vote_question(const std::string& candidate, const std::string& voter, Time lease,
+                          const std::string& token, const std::string& list) {
+  std::string target = "/primary?";
+  if (!candidate.empty()) {
+    target += "candidate=" + url_encoded(candidate) +
+              "&lease=" + print_milliseconds(std::chrono::ceil<std::chrono::milliseconds>(lease)) +
+              "&accepts=less&list=" + url_encoded(list) + "&";
+    if (!token.empty()) target += "token=" + url_encoded(token) + "&";
+  }
+  return target + "voter=" + url_encoded(voter);
+}
+
+std::string hand_back_request(const std::string& candidate, const std::string& voter,
+                              const std::string& token, std::optional<Time> since_last_200) {
+  return "/primary?candidate=" + url_encoded(candidate) + "&handback=" + url_encoded(token) +
+         "&voter=" + url_encoded(voter) +
+         (since_last_200 ? "&ago=" + print_milliseconds(*since_last_200) : "");
+}
+
+std::optional<std::string> http_node_reports_primary(const Http_Reply& reply, std::string& why,
+                                                     Promise_Terms* terms) {
+  why.clear();
+  if (reply.status == 0) {
+    why = reply.error;
+  } else if (reply.body.size() > max_reply_size) {
+    why = "reply too long";
+  } else if (reply.status == 200) {
+    const json body = json::parse(reply.body, nullptr, false);
+    if (terms) *terms = read_terms(body);
+    const auto name = json_string(body, {"Primary"}), node = json_string(body, {"node"});
+    if (name && !name->empty()) return node && names_equal(*node, *name) ? node : name;
+    why = "200 without the name of a primary";
+  } else if (reply.status == 503) {
+    why = "names none, its state is " +
+          reported_state(json::parse(reply.body, nullptr, false)).value_or("not told");
+  } else {
+    why = "HTTP status " + std::to_string(reply.status);
+  }
+  return std::nullopt;
+}
+
+Primary_Question read_primary_question(const Params& params) {
+  Primary_Question question;
+  question.candidate = param(params, "candidate");
+  question.voter = param(params, "voter");
+  question.accepts_less = param(params, "accepts") == "less";
+  question.lease = milliseconds_param(params, "lease");
+  if (params.contains("list")) question.list = param(params, "list");
+  question.token = param(params, "token");
+  if (params.contains("handback")) question.handback = param(params, "handback");
+  question.ago = milliseconds_param(params, "ago");
+  return question;
+}
+
+std::optional<Reply> primary_reply(const Ballot& ballot, bool accepts_less, Time vote_lease) {
+  if (ballot.names.empty()) return std::nullopt;
+  Json body = name_body("Primary", ballot.names);
+  if (accepts_less && ballot.granted) {
+    body["lease"] = whole_ms(vote_lease);
+    if (!ballot.token.empty()) body["token"] = ballot.token;
+    if (!ballot.list.empty()) body["list"] = ballot.list;
+    if (!ballot.before.empty()) {
+      Json more = body;
+      more["before"] = ballot.before;
+      more["since"] = whole_ms(ballot.since);
+      more["handedBack"] = ballot.handed_back;
+      // The vote matters more than what it is told with.
+      if (Reply reply{200, dump(more)}; reply.body.size() <= max_reply_size) return reply;
+    }
+  } else if (accepts_less && ballot.bound_for > Time::zero()) {
+    body["bound"] = whole_ms(ballot.bound_for);
+  }
+  Reply reply{200, dump(body)};
+  return reply.body.size() <= max_reply_size ? std::optional(std::move(reply)) : std::nullopt;
+}
+
+Reply primary_reply_without_name(bool down) {
+  return {503, dump({{"state", to_string(down ? State::down : State::unknown)}})};
+}
+
+// ---- states -------------------------------------------------------------------------------------
+
+std::string state_question(const std::string& node) {
+  return "/state?node=" + url_encoded(node);
+}
+
+State_Report read_state_reply(const Http_Reply& reply) {
+  State_Report report;
+  if (reply.status == 0 || reply.body.size() > max_reply_size) return report;
+  const json body = json::parse(reply.body, nullptr, false);
+  const auto word = reported_state(body);
+  if (reply.status == 200 && word == "Primary") report.state = State::primary;
+  if (reply.status == 202 && word == "Standby") report.state = State::standby;
+  if (reply.status == 503 && word == "Down") report.state = State::down;
+  if (report.state == State::unknown && !(reply.status == 509 && word == "Unknown")) return report;
+  const auto unbound = body.find("unbound");
+  if (unbound == body.end()) return report;
+  report.detailed = true;
+  if (unbound->is_number_integer()) report.unbound = json_milliseconds(body, "unbound");
+  report.list = json_string(body, {"list"}).value_or("").substr(0, longest_token);
+  if (report.state != State::primary) return report;
+  report.position = parse_lsn(json_string(body, {"position"}).value_or(""));
+  const auto timeline = body.find("timeline");
+  if (timeline != body.end() && timeline->is_number_unsigned() &&
+      timeline->get<std::uint64_t>() <= INT_MAX) {
+    report.timeline = timeline->get<int>();
+  }
+  return report;
+}
+
+State http_node_reports_state(const Http_Reply& reply) {
+  return read_state_reply(reply).state;
+}
+
+bool is_state_question(const Params& params, std::string_view name) {
+  return !params.empty() && names_equal(param(params, "node"), name);
+}
+
+Reply state_reply(const State_Report& report) {
+  Json body = {{"state", to_string(report.state)}, {"unbound", nullptr}, {"list", report.list}};
+  if (report.unbound) body["unbound"] = whole_ms(*report.unbound);
+  if (report.state == State::primary) {
+    body["position"] = report.position ? Json(print_lsn(*report.position)) : Json(nullptr);
+    body["timeline"] = report.timeline ? Json(*report.timeline) : Json(nullptr);
+  }
+  return {state_status(report.state), dump(body)};
+}
+
+// Not by way of Json, since it is asked for most.
+Reply state_reply(State state) {
+  return {state_status(state), std::string(R"({"state":")") + to_string(state) + "\"}"};
+}
+
+// ---- standbys -----------------------------------------------------------------------------------
+
+std::string standby_question(std::string_view standby) {
+  return "/standby?name=" + url_encoded(standby);
+}
+
+Sync_Report read_standby_reply(const Http_Reply& reply) {
+  if (reply.status == 0) return unknown_sync(reply.error.empty() ? "no reply" : reply.error);
+  if (reply.status != 200 && reply.status != 503) {
+    return unknown_sync("HTTP status " + std::to_string(reply.status) + " (an older version?)");
+  }
+  const nlohmann::json body = reply.body.size() <= max_reply_size
+                                  ? nlohmann::json::parse(reply.body, nullptr, false)
+                                  : nlohmann::json();
+  const auto text = [&](const char* key) {
+    const bool there = body.is_object() && body.contains(key) && body[key].is_string();
+    return there ? body[key].get<std::string>() : std::string();
+  };
+  if (reply.status == 503) {
+    constexpr std::size_t longest_reason = 200;  // it is passed on
+    const std::string why = text("reason").substr(0, longest_reason);
+    return unknown_sync(why.empty() ? "HTTP status 503" : why);
+  }
+  Sync_Report report{text("sync"), {}, ""};
+  if (!is_sync_state(report.sync) || !body.contains("ageSeconds") ||
+      !body["ageSeconds"].is_number()) {
+    return unknown_sync("its answer to /standby is none");
+  }
+  constexpr double longest = 3600;
+  const double age = body["ageSeconds"].get<double>();
+  if (!(age >= 0 && age <= longest)) return unknown_sync("its answer to /standby is none");
+  report.age = std::chrono::duration_cast<Time>(std::chrono::duration<double>(age));
+  return report;
+}
+
+std::string read_standby_question(const Params& params) {
+  return param(params, "name");
+}
+
+Reply standby_reply(const Sync_Report& report) {
+  if (report.sync.empty()) return {503, dump({{"reason", report.why}})};
+  return {200, dump({{"sync", report.sync}, {"ageSeconds", in_seconds(report.age)}})};
+}
+
+}  // namespace primgr

@@ -1,0 +1,145 @@
+// Every message between nodes: how it is written and how it is read. What comes from another host
+// may be anything: whatever is not understood is no vote and no state.
+//
+// Pure functions: no I/O, no state. Thread-safe. They throw std::bad_alloc only.
+
+#pragma once
+
+#include <cstddef>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "node/json.hpp"
+#include "node/model.hpp"
+#include "node/synchrony.hpp"
+#include "node/voting.hpp"
+
+namespace primgr {
+
+// The parameters of a query string, percent-decoded.
+using Params = std::multimap<std::string, std::string>;
+
+// The first value of a parameter; empty if there is none.
+inline std::string param(const Params& params, const std::string& name) {
+  const auto found = params.find(name);
+  return found == params.end() ? std::string() : found->second;
+}
+
+// What a peer answered over HTTP.
+struct Http_Reply {
+  int status = 0;     // 0: no valid reply (late, too long, unreachable, …)
+  std::string body;   // at most max_reply_size bytes
+  std::string error;  // why there is no reply
+  Time sent_at{};     // when the request was sent, or earlier, on the asker's clock
+};
+
+// In bytes. A longer body from a peer counts as no reply.
+inline constexpr std::size_t max_reply_size = 1024;
+
+// What a node answers.
+struct Reply {
+  int status = 0;
+  std::string body;  // JSON
+};
+
+// A body that names a node under `key`, written as a host name: other programs connect to it, and
+// the peers of the original implementation compare it. `node` stands beside it where that is not
+// the name in repmgr.nodes.
+Json name_body(const char* key, const std::string& name);
+
+// ---- votes
+
+// What a voter says of its promise.
+struct Promise_Terms {
+  Time lease = Time::max();  // for how long it grants its vote; max(): it does not say, as an older
+                             // voter, which grants what was asked for; zero: nothing sensible
+  std::string token;         // with which the vote can be handed back; empty: it cannot
+  Time bound_for{};          // for how long it is bound to the node that it names
+  std::string before;        // the node that had its vote before, 63 bytes at most; empty: not told
+  Time since{};              // the last 200 of that node, from 0 to an hour
+  bool handed_back = false;  // that node handed the vote back
+  std::string list;          // the digest() of the voters on the candidate by its database
+};
+
+// The question to `voter` for its vote. It contains the voter's name, so that if a wrong conninfo
+// leads to another node, that node's answer is not counted as this voter's. `candidate`: empty if
+// it asks for no vote, only whom the other names. `lease`: for how long the candidate counts the
+// vote of a voter of version 1.0.0. `token`: that of the voter's last vote, or empty. `list`: of a
+// Primary, the digest() of the list of voters that it has confirmed; else empty. Throws
+// std::bad_alloc only.
+std::string vote_question(const std::string& candidate, const std::string& voter, Time lease,
+                          const std::string& token, const std::string& list);
+
+// The request to `voter` that hands its vote back. `since_last_200`: how long the last 200 of
+// `candidate` is ago; none: it never answered 200. Throws std::bad_alloc only.
+std::string hand_back_request(const std::string& candidate, const std::string& voter,
+                              const std::string& token, std::optional<Time> since_last_200);
+
+// The node that a peer's reply to /primary names, or none with `why` set. It is `node` if the reply
+// has that and it is the name in `Primary`, written as a node name; else what `Primary` has. Sets
+// `terms` if that is not null. Throws std::bad_alloc only.
+std::optional<std::string> http_node_reports_primary(const Http_Reply& reply, std::string& why,
+                                                     Promise_Terms* terms = nullptr);
+
+// What a node that is asked for /primary reads in the question. The names are those of the
+// parameters.
+struct Primary_Question {
+  std::string candidate, voter;  // empty: none is given
+  bool accepts_less = false;     // the candidate heeds the lease of the answer
+  std::optional<Time> lease;     // from 0 to an hour; none: no number
+  std::optional<std::string> list;
+  std::string token;
+  std::optional<std::string> handback;
+  std::optional<Time> ago;  // from 0 to an hour; none: no number
+};
+Primary_Question read_primary_question(const Params& params);
+
+// The answer that names a node, and what else a candidate that accepts less is sent. None if
+// `ballot` names none, or a name that is too long. `vote_lease`: that of this voter.
+std::optional<Reply> primary_reply(const Ballot& ballot, bool accepts_less, Time vote_lease);
+// The answer that names none. `down`: the state of the node is Down.
+Reply primary_reply_without_name(bool down);
+
+// ---- states
+
+// What a node answers about itself to another node that asks for its state.
+struct State_Report {
+  State state = State::unknown;
+  // For how long it has been bound by no promise; none: it is bound, or does not report it.
+  std::optional<Time> unbound;
+  std::string list;  // the digest() of the voters of its site, by its own database
+  // Of a Primary: the end of its WAL, as it read it two refresh_intervals ago or later, or 1 s, and
+  // the timeline of that.
+  std::optional<Lsn> position;
+  std::optional<int> timeline;
+  bool detailed = false;  // it reports these where they apply; false: an earlier version
+};
+
+// The question to `node` for its state. It contains the node's name, so that a node to which a
+// wrong conninfo leads reports its state and nothing else. Throws std::bad_alloc only.
+std::string state_question(const std::string& node);
+State_Report read_state_reply(const Http_Reply& reply);
+
+// The state that a peer's reply to /state reports; Unknown for any reply that is not the
+// contract's. Understands the key "State" of the original implementation. Throws std::bad_alloc
+// only.
+State http_node_reports_state(const Http_Reply& reply);
+
+// Whether this is the question of a peer that means the node `name`.
+bool is_state_question(const Params& params, std::string_view name);
+// The answer to that, and to everybody else.
+Reply state_reply(const State_Report& report);
+Reply state_reply(State state);
+
+// ---- standbys
+
+// The question of a standby to its primary, and what the reply tells.
+std::string standby_question(std::string_view standby);
+Sync_Report read_standby_reply(const Http_Reply& reply);
+// The standby that is asked for; empty: none is.
+std::string read_standby_question(const Params& params);
+Reply standby_reply(const Sync_Report& report);
+
+}  // namespace primgr
