@@ -40,6 +40,8 @@ class Promise_History {
   Time check_delay_;
   Predecessor current_, before_;  // without a name: not known
   Time granted_at_{};             // when the vote was first granted to current_.name
+
+  friend bool operator==(const Promise_History&, const Promise_History&) = default;
 };
 
 // A handover to this node.

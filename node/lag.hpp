@@ -31,7 +31,7 @@ struct Lag {
 // replay has an age that compares no clocks of two hosts, and a standby of an idle primary has no
 // delay.
 //
-// Not thread-safe: Repmgr_Node::mutex_ guards it.
+// A value without a clock; not thread-safe.
 class Replay_History {
  public:
   // Records that at `now` the sender was at `sender_lsn`, and the standby had replayed up to
@@ -44,10 +44,14 @@ class Replay_History {
   // For tests, which check that the history is bounded.
   std::size_t size() const { return samples_.size(); }
 
+  bool operator==(const Replay_History&) const = default;
+
  private:
   struct Sample {
     Time at;
     Lsn lsn;
+
+    bool operator==(const Sample&) const = default;
   };
   std::deque<Sample> samples_;  // oldest first, 1,024 at most; the first is replayed if any is
   Time min_interval_{};         // between samples

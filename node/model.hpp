@@ -60,6 +60,8 @@ struct Attached_Standby {
   std::string name, address, state, sync;
   std::optional<Lsn> replayed;
   std::optional<Time> lag;  // replay_lag: none also if it is idle and has replayed all
+
+  bool operator==(const Attached_Standby&) const = default;
 };
 
 // The state of replication to and from the local server. What does not apply is none or empty.
@@ -85,6 +87,8 @@ struct Replication {
 
   // The end of the WAL, as far as this standby knows. REQUIRES: sender_lsn.
   Lsn end() const { return std::max(*sender_lsn, received.value_or(0)); }
+
+  bool operator==(const Replication&) const = default;
 };
 
 // The result of one look at the local database.
@@ -103,6 +107,8 @@ struct Facts {
   bool nodes_pending = false;  // never read yet, but being asked for
   std::string problem;         // why it was not reachable, or why repmgr.nodes could not be read
   Replication replication;
+
+  bool operator==(const Facts&) const = default;
 };
 
 // A voter's promise to vote for no other node before `until`, on its own clock. With an empty name,
@@ -121,6 +127,8 @@ struct Predecessor {
   std::string name;
   Time last_200{};           // when it answered 200 for the last time, at the latest
   bool handed_back = false;  // it handed the vote back; false: the promise expired
+
+  bool operator==(const Predecessor&) const = default;
 };
 
 // A voter's last answer to a candidate.
@@ -133,12 +141,16 @@ struct Vote {
   Time bound_until{};     // it was last known to be bound to another until then, if ever
   std::string list = {};  // the digest() of the voters that its database lists; empty: not told
   bool answers = false;   // the last question had an answer, whatever that was
+
+  bool operator==(const Vote&) const = default;
 };
 
 // How long votes are promised, and how long a node may be used after its last 200: the settings
 // vote_lease and check_delay.
 struct Lease {
   Time vote_lease{}, check_delay{};
+
+  bool operator==(const Lease&) const = default;
 };
 using Votes = std::map<std::string, Vote>;  // by the voter's name as in repmgr.nodes
 
@@ -158,6 +170,8 @@ struct Decision {
   State state = State::down;
   Time until = Time::max();  // then a Primary becomes Unknown, as too few votes are left
   std::string reason;        // for people to read; the same text for the same cause
+
+  bool operator==(const Decision&) const = default;
 };
 
 // Returns the IP addresses of a host name, best first; empty if there is none or `timeout` is over.

@@ -60,8 +60,7 @@ inline constexpr Staleness_Rule all_staleness_rules[] = {
 // "fresh", "no primary", "counting" or "unknown".
 const char* to_string(Staleness_Rule rule);
 
-// The rules above. A value without a clock of its own; not thread-safe: Repmgr_Node::mutex_ guards
-// it.
+// The rules above. A value without a clock of its own; not thread-safe.
 class Staleness {
  public:
   // The Primary whom this standby follows answered a question that was sent at `asked_at`: its WAL
@@ -89,10 +88,14 @@ class Staleness {
   // For tests, which check that what it remembers is bounded.
   std::size_t size() const { return reported_.size(); }
 
+  bool operator==(const Staleness&) const = default;
+
  private:
   struct Report {
     Time asked_at;
     Lsn position;
+
+    bool operator==(const Report&) const = default;
   };
 
   void compare();

@@ -18,6 +18,8 @@ struct Sync_Report {
   std::string sync;  // "sync", "quorum", "potential" or "async"; empty: not known
   Time age{};        // of that, when it was told
   std::string why;   // why it is not known; empty only if it is
+
+  bool operator==(const Sync_Report&) const = default;
 };
 
 // Whether that is a value of pg_stat_replication.sync_state.

@@ -36,6 +36,8 @@ struct Ballot {
   std::string before;
   Time since{};              // its last 200, at the latest
   bool handed_back = false;  // it handed the vote back
+
+  bool operator==(const Ballot&) const = default;
 };
 // The rule of the voter: which node it names to `candidate`, and whether that is a vote, granted
 // for vote_lease from `now`. `last` is its last promise; `named` is the node that its own database

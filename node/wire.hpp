@@ -115,6 +115,8 @@ struct State_Report {
   std::optional<Lsn> position;
   std::optional<int> timeline;
   bool detailed = false;  // it reports these where they apply; false: an earlier version
+
+  bool operator==(const State_Report&) const = default;
 };
 
 // The question to `node` for its state. It contains the node's name, so that a node to which a
