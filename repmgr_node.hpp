@@ -11,44 +11,33 @@
 
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <cstddef>
-#include <cstdint>
 #include <functional>
+#include <list>
 #include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
+#include "node/core.hpp"
 #include "node/database.hpp"
-#include "node/handover.hpp"
 #include "node/history.hpp"
-#include "node/lag.hpp"
+#include "node/journal.hpp"
 #include "node/model.hpp"
 #include "node/peers.hpp"
 #include "node/promise.hpp"
 #include "node/report.hpp"
-#include "node/staleness.hpp"
 #include "node/stop_detector.hpp"
-#include "node/synchrony.hpp"
-#include "node/voters.hpp"
 #include "node/wake_up.hpp"
 
 namespace primgr {
 
-struct Node_Settings {
-  std::string node_name;  // this node's name in repmgr.nodes
+struct Node_Settings : Core_Settings {
   std::string conninfo = "host=/var/run/postgresql dbname=repmgr user=primgr";
   std::size_t max_connections_in_pool = 3;
   Time db_timeout = std::chrono::seconds(5);
-  Time peer_timeout = std::chrono::seconds(1);
-  Time refresh_interval = std::chrono::seconds(1);
-  Time cache_ttl = std::chrono::seconds(20);
-  Time vote_lease = std::chrono::seconds(4);   // for how long this node promises its vote
-  Time check_delay = std::chrono::seconds(1);  // how long a node may be used after its last 200
-  bool consensus_cluster = false;  // all nodes of the cluster vote, not only those of the site
-  bool candidate = true;  // false (--once): reads whom the others name, and asks for no votes
 };
 
 // What a node uses of its environment. All must be thread-safe. http_get, clock and log must not be
@@ -73,15 +62,20 @@ struct Node_Environment {
   Wall_Clock wall_clock = std::chrono::system_clock::now;
 };
 
-// Thread-safe, but for run(), learn(), refresh() and poll_other_nodes(), which belong to one
-// thread, the refresher. mutex_ guards all members below it: the results of the database, the lists
-// of voters, the decision, what is known of handovers, and what was logged of them. Nothing waits
-// for the database, a peer, the promise or the log while it is held: log lines are made under it
-// and written after it.
+// The shell around the core (node/core.hpp), which decides: it gives the core what the database,
+// the peers, the store and the clocks say, and does what the core asks for.
 //
-// Lock order: the mutexes of Peers, Connection_Pool and Promise are taken while mutex_ is held,
-// never the other way round; of Promise only unbound_since() is called. A caller may hold
-// Cluster::Collection::mutex.
+// Thread-safe, but for run(), learn(), refresh() and poll_other_nodes(), which belong to one
+// thread, the refresher. mutex_ guards all members below it. Nothing waits for the database, a
+// peer, the store or the log while it is held.
+//
+// A promise must be stored before anybody hears of it, and save() of the store may take the 100 ms
+// that a vote may take. While it works, the core waits for it (Promise::awaits_store()), and other
+// threads that vote, or hand a vote back, wait for their turn. They get no vote if turn and save()
+// together take longer than 100 ms. Thus a file that hangs stops votes and nothing else.
+//
+// Lock order: the mutex of Connection_Pool is taken while mutex_ is held, never the other way
+// round. A caller may hold Cluster::Collection::mutex.
 class Repmgr_Node {
  public:
   Repmgr_Node(Node_Settings settings, Node_Environment environment);
@@ -114,7 +108,7 @@ class Repmgr_Node {
   // the vote is granted for vote_lease, and the promise has been stored in the Grant_Store. Names
   // none if this node is Down, names none, or could not store the promise, and if `lease` is longer
   // than vote_lease (zero: the candidate counts no longer than it is told). `shown`: as for
-  // Promise::vote(). `list`: the list of voters that the candidate has confirmed, as for
+  // Voter_Question. `list`: the list of voters that the candidate has confirmed, as for
   // after_hearing(); none: it does not tell. If the cache does not name the candidate, makes run()
   // look again. Blocks for 100 ms at most.
   Ballot grant_vote(std::string_view candidate, Time lease,
@@ -141,7 +135,7 @@ class Repmgr_Node {
   Synchrony get_synchrony();
   // How old what is known of another node may be at times: questions go to it each
   // refresh_interval, one reply may be lost, and the next be late.
-  Time max_peer_age() const { return 3 * settings_.refresh_interval + settings_.peer_timeout; }
+  Time max_peer_age() const { return core_.max_peer_age(); }
   // What this node, if it is Primary, knows of a standby that streams from it.
   Sync_Report get_standby(std::string_view name) const;
   Report get_report() const;
@@ -181,124 +175,45 @@ class Repmgr_Node {
                         std::size_t num_in_consensus);
 
  private:
-  // What the handlers read: the decision, and when the look that it rests on began.
-  struct Cache {
-    Time looked_at{};
-    Decision decision{State::down, Time::max(), "the database was not asked yet"};
-    // It rests on a whole look, and on an answer, or a failure, of each voter.
-    bool complete = false;
-  };
-  using Log_Line = std::pair<Log_Level, std::string>;
-  using Log_Lines = std::vector<Log_Line>;
-
+  // Waits for the log while it holds no mutex.
+  void write_log(std::list<Journal::Line>& lines) const;
   void wait(Time due);
-  void age_votes(Time now);
-  void vote_for_itself(const Node& self, bool alone);
-  void hand_votes_back(const std::vector<Node>& others);
-  void write_cache();
-  void write_log(const Log_Lines& lines) const;
-  void store_voters();
-  Time straggler_timeout() const;
-
-  // These REQUIRE mutex_.
-  Time refresh_due(const std::vector<Node>& others, const std::vector<Node>& voters) const;
-  std::optional<Time> nodes_age(Time now) const;
-  bool nodes_stale() const;
-  std::string nodes_problem() const;  // why the list in use is stale; empty: it is not
-  Log_Lines database_messages();
-  const Node* candidate() const;
-  bool names_itself() const;
-  const Node* followed() const;
-  const Node* sync_source() const;
-  void watch_staleness(Time now);
-  std::optional<Interval> time_without_primary(Time now) const;
-  bool just_promoted(Time now) const;
-  Lag lag_at(Time now) const;
-  Votes all_votes() const;
-  State state_at(Time now) const;
-  Decision decision_at(Time now) const;
-  Time poll_interval() const;
-  Time vote_interval() const;
-  std::optional<Time> votes_over_at() const;
-  std::vector<std::vector<Voter>> voters_at(Time now) const;
-  std::vector<std::string> claimants(Time now) const;
-  Voter_List list_of_facts() const;
-  void use_lists();
-  void take_list();
-  void confirm_list(Time now, Log_Lines& lines);
-  void judge_lost(Log_Lines& lines);
-  void watch_lost(Time now, Log_Lines& lines);
-  void report_rivals(Log_Lines& lines);
-  std::vector<std::string> rivals() const;
-  bool all_answered(Peers::Kind kind) const;
-  std::vector<Node> stragglers(const std::vector<Node>& voters, const Node& self, Time now) const;
-  Time decision_over_at(Time now) const;
-  std::string change_message(const Decision& decision, Time now, Time changed_at);
-  void record_change(const Decision& decision, const std::string& votes, Time at);
+  void notice_stop(Time now);
+  void vote_for_itself();
+  void tick(Part part);
+  void decide();
+  void hand_votes_back();
+  void carry_out(const Effects& effects);
+  void send(const std::vector<Question>& questions);
+  void take_reply(const Question& question, Time asked_at, const Http_Reply& reply) noexcept;
+  // The effects of an event that must not come while a ballot waits for the store, and of
+  // Grant_Stored if it makes a promise. Effects::busy: the turn did not come within 100 ms.
+  Effects in_turn(const Event& event);
+  // Whether this clock missed time that makes a difference now; wakes the refresher then, so that
+  // it asks for votes at once. REQUIRES: mutex_.
+  Time missed_at(Time now) const;
 
   const Node_Settings settings_;
-  const Lease lease_;
   const Clock clock_;
   const Logger log_;
   const Wake_Up wake_up_;
   std::atomic<bool> stopping_{false};
   std::atomic<bool> look_wanted_{false};
   std::atomic<Time> refreshed_at_;
-  std::atomic<Time> sync_wanted_at_{Time(std::chrono::hours(-1))};  // by get_synchrony()
   Database database_;
-  Promise promise_;
-  Peers peers_;
+  const std::function<Grant(const Grant&, Deadline)> save_grant_;
   const std::function<void(const Voter_Lists&)> store_voters_;
   const std::function<void(const History&)> on_change_;
   const Wall_Clock wall_clock_;
 
   mutable std::mutex mutex_;
-  Facts facts_;              // of the last look
-  bool looked_ = false;      // the first look is over
-  std::vector<Node> nodes_;  // the list of nodes as last read, also when the database is down
-  // Which lists of voters count besides the one in facts_, what of it was stored last, and since
-  // when the list in facts_ is as it is.
-  Voter_Lists lists_, stored_lists_;
-  Voter_List read_;         // the list in facts_, see list_of_facts()
-  std::string own_digest_;  // of that
-  // By use_lists(): the lists of which it needs a majority each, all their voters, lost ones too,
-  // and which nodes it asks though repmgr.nodes does not list them.
-  std::vector<Voter_List> required_;
-  Voter_List voters_, unlisted_;
-  Time read_since_{};
-  Lost_Declaration declaration_;     // the last one
-  std::optional<Time> declared_at_;  // of that, until it is judged
-  std::optional<Vote> own_vote_;
-  std::string own_token_;  // of the promise to itself
-  Cache cache_;
-  std::optional<Time> last_200_;  // by decisions before this one: the last was not later
-  // When the last promise to another node ends, or ended early.
-  std::optional<Time> bound_until_;
-  std::optional<Time> freed_at_;  // when the last promise was handed back
-  Promise_History history_;
-  std::optional<Time> named_since_;  // since when names_itself() is true
-  std::optional<Handover> handover_;
-  Stop_Detector stop_detector_;  // restarted by age_votes()
-  Replay_History replay_;
-  Staleness staleness_;
-  std::string server_started_;       // as Replication has it
-  std::optional<Time> answered_at_;  // when the database was asked the last time that it answered
-  // The state that was last decided, and since when.
-  State state_ = State::down;
-  std::optional<Time> state_since_;
-  std::uint64_t looks_ = 0, failed_looks_ = 0;
-  Time look_time_{};
-  // What was logged, so that each change is logged once.
-  bool superuser_logged_ = false;
-  // When the list was read that was logged to be stale; empty: none is.
-  std::optional<Time> stale_since_;
-  std::vector<std::string> logged_rivals_, logged_alive_;
-  std::string logged_;  // state and reason
-  State logged_state_ = State::down;
-  std::optional<Time> logged_since_;
+  std::condition_variable turn_over_;  // no ballot waits for the store any more
+  Core core_;
+  Journal journal_;
+  Stop_Detector stop_detector_;  // restarted by notice_stop()
   std::optional<Drain> drain_;
-  History changes_;      // each change of logged_state_
-  bool untold_ = false;  // on_change_ was not told of the last; used by the refresher only
+
+  Peers peers_;  // last, since its replies use what is above
 };
 
 }  // namespace primgr

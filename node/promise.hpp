@@ -2,19 +2,18 @@
 
 #pragma once
 
-#include <chrono>
-#include <condition_variable>
 #include <functional>
-#include <mutex>
 #include <optional>
+#include <string>
 #include <string_view>
 
+#include "node/handover.hpp"
 #include "node/voting.hpp"
 
 namespace primgr {
 
 // Stores a voter's promise beyond the end of the process. Both functions may be empty: then a voter
-// that has just started votes for nobody for one vote_lease.
+// that has just started votes for nobody for one vote_lease. They must be thread-safe.
 struct Grant_Store {
   std::function<std::optional<Grant>()> load;  // none: it is not known what was promised
   // Stores a grant. Returns by `until`, successful or not, the grant that a restart is sure to
@@ -22,51 +21,75 @@ struct Grant_Store {
   std::function<Grant(const Grant&, Deadline until)> save;
 };
 
-// Thread-safe. A promise must be stored before anybody hears of it, and save() of the store may
-// take the 100 ms that a vote may take. So threads vote in turn: grant_ and saved_ belong to the
-// thread that has set voting_. The others wait for their turn, and get no vote if turn and save()
-// together take longer than 100 ms. Thus a file that hangs stops votes and nothing else. mutex_
-// guards voting_ and bound_until_ only, and is not held while the store works.
+// The ballot of a voter whose promise could not be stored in time.
+Ballot no_vote();
+
+// What a voter decides on a question for its vote.
+struct Voter_Question {
+  std::string named;  // the node that its own database names; empty: none
+  std::string candidate;
+  std::optional<std::string> shown;  // the token that the candidate shows; none: it takes no token
+  std::string fresh;                 // a new token, see promise_vote()
+  bool alone = false;  // there is no other voter, so it need not wait for what it does not know
+};
+
+// The promise, as a value without a clock. A promise must be stored before anybody hears of it: if
+// vote() asks for that, voters vote in turn, and the next is that of stored() alone. Not
+// thread-safe. Throws std::bad_alloc only, and has changed nothing then.
 class Promise {
  public:
-  // Loads the last promise. Blocks for as long as the store does.
-  Promise(Grant_Store store, Time vote_lease, Clock clock);
+  // A voter that starts, and has promised `last`. `saved`: what a restart is sure to find; none:
+  // promises are not stored.
+  Promise(Lease lease, Grant last, std::optional<Grant> saved);
+  // What a voter that starts at `now` holds to if it does not know what it promised before.
+  static Grant silence(Time vote_lease, Time now) { return {"", now + vote_lease}; }
 
-  // Votes by the rule of cast_vote(), and stores the promise, which is that of promise_vote(), if
-  // the vote is granted. `shown`: the token that the candidate shows, or empty; none: it takes no
-  // token. Blocks for 100 ms at most, and returns a ballot without a name that is not `stored` if
-  // that was too short.
-  // `alone`: there is no other voter, so this node need not wait for a promise that it does not
-  // know.
-  Ballot vote(std::string_view named, std::string_view candidate,
-              const std::optional<std::string>& shown, bool alone);
+  // Votes by the rule of cast_vote(). If the vote is granted, the promise is that of
+  // promise_vote(). None: it has to be stored first, see to_store(). REQUIRES: not awaits_store().
+  std::optional<Ballot> vote(const Voter_Question& question, Time now);
+  // Whether a ballot waits for the store.
+  bool awaits_store() const { return awaited_.has_value(); }
+  // The grant to store: a quarter of a lease longer than promised, so that not every vote is a
+  // write. REQUIRES: awaits_store().
+  Grant to_store() const;
+  // The store is sure to hold `saved`; none: what it held before. Returns the ballot: no_vote() if
+  // that is not what was promised. The grant may still be written later; after a restart this voter
+  // then keeps a promise that nobody relies on, which costs time only. REQUIRES: awaits_store().
+  Ballot stored(std::optional<Grant> saved);
 
   // By the rule of hand_back(). Returns for how long this node is still bound to `candidate`, none
-  // if the token ended nothing. Blocks for 100 ms at most; ends nothing if that was too short. The
-  // store is not told: after a restart the promise lasts, or ends when it is handed back again.
-  std::optional<Time> end(std::string_view candidate, std::string_view token);
+  // if the token ended nothing. The store is not told: after a restart the promise lasts, or ends
+  // when it is handed back again. REQUIRES: not awaits_store().
+  std::optional<Time> end(std::string_view candidate, std::string_view token, Time now);
 
   // Since when this node is bound by no promise; none: it is bound, or may be and does not know it.
-  // It is bound before anybody hears of a promise. Does not block.
-  std::optional<Time> unbound_since() const;
+  // It is bound before anybody hears of a promise.
+  std::optional<Time> unbound_since(Time now) const;
+
+  // To whom the promises before were, for people.
+  Promise_History history;
+
+  bool operator==(const Promise&) const = default;
 
  private:
-  class Turn;
-  void set_bound_until(Time until);
-  Ballot vote_in_turn(std::string_view named, std::string_view candidate,
-                      const std::optional<std::string>& shown, bool alone, Deadline until);
+  struct Awaited {
+    Grant promise;
+    Ballot ballot;
+    Time bound_until{};
 
-  const Grant_Store store_;
-  const Time vote_lease_;
-  const Clock clock_;
-  mutable std::mutex mutex_;
-  std::condition_variable turn_over_;
-  bool voting_ = false;
+    bool operator==(const Awaited&) const = default;
+  };
+
+  bool is_stored(const Grant& promise) const;
+  Ballot give(Awaited&& vote) noexcept;
+
+  Time vote_lease_;
+  bool stores_ = false;
   Time bound_until_{};  // when the last promise ends, or ended
   Grant grant_;
-  // The grant that the store is sure to hold. Its `until` is later than that of grant_, so that not
-  // every vote is a write.
+  // The grant that the store is sure to hold. Its `until` is later than that of grant_.
   Grant saved_;
+  std::optional<Awaited> awaited_;
 };
 
 }  // namespace primgr

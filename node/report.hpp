@@ -11,7 +11,6 @@
 #include "node/handover.hpp"
 #include "node/lag.hpp"
 #include "node/model.hpp"
-#include "node/peers.hpp"
 #include "node/voters.hpp"
 
 namespace primgr {
@@ -33,10 +32,12 @@ struct Drain {
 // "drained since …: the reason".
 std::string describe_drain(const Drain& drain);
 
-// That voters are lost for good.
-struct Lost_Declaration {
-  std::vector<std::string> names;
-  std::string since;  // when the operator said so, for people; empty: nothing was said
+// How many questions of one kind one peer has answered, and how many failed.
+struct Poll_Count {
+  std::string peer;
+  const char* kind = "";  // "vote", "state", "hand_back" or "standby"
+  std::uint64_t replied = 0, failed = 0;
+  Time total_time{};  // of all of them together
 };
 
 // The state of a node at one moment.

@@ -58,6 +58,14 @@ struct Lost_Voter {
   bool operator==(const Lost_Voter&) const = default;
 };
 
+// That voters are lost for good.
+struct Lost_Declaration {
+  std::vector<std::string> names;
+  std::string since;  // when the operator said so, for people; empty: nothing was said
+
+  bool operator==(const Lost_Declaration&) const = default;
+};
+
 // What a node knows of lists besides the one that it reads now.
 struct Voter_Lists {
   Voter_List confirmed;              // empty: none is known

@@ -1,6 +1,7 @@
 #include <doctest/doctest.h>
 
 #include <atomic>
+#include <thread>
 
 #include "tests/asker.hpp"
 #include "tests/raw_server.hpp"
@@ -40,31 +41,67 @@ TEST_CASE("a peer that misbehaves gives no vote, and is given up after the timeo
 }
 
 TEST_CASE("a reply to a question from before the peer was registered anew is dropped") {
-  std::vector<std::function<void(Http_Reply)>> sent;
-  Time now = 10s;
-  const std::vector<Node> nodes = {make_node(2, "n2")};
-  const auto reply = [](const char* name, Time sent_at) {
-    return Http_Reply{200, R"({"Primary":")" + std::string(name) + R"("})", "", sent_at};
+  const Node n2 = make_node(2, "n2");
+  Polls polls;
+  std::vector<Question> sent;
+  const auto ask = [&](Question_Kind kind) { polls.ask(kind, n2, "/", 1s, 10s, sent); };
+  const auto reply = [&](const Question& question, const char* name) {
+    Vote_Answer answer;
+    answer.sent_at = 10s;
+    answer.named = name;
+    return polls.replied({"n2", question.number, true}, answer, 10s);
   };
+  ask(Question_Kind::vote);
+  polls.keep_only({});
+  // Registered again: first it is asked something else, then for its vote.
+  ask(Question_Kind::state);
+  CHECK_FALSE(reply(sent[0], "n1"));
+  CHECK_FALSE(polls.answered(Question_Kind::vote, "n2"));
+  polls.keep_only({});
+  ask(Question_Kind::vote);
+  CHECK_FALSE(polls.replied({"n2", sent[1].number, true}, State_Report{}, 10s));
+  CHECK_FALSE(reply(sent[0], "n1"));
+  CHECK_FALSE(polls.answered(Question_Kind::vote, "n2"));
+  CHECK(polls.vote_awaited_since("n2") == 10s);
+  CHECK(polls.votes().empty());
+  CHECK(reply(sent[2], "n3"));
+  CHECK(polls.answered(Question_Kind::vote, "n2"));
+  CHECK(polls.votes().at("n2").names == "n3");
+}
+
+TEST_CASE("questions that could not be sent count as not asked") {
+  const Node n2 = make_node(2, "n2");
+  Polls polls;
+  std::vector<Question> sent;
+  polls.ask(Question_Kind::state, n2, "/", 1s, 10s, sent);
+  polls.ask(Question_Kind::vote, n2, "/", 1s, 10s, sent);
+  REQUIRE(sent.size() == 2);
+  polls.forget_questions(sent[1].number);
+  CHECK(polls.due(Question_Kind::state, "n2", 1s, 10s) == Time::max());
+  CHECK_FALSE(polls.vote_awaited_since("n2"));
+  polls.ask(Question_Kind::state, n2, "/", 1s, 10s, sent);
+  polls.ask(Question_Kind::vote, n2, "/", 1s, 10s, sent);
+  REQUIRE(sent.size() == 3);
+  CHECK(sent[2].kind == Question_Kind::vote);
+  CHECK(sent[2].number > sent[1].number);
+}
+
+TEST_CASE("who asks peers waits for the questions under way before it ends") {
+  std::vector<std::function<void(Http_Reply)>> held;
+  std::atomic<bool> replied{false};
+  std::thread late;
   {
-    Peers peers([&](const Node&, const std::string&, Time, auto done) { sent.push_back(done); },
-                nullptr, [&] { return now; }, 1s, [] {});
-    peers.ask(Peers::Kind::vote, nodes[0], "/primary", 1s);
-    peers.keep_only({});
-    // Registered again: first it is asked something else, then for its vote.
-    peers.ask(Peers::Kind::state, nodes[0], "/state", 1s);
-    sent[0](reply("n1", 10s));
-    CHECK_FALSE(peers.answered(Peers::Kind::vote, "n2"));
-    peers.keep_only({});
-    peers.ask(Peers::Kind::vote, nodes[0], "/primary", 1s);
-    sent[1](reply("n1", 10s));
-    CHECK_FALSE(peers.answered(Peers::Kind::vote, "n2"));
-    CHECK(peers.vote_awaited_since("n2") == 10s);
-    CHECK(peers.votes().empty());
-    sent[2](reply("n3", 10s));
-    CHECK(peers.answered(Peers::Kind::vote, "n2"));
-    CHECK(peers.votes().at("n2").names == "n3");
+    Peers peers([&](const Node&, const std::string&, Time, auto done) { held.push_back(done); },
+                nullptr, 1s);
+    peers.send({Question_Kind::vote, make_node(2, "n2"), "/primary", 1},
+               [&](const Http_Reply&) { replied = true; });
+    late = std::thread([&] {
+      std::this_thread::sleep_for(50ms);
+      held[0]({});
+    });
   }
+  CHECK(replied);
+  late.join();
 }
 
 TEST_CASE("a peer that is not there") {

@@ -76,7 +76,11 @@ World::World(Node_Settings settings, Grant_Store grants, History history, Voter_
             .resolve = nullptr,
             .clock = [this] { return now; },
             .other_clocks = {[this] { return now + stopped; }},
-            .log = [this](Log_Level, const std::string& line) { log.push_back(line); },
+            .log =
+                [this](Log_Level, const std::string& line) {
+                  if (lost_lines > 0 && lost_lines-- > 0) throw std::bad_alloc();
+                  log.push_back(line);
+                },
             .grants = std::move(grants),
             .voters = std::move(voters),
             .store_voters = [this](const Voter_Lists& lists) { stored = lists; },

@@ -79,5 +79,6 @@ struct World {
   Voter_Lists stored;  // what it would know after a restart
   History changes;     // of state, as it was told of the last
   int scarce = 0;      // so many times it cannot be told, for want of memory
+  int lost_lines = 0;  // so many lines cannot be logged, likewise
   Repmgr_Node node;
 };

@@ -1,0 +1,297 @@
+#include "node/core.hpp"
+
+#include <algorithm>
+#include <new>
+#include <utility>
+
+#include "node/core_step.hpp"
+#include "node/voting.hpp"
+
+namespace primgr {
+
+using namespace std::chrono_literals;
+
+namespace {
+
+// From one look to the next, at least, whoever asks for one.
+constexpr Time min_look_interval = 100ms;
+// For so long after a promise to another has ended, a new primary is looked for each
+// min_look_interval; and so is a database that has just gone.
+constexpr Time vacancy = 2min;
+// For so long after somebody wanted to know whether this standby is synchronous, the primary is
+// asked: a load balancer may check less often than a refresh_interval.
+constexpr Time sync_interest = 20s;
+
+}  // namespace
+
+Core::Core(Core_Settings with, Promise promised, Voter_Lists known)
+    : settings(std::move(with)),
+      lease{settings.vote_lease, settings.check_delay},
+      lists(known),
+      kept(std::move(known)),
+      promise(std::move(promised)) {}
+
+Effects step(Core& core, const Event& event, Time now) {
+  const std::uint64_t asked_before = core.polls.last_number();
+  const bool awaited_before = core.promise.awaits_store();
+  Core_Step step(core, now);
+  try {
+    std::visit(step, event);
+  } catch (const std::bad_alloc&) {
+    // Nobody will do what is lost with the effects.
+    core.polls.forget_questions(asked_before + 1);
+    if (!awaited_before && core.promise.awaits_store()) core.promise.stored(std::nullopt);
+    throw;
+  }
+  return std::move(step.effects);
+}
+
+// ---- the database -------------------------------------------------------------------------------
+
+void Core_Step::operator()(const Facts_Read& event) {
+  core_.facts = event.facts;
+  core_.looked = true;
+  const Facts& facts = core_.facts;
+  if (facts.reachable) core_.answered_at = facts.asked_at;
+  const Replication& r = facts.replication;
+  if (r.sender_lsn && r.position) {
+    core_.replay.add(r.asked_at, r.end(), *r.position);
+  } else if (!r.known || !facts.in_recovery) {
+    core_.replay.forget();
+  }
+  if (r.known && std::exchange(core_.server_started, r.server_started) != r.server_started) {
+    core_.staleness.forget();
+  }
+  if (r.known && r.position && facts.in_recovery) {
+    core_.staleness.holds(*r.position, r.received, r.timeline);
+  }
+  if (facts.nodes_known) {
+    core_.nodes = facts.nodes;
+    take_list();
+    use_lists();
+  }
+}
+
+// Makes votes older. Promises to others stay as they are: it is safe if a voter keeps one for too
+// long.
+void Core_Step::operator()(const Clock_Missed& event) {
+  if (core_.own_vote) core_.own_vote->sent_at -= event.missed;
+  core_.staleness.age(event.missed);
+  core_.polls.age(event.missed);
+  // Who asks for the state gets the last decision, which rests on those votes, until the next one.
+  if (core_.decision.until != Time::max()) core_.decision.until -= event.missed;
+}
+
+void Core_Step::operator()(const Synchrony_Wanted&) {
+  effects.turn = !core_.sync_wanted_at || now_ - *core_.sync_wanted_at > sync_interest;
+  core_.sync_wanted_at = now_;
+}
+
+void Core_Step::operator()(const Not_Sent& event) {
+  core_.polls.forget_questions(event.number);
+}
+
+// ---- a turn -------------------------------------------------------------------------------------
+
+void Core_Step::operator()(const Tick& event) {
+  switch (event.part) {
+    case Part::begin:
+      return begin_turn(event);
+    case Part::states:
+      return ask_states();
+    case Part::decision:
+      watch_staleness();
+      return decide_state();
+    case Part::lists:
+      if (core_.looked) settle_lists(event.missed);
+      return;
+    case Part::keep:
+      return keep_lists();
+    case Part::hand_back:
+      return hand_votes_back();
+  }
+}
+
+// A candidate votes for itself by the same rule as any voter.
+void Core_Step::begin_turn(const Tick& tick) {
+  Core::Turn turn;
+  for (const Node& node : core_.nodes) {
+    if (!names_equal(node.name, core_.settings.node_name)) turn.others.push_back(node);
+  }
+  turn.others.insert(turn.others.end(), core_.unlisted.begin(), core_.unlisted.end());
+  const Node* self = core_.candidate();
+  if (self) {
+    turn.candidate = self->name;
+    turn.voters = core_.voters;
+    turn.in_consensus = turn.voters.size();
+    std::erase_if(turn.voters, [&](const Node& node) { return node.id == self->id; });
+  }
+  core_.turn = std::move(turn);
+  if (!self) {
+    core_.polls.forget_answers();
+    return;
+  }
+  const Node* named = named_primary(core_.facts.nodes);
+  Core::Awaited asked;
+  asked.candidate = self->name;
+  if (named) asked.named = named->name;
+  asked.own = true;
+  asked.asked_at = now_;
+  if (!core_.settings.candidate) {
+    Ballot ballot;
+    ballot.names = asked.named;
+    return own_ballot(ballot, asked);
+  }
+  if (core_.promise.awaits_store()) {
+    effects.busy = true;
+    return;
+  }
+  vote({asked.named, asked.candidate, core_.own_token, tick.fresh, core_.turn.in_consensus == 1},
+       std::move(asked));
+}
+
+void Core_Step::ask_states() {
+  const Core_Settings& settings = core_.settings;
+  for (const Node& peer : core_.turn.others) {
+    core_.polls.ask(Question_Kind::state, peer, state_question(peer.name),
+                    settings.refresh_interval, now_, effects.ask);
+  }
+  if (const Node* source = core_.sync_source(now_)) {
+    core_.polls.ask(Question_Kind::standby, *source, standby_question(settings.node_name),
+                    settings.refresh_interval, now_, effects.ask);
+  }
+}
+
+void Core_Step::decide_state() {
+  if (!core_.looked) return;
+  core_.looked_at = core_.facts.asked_at;
+  if (core_.decision.state == State::primary) core_.last_200 = now_;
+  judge_lost();
+  core_.complete = !core_.facts.nodes_pending && core_.all_answered(Question_Kind::vote);
+  core_.decision = decide(core_.facts, core_.settings.node_name, core_.settings.consensus_cluster,
+                          core_.all_votes(), core_.lease, now_, core_.required);
+  if (core_.decision.state != State::primary) return;
+  if (std::string why = why_lists_forbid(); !why.empty()) {
+    core_.decision = {State::unknown, Time::max(), std::move(why)};
+  }
+}
+
+// ---- what can be read ---------------------------------------------------------------------------
+
+State Core::state_at(Time now, Time missed) const {
+  if (now - looked_at > settings.cache_ttl) return State::down;
+  if (now >= decision.until || stopped_at(now, missed)) return State::unknown;
+  return decision.state;
+}
+
+bool Core::stopped_at(Time now, Time missed) const {
+  return decision.state == State::primary && now - looked_at <= settings.cache_ttl &&
+         now < decision.until && now + missed >= decision.until;
+}
+
+Decision Core::decision_at(Time now, Time missed) const {
+  const State state = state_at(now, missed);
+  if (!looked || state == decision.state) return decision;
+  return {state, Time::max(),
+          state == State::down ? "nothing was learnt for longer than cache_ttl"
+                               : "no majority votes for it: the votes expired"};
+}
+
+const Node* Core::primary_at(Time now, Time missed) const {
+  return state_at(now, missed) == State::down ? nullptr : named_primary(facts.nodes);
+}
+
+const Node* Core::candidate() const {
+  if (!facts.reachable || facts.in_recovery || !facts.nodes_known) return nullptr;
+  const Node* self = find_node(facts.nodes, settings.node_name);
+  return self && self->type != "witness" ? self : nullptr;
+}
+
+bool Core::names_itself() const {
+  const Node* self = candidate();
+  const Node* named = named_primary(facts.nodes);
+  return self && named && named->id == self->id;
+}
+
+const Node* Core::followed() const {
+  if (!facts.reachable || !facts.in_recovery) return nullptr;
+  const Node* primary = named_primary(facts.nodes);
+  return primary && !names_equal(primary->name, settings.node_name) ? primary : nullptr;
+}
+
+const Node* Core::sync_source(Time now) const {
+  const bool wanted = sync_wanted_at && now - *sync_wanted_at <= sync_interest;
+  return wanted ? followed() : nullptr;
+}
+
+bool Core::all_answered(Question_Kind kind) const {
+  const Node* self = candidate();
+  if (kind == Question_Kind::vote && !self) return true;
+  for (const Node& node : nodes) {
+    if (names_equal(node.name, settings.node_name)) continue;
+    const bool is_voter = settings.consensus_cluster || (self && node.site == self->site);
+    if (kind == Question_Kind::vote && !is_voter) continue;
+    if (!polls.answered(kind, node.name)) return false;
+  }
+  return true;
+}
+
+std::vector<std::string> Core::claimants(Time now, Time missed) const {
+  std::vector<std::string> found;
+  for (const Node& node : nodes) {
+    const bool self = names_equal(node.name, settings.node_name);
+    const State state = self ? state_at(now, missed) : polls.state(node.name);
+    if (state == State::primary) found.push_back(node.name);
+  }
+  return found;
+}
+
+// Short while the node is undecided or its votes are about to expire. A witness is always Unknown,
+// and so never undecided.
+Time Core::look_interval(Time now) const {
+  const bool short_of_votes =
+      decision.until != Time::max() && decision.until < now + vote_lifetime(lease) / 2;
+  const bool witness = facts.reachable && facts.nodes_known && !facts.in_recovery && !candidate() &&
+                       find_node(facts.nodes, settings.node_name);
+  const bool undecided = decision.state == State::unknown && !witness;
+  // The node that this one voted for is gone. As a rule another one is about to be promoted.
+  const Time since_promise = bound_until ? now - *bound_until : vacancy;
+  const bool vacant =
+      decision.state != State::down && since_promise >= Time::zero() && since_promise < vacancy;
+  // As a rule it is being restarted. A server that refuses for another reason logs each attempt.
+  const bool just_gone =
+      decision.state == State::down && facts.gone && answered_at && now - *answered_at < vacancy;
+  if (vacant || just_gone) return std::min(min_look_interval, settings.refresh_interval);
+  return undecided || short_of_votes ? std::min(undecided_interval, settings.refresh_interval)
+                                     : settings.refresh_interval;
+}
+
+Time Core::turn_due(Time now) const {
+  // Once an interval at least, so that a stalled look is noticed and reported.
+  Time due = std::min(now + settings.refresh_interval, decision.until);
+  const auto consider = [&](Question_Kind kind, const std::string& peer, Time interval) {
+    due = std::min(due, polls.due(kind, peer, interval, now));
+  };
+  for (const Node& node : turn.others) {
+    consider(Question_Kind::state, node.name, settings.refresh_interval);
+  }
+  if (const Node* node = sync_source(now)) {
+    consider(Question_Kind::standby, node->name, settings.refresh_interval);
+  }
+  if (const auto over_at = votes_over_at(*this, now)) due = std::min(due, *over_at);
+  if (bound_until && *bound_until > now) due = std::min(due, *bound_until);
+  for (const auto& [peer, token] : polls.to_hand_back(now)) {
+    consider(Question_Kind::hand_back, peer, undecided_interval);
+  }
+  const Time interval = vote_interval(*this, now);
+  for (const Node& node : turn.voters) {
+    consider(Question_Kind::vote, node.name, interval);
+    const auto since = polls.vote_awaited_since(node.name);
+    if (since && *since + straggler_timeout() > now) {
+      due = std::min(due, *since + straggler_timeout());
+    }
+  }
+  return due;
+}
+
+}  // namespace primgr

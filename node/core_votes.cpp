@@ -1,0 +1,283 @@
+// Votes: those that this node gives, those that it asks for, and how they are handed back.
+
+#include <algorithm>
+#include <utility>
+
+#include "node/core_step.hpp"
+#include "node/voting.hpp"
+
+namespace primgr {
+
+using namespace std::chrono_literals;
+
+namespace {
+
+// For so long after a vote was handed back, the other voters are asked each handed_back_interval:
+// they may learn of it a moment later.
+constexpr Time hand_back_time = 1s, handed_back_interval = 50ms;
+
+}  // namespace
+
+// ---- as a voter ---------------------------------------------------------------------------------
+
+void Core_Step::operator()(const Vote_Asked& event) {
+  const Node* named = core_.primary_at(now_, Time::zero());
+  effects.look = !named || !names_equal(named->name, event.candidate);
+  const bool down = !named && core_.state_at(now_, Time::zero()) == State::down;
+  // Or the candidate would count the vote for longer than it is granted.
+  if (down || event.lease > core_.settings.vote_lease) {
+    effects.ballot.emplace();
+    return;
+  }
+  if (core_.promise.awaits_store()) {
+    effects.busy = true;
+    return;
+  }
+  Core::Awaited asked;
+  asked.candidate = event.candidate;
+  if (named) asked.named = named->name;
+  asked.list = event.list;
+  asked.asked_at = now_;
+  vote({asked.named, asked.candidate, event.shown, event.fresh, false}, std::move(asked));
+}
+
+// Votes for this node or for another.
+void Core_Step::vote(Voter_Question&& question, Core::Awaited&& asked) {
+  core_.awaited.reset();
+  auto ballot = core_.promise.vote(question, now_);
+  if (!ballot) {
+    core_.awaited = std::move(asked);
+    effects.store = core_.promise.to_store();
+  } else if (asked.own) {
+    own_ballot(*ballot, asked);
+  } else {
+    ballot_for_another(std::move(*ballot), asked);
+  }
+}
+
+void Core_Step::operator()(const Grant_Stored& event) {
+  if (!core_.promise.awaits_store()) return;
+  Ballot ballot = core_.promise.stored(event.saved);
+  const auto asked = std::exchange(core_.awaited, std::nullopt);
+  if (!asked) return;
+  if (asked->own) {
+    own_ballot(ballot, *asked);
+  } else {
+    ballot_for_another(std::move(ballot), *asked);
+  }
+}
+
+void Core_Step::ballot_for_another(Ballot&& ballot, const Core::Awaited& asked) {
+  if (ballot.granted) {
+    Promise_History& history = core_.promise.history;
+    core_.bound_until = now_ + core_.settings.vote_lease;
+    history.granted(ballot.names, now_, *core_.bound_until);
+    if (core_.polls.state(ballot.names) == State::primary) history.arrived();
+    history.tell(ballot, now_);
+    ballot.list = list_for(asked.candidate);
+    if (core_.facts.in_recovery) hear_list(asked.list);
+  }
+  effects.ballot = std::move(ballot);
+}
+
+void Core_Step::own_ballot(const Ballot& ballot, const Core::Awaited& asked) {
+  const Time vote_lease = core_.settings.vote_lease;
+  if (ballot.bound_for > Time::zero()) core_.bound_until = asked.asked_at + ballot.bound_for;
+  const Time bound_until =
+      core_.bound_until.value_or(core_.own_vote ? core_.own_vote->bound_until : Time());
+  if (ballot.granted) {
+    core_.own_token = ballot.token;
+    core_.bound_until.reset();  // what it had promised to another is over
+    core_.promise.history.granted(asked.candidate, asked.asked_at, asked.asked_at + vote_lease);
+  }
+  if (!ballot.stored) {
+    // The vote before remains, and counts until it expires.
+    if (!core_.own_vote) core_.own_vote.emplace();
+    core_.own_vote->why = "its promise cannot be kept in state_file";
+    return;
+  }
+  core_.own_vote = {asked.asked_at, ballot.names,
+                    asked.named.empty() ? "names none" : "keeps an earlier promise", vote_lease};
+  core_.own_vote->bound_until = bound_until;
+  core_.own_vote->answers = true;
+  if (ballot.granted) {
+    core_.own_vote->before = core_.promise.history.before(asked.asked_at);
+  }
+}
+
+void Core_Step::operator()(const Own_Vote_Late&) {
+  own_ballot(no_vote(), {});
+}
+
+void Core_Step::operator()(const Handed_Back& event) {
+  if (core_.promise.awaits_store()) {
+    effects.busy = true;
+    return;
+  }
+  const std::optional<Time> bound_for = core_.promise.end(event.by, event.token, now_);
+  if (!bound_for) return;
+  effects.accepted = effects.look = true;
+  core_.freed_at = now_;
+  core_.bound_until = now_ + *bound_for;
+  core_.promise.history.handed_back(event.by,
+                                    event.ago ? std::optional(now_ - *event.ago) : std::nullopt);
+  core_.polls.hurry();
+}
+
+// ---- as a candidate -----------------------------------------------------------------------------
+
+Votes Core::all_votes() const {
+  Votes votes = polls.votes();
+  const Node* self = find_node(facts.nodes, settings.node_name);
+  if (self && own_vote) votes[self->name] = *own_vote;
+  return votes;
+}
+
+std::vector<std::vector<Voter>> Core::voters_at(Time now) const {
+  const Node* self = candidate();
+  if (!self) return {};
+  const Votes votes = all_votes();
+  std::vector<std::vector<Voter>> described;
+  for (const Voter_List& list : required) {
+    described.push_back(describe_voters(list, {*self, votes, lease, now}));
+  }
+  return described;
+}
+
+bool Core::is_elected(const std::vector<Node>& polled, const std::string& candidate_node,
+                      std::size_t num_in_consensus, Time now) const {
+  const Node* self = find_node(facts.nodes, candidate_node);
+  if (!self) return false;
+  std::vector<Node> all = polled;
+  all.push_back(*self);
+  const Votes votes = all_votes();
+  return check_consensus(count_votes(all, {*self, votes, lease, now}).size(),
+                         votes_needed(num_in_consensus));
+}
+
+Time vote_interval(const Core& core, Time now) {
+  const bool just_freed = core.freed_at && now - *core.freed_at < hand_back_time;
+  const bool primary = core.decision.state == State::primary;
+  const Time interval = core.look_interval(now);
+  return just_freed && !primary ? std::min(handed_back_interval, interval) : interval;
+}
+
+void Core_Step::operator()(const Votes_Wanted& event) {
+  const Core_Settings& settings = core_.settings;
+  const Time interval = vote_interval(core_, now_);
+  const bool primary = core_.state_at(now_, event.missed) == State::primary;
+  const std::string confirmed = primary ? list_to_tell() : "";
+  for (const Node& voter : event.voters) {
+    const std::string target = vote_question(settings.candidate ? event.candidate : "", voter.name,
+                                             settings.vote_lease - settings.check_delay,
+                                             core_.polls.token(voter.name), confirmed);
+    core_.polls.ask(Question_Kind::vote, voter, target, interval, now_, effects.ask);
+  }
+}
+
+void Core_Step::operator()(const Answers_Late& event) {
+  const Node* self = find_node(core_.facts.nodes, event.candidate);
+  if (!self) return;
+  for (const Node& voter : stragglers(event.voters, *self)) {
+    if (auto question = core_.polls.under_way(Question_Kind::vote, voter)) {
+      effects.drop.push_back(std::move(*question));
+    }
+  }
+}
+
+// The voters that have been silent for straggler_timeout(), if the outcome is certain without them,
+// either way. Their questions are dropped, so that a dead voter does not keep a client thread for
+// all of peer_timeout, and a live voter whose packet was lost is soon asked again.
+std::vector<Node> Core_Step::stragglers(const std::vector<Node>& voters, const Node& self) const {
+  std::vector<Node> silent, late;
+  for (const Node& voter : voters) {
+    const auto since = core_.polls.vote_awaited_since(voter.name);
+    if (!since) continue;
+    silent.push_back(voter);
+    if (*since + core_.straggler_timeout() <= now_) late.push_back(voter);
+  }
+  if (late.empty()) return late;
+  Votes fresh = core_.all_votes();
+  for (const Node& voter : silent) fresh.erase(voter.name);
+  const Tally tally{self, fresh, core_.lease, now_};
+  const bool certain =
+      is_elected(core_.required, tally) || !is_elected(core_.required, tally, silent);
+  return certain ? late : std::vector<Node>();
+}
+
+void Core_Step::operator()(const Vote_Replied& event) {
+  effects.accepted = core_.polls.replied(event.to, event.answer, now_);
+}
+
+void Core_Step::operator()(const State_Replied& event) {
+  effects.accepted = core_.polls.replied(event.to, event.report, now_);
+}
+
+void Core_Step::operator()(const Standby_Replied& event) {
+  effects.accepted = core_.polls.replied(event.to, event.report);
+}
+
+void Core_Step::operator()(const Hand_Back_Replied& event) {
+  effects.accepted = core_.polls.replied(Question_Kind::hand_back, event.to);
+}
+
+void Core_Step::operator()(const Reply_Lost& event) {
+  effects.accepted = core_.polls.replied(event.kind, {event.to.peer, event.to.number, false});
+}
+
+// ---- handing votes back -------------------------------------------------------------------------
+
+std::optional<Time> votes_over_at(const Core& core, Time now) {
+  if (core.decision.state == State::primary || !core.settings.candidate) return std::nullopt;
+  if (core.names_itself()) {
+    // It goes on voting for itself, and asking, so its own vote is nothing to hand back.
+    if (!core.polls.holds_tokens()) return std::nullopt;
+    const Votes votes = core.all_votes();
+    const Tally tally{*core.candidate(), votes, core.lease, now};
+    if (std::none_of(core.required.begin(), core.required.end(),
+                     [&](const Voter_List& list) { return names_another(list, tally); })) {
+      return std::nullopt;
+    }
+  } else if (core.own_token.empty() && !core.polls.holds_tokens()) {
+    return std::nullopt;
+  }
+  return core.last_200 ? hand_back_due(*core.last_200, core.settings.check_delay) : now;
+}
+
+// First drops the votes, so that this node does not count what it hands back. Then tells the
+// voters, again and again until each has answered or its promise has expired.
+void Core_Step::hand_votes_back() {
+  const auto over_at = votes_over_at(core_, now_);
+  if (over_at && now_ >= *over_at) {
+    core_.polls.give_up_votes();
+    core_.own_vote.reset();
+    end_own_promise(std::exchange(core_.own_token, {}));
+  }
+  std::optional<Time> ago;
+  if (core_.last_200) ago = now_ - *core_.last_200;
+  const auto tokens = core_.polls.to_hand_back(now_);
+  for (const Node& peer : core_.turn.others) {
+    const auto token = tokens.find(peer.name);
+    if (token == tokens.end()) continue;
+    const std::string& name = core_.settings.node_name;
+    core_.polls.ask(Question_Kind::hand_back, peer,
+                    hand_back_request(name, peer.name, token->second, ago), undecided_interval,
+                    now_, effects.ask);
+  }
+}
+
+void Core_Step::operator()(const Own_Vote_Handed_Back& event) {
+  end_own_promise(event.token);
+  effects.busy = effects.hand_back_own.has_value();
+}
+
+void Core_Step::end_own_promise(const std::string& token) {
+  const std::string& name = core_.settings.node_name;
+  if (core_.promise.awaits_store()) {
+    effects.hand_back_own = token;
+  } else if (core_.promise.end(name, token, now_)) {
+    core_.promise.history.handed_back(name, core_.last_200);
+  }
+}
+
+}  // namespace primgr
