@@ -2,10 +2,14 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <atomic>
 #include <fstream>
 #include <new>
 #include <set>
 #include <sstream>
+#include <thread>
+#include <vector>
 
 #include "node/journal.hpp"
 #include "tests/world.hpp"
@@ -204,6 +208,64 @@ TEST_CASE("a node votes for itself by the rule by which it votes for others") {
   step(core, Tick{Part::decision, "", {}}, start);
   // Bound to itself, it votes for no other.
   CHECK(step(core, Vote_Asked{"n2", 3s, "", "", "t"}, start).ballot->names == "n1");
+}
+
+TEST_CASE("threads vote in turn while a slow store works, and whoever reads does not wait") {
+  std::atomic<int> saving{0}, most{0}, given{0};
+  std::atomic<bool> ended{false};
+  Node_Settings settings = World::named("n2");
+  settings.vote_lease = 1100ms;
+  Repmgr_Node node(settings, {.http_get = [](const Node&, const std::string&, Time,
+                                             std::function<void(Http_Reply)> done) { done({}); },
+                              .http_drop = nullptr,
+                              .resolve = nullptr,
+                              .clock = boottime,
+                              .other_clocks = {boottime},
+                              .log = [](Log_Level, const std::string&) {},
+                              .grants = {[] { return Grant{}; },
+                                         [&](const Grant& grant, Deadline) {
+                                           most = std::max<int>(most, ++saving);
+                                           std::this_thread::sleep_for(10ms);
+                                           --saving;
+                                           return grant;
+                                         }},
+                              .voters = {},
+                              .store_voters = nullptr});
+  node.learn(make_facts(make_site(3), true, boottime()));
+  node.refresh();
+  std::vector<std::thread> threads;
+  const auto run = [&](const std::function<void()>& work) {
+    threads.emplace_back([&ended, work] {
+      while (!ended) work();
+    });
+  };
+  for (int i = 0; i < 3; ++i) {
+    run([&] {
+      const Ballot ballot = node.grant_vote("n1", 0s, "");  // each time under a new token
+      if (ballot.granted) ++given;
+      node.end_promise("n1", ballot.token);
+    });
+  }
+  double longest = 0;
+  std::thread reader([&] {
+    while (!ended) {
+      const auto began = Steady::now();
+      node.get_state();
+      node.get_report();
+      longest = std::max(longest, seconds_since(began));
+    }
+  });
+  for (int i = 0; i < 30; ++i) {
+    node.learn(make_facts(make_site(3), i % 10 < 8, boottime()));
+    node.refresh();
+    std::this_thread::sleep_for(10ms);
+  }
+  ended = true;
+  for (std::thread& thread : threads) thread.join();
+  reader.join();
+  CHECK(most == 1);
+  CHECK(given > 0);
+  CHECK(longest < 5);  // far more than it takes, and on a busy machine too
 }
 
 TEST_CASE("a line for which there was no memory is logged with the next turn") {
