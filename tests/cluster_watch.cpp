@@ -59,11 +59,15 @@ void Cluster_Watch::watch_primgr(std::size_t index) {
   while (!ending_) {
     Client client("127.0.0.1", 5999, 1s);
     const double sent = seconds_now();
-    const int status = client.send("GET", "/state", "Connection: close\r\n").status;
+    const int status = client.send("GET", "/state", "").status;
+    const double received = seconds_now();
+    const int read_status =
+        status == 200 ? 200 : client.send("GET", "/replica?lag=16MB&delay=10s", "").status;
     {
       const std::lock_guard lock(mutex_);
       nodes_[index]->view.status = status;
-      if (status != 0) samples_.push_back({sent, seconds_now(), index, status});
+      if (status != 0) samples_.push_back({sent, received, index, status});
+      if (read_status != 0) read_samples_.push_back({sent, seconds_now(), index, read_status});
     }
     std::this_thread::sleep_for(20ms);
   }
@@ -153,6 +157,11 @@ std::optional<double> Cluster_Watch::writable_after(std::size_t node, double tim
   const auto& times = nodes_[node]->writable;
   const auto first = std::lower_bound(times.begin(), times.end(), time);
   return first == times.end() ? std::nullopt : std::optional(*first);
+}
+
+std::vector<Sample> Cluster_Watch::read_samples() const {
+  const std::lock_guard lock(mutex_);
+  return read_samples_;
 }
 
 std::vector<Sample> Cluster_Watch::samples() const {

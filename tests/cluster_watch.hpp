@@ -70,6 +70,9 @@ class Cluster_Watch {
   std::optional<double> writable_after(std::size_t node, double time) const;
 
   std::vector<Sample> samples() const;
+  // What reads are sent by: 200 while haproxy.cfg has that node for reads, as a standby that is
+  // fresh enough or as the Primary, else what `/replica` answered.
+  std::vector<Sample> read_samples() const;
   // The seconds from `since` to the first answer of the node that is not 200, waited for; none:
   // there was no such answer in time.
   std::optional<double> first_other(std::size_t node, double since, double seconds) const;
@@ -96,7 +99,7 @@ class Cluster_Watch {
   mutable std::mutex
       mutex_;  // guards views, samples and the majority; never held while one is asked
   std::vector<std::unique_ptr<Node>> nodes_;
-  std::vector<Sample> samples_;
+  std::vector<Sample> samples_, read_samples_;
   Majority majority_;
   std::atomic<bool> ending_{false};
   std::vector<std::thread> threads_;

@@ -115,7 +115,7 @@ class Campaign {
             ", accepted by a server that primgr refused: ", misrouted,
             ", sent to a standby: ", writers_->sent_to_standbys());
     const auto reads = reader_->reads();
-    const std::size_t misread = count_misrouted(reads, samples);
+    const std::size_t misread = count_misrouted(reads, watch_.read_samples());
     MESSAGE("reads: ", reads.size(), ", answered by a server that primgr refused: ", misread);
     const bool read_on = report_reads(reads);
     report_times();
