@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <thread>
+#include <utility>
 
 namespace {
 
@@ -133,6 +134,11 @@ bool Clients::go_on(Call& call, bool ready) {
 
 bool Clients::start(Call& call) {
   call.begun = now();
+  const int renewals = renewals_;
+  if (std::exchange(call.renewals, renewals) != renewals) {
+    call.connection.reset();
+    call.kept = false;
+  }
   if (call.connection) {
     call.sent = call.begun;
     call.wants = PGRES_POLLING_READING;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <list>
 #include <mutex>
@@ -50,7 +51,11 @@ class Clients {
   Clients(const std::string& netns, const std::string& host, const std::string& write_port,
           const std::string& read_port);
 
+  // From here on figures and rows count.
   void begin();
+  // Ends the sessions that are kept, which begin anew: those of a standby that was promoted
+  // meanwhile would be sessions for reads on the primary.
+  void renew() { ++renewals_; }
   std::array<Figures, 6> figures() const;
   // By all kinds of writers, as acknowledged.
   std::vector<Row> rows() const;
@@ -75,6 +80,7 @@ class Clients {
     double sent = 0;    // 0: it is connecting
     double next = 0;    // when the next one is to begin, while none is under way
     bool kept = false;  // the session had a call before
+    int renewals = 0;   // before it began
     PostgresPollingStatusType wants = PGRES_POLLING_WRITING;
   };
   enum class Progress { under_way, done, failed };
@@ -88,6 +94,7 @@ class Clients {
   void note(Call& call, Progress end);
 
   std::string write_target_, read_target_;
+  std::atomic<int> renewals_{0};
   mutable std::mutex mutex_;  // guards what follows; not held for long
   std::list<Stream> streams_;
   std::vector<Row> rows_;

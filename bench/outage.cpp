@@ -211,6 +211,7 @@ bool run_round(Watched_Cluster& cluster, const Event& event, std::size_t primary
                  (event.after == "rejoin OLD" ? " " + nodes[successor].name : "")});
   }
   cluster.wait_until_healthy();
+  cluster.clients().renew();
 
   print_clients(figures);
   const Seen seen = cluster.seen();
