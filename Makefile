@@ -76,7 +76,8 @@ $(BIN): $(call objects,obj,primgr $(UNITS))
 	@$(STRIP) -o $@ $(B)/primgr
 
 link-test = @echo '  LINK    $@' && $(1) -pthread -o $@ $^ $(LIBPQ) $(TEST_LIBS)
-TESTS_OF  = tests primgr $(TEST_UNITS) $(UNITS)
+# Of an inline function the linker takes the first copy: first what is compiled with -O1.
+TESTS_OF  = $(UNITS) primgr $(TEST_UNITS) tests
 # The sanitizers look at the tests that need no cluster.
 ALONE_OF  = $(filter-out $(addprefix tests/,lab_% fault% harm browser cluster_% haproxy_watch row_writers watchers),$(TESTS_OF))
 $(B)/tests: $(call objects,test,$(TESTS_OF))
