@@ -219,6 +219,11 @@ void Repmgr_Node::decide() {
   write_log(journal_.state_lines);
 }
 
+Effects Repmgr_Node::tell(const Event& event) {
+  const std::lock_guard lock(mutex_);
+  return step(core_, event, clock_());
+}
+
 void Repmgr_Node::carry_out(const Effects& effects) {
   if (effects.turn) wake_up_.wake();
   send(effects.ask);
@@ -240,8 +245,7 @@ void Repmgr_Node::send(const std::vector<Question>& questions) {
         take_reply(question, now, reply);
       });
     } catch (const std::bad_alloc&) {
-      const std::lock_guard lock(mutex_);
-      step(core_, Not_Sent{question.number}, clock_());
+      tell(Not_Sent{question.number});
       throw;
     }
   }
@@ -331,28 +335,17 @@ bool Repmgr_Node::end_promise(std::string_view candidate, std::string_view token
 }
 
 void Repmgr_Node::vote_for_itself() {
-  if (!in_turn(Tick{Part::begin, random_token(), Time::zero()}).busy) return;
-  const std::lock_guard lock(mutex_);
-  step(core_, Own_Vote_Late{}, clock_());
+  if (in_turn(Tick{Part::begin, random_token(), Time::zero()}).busy) tell(Own_Vote_Late{});
 }
 
 void Repmgr_Node::hand_votes_back() {
-  Effects effects;
-  {
-    const std::lock_guard lock(mutex_);
-    effects = step(core_, Tick{Part::hand_back, "", Time::zero()}, clock_());
-  }
+  const Effects effects = tell(Tick{Part::hand_back, "", Time::zero()});
   if (effects.hand_back_own) in_turn(Own_Vote_Handed_Back{*effects.hand_back_own});
   carry_out(effects);
 }
 
 void Repmgr_Node::declare_lost(Lost_Declaration declaration) {
-  Effects effects;
-  {
-    const std::lock_guard lock(mutex_);
-    effects = step(core_, Lost_Declared{std::move(declaration)}, clock_());
-  }
-  carry_out(effects);
+  carry_out(tell(Lost_Declared{std::move(declaration)}));
 }
 
 // ---- what the handlers read ---------------------------------------------------------------------

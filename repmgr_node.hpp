@@ -183,6 +183,8 @@ class Repmgr_Node {
   void tick(Part part);
   void decide();
   void hand_votes_back();
+  // The effects of an event, as of now.
+  Effects tell(const Event& event);
   void carry_out(const Effects& effects);
   void send(const std::vector<Question>& questions);
   void take_reply(const Question& question, Time asked_at, const Http_Reply& reply) noexcept;

@@ -112,7 +112,7 @@ void Core_Step::judge_lost() {
 }
 
 void Core_Step::settle_lists(Time missed) {
-  if (core_.decision_at(now_, missed).state == State::primary) confirm_list();
+  if (core_.state_at(now_, missed) == State::primary) confirm_list();
   watch_lost();
 }
 

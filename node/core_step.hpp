@@ -44,6 +44,7 @@ class Core_Step {
   void decide_state();
   // In node/core_votes.cpp.
   void vote(Voter_Question&& question, Core::Awaited&& asked);
+  void give_ballot(Ballot&& ballot, const Core::Awaited& asked);
   void own_ballot(const Ballot& ballot, const Core::Awaited& asked);
   void ballot_for_another(Ballot&& ballot, const Core::Awaited& asked);
   void end_own_promise(const std::string& token);

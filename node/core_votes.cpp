@@ -48,10 +48,16 @@ void Core_Step::vote(Voter_Question&& question, Core::Awaited&& asked) {
   if (!ballot) {
     core_.awaited = std::move(asked);
     effects.store = core_.promise.to_store();
-  } else if (asked.own) {
-    own_ballot(*ballot, asked);
   } else {
-    ballot_for_another(std::move(*ballot), asked);
+    give_ballot(std::move(*ballot), asked);
+  }
+}
+
+void Core_Step::give_ballot(Ballot&& ballot, const Core::Awaited& asked) {
+  if (asked.own) {
+    own_ballot(ballot, asked);
+  } else {
+    ballot_for_another(std::move(ballot), asked);
   }
 }
 
@@ -59,12 +65,7 @@ void Core_Step::operator()(const Grant_Stored& event) {
   if (!core_.promise.awaits_store()) return;
   Ballot ballot = core_.promise.stored(event.saved);
   const auto asked = std::exchange(core_.awaited, std::nullopt);
-  if (!asked) return;
-  if (asked->own) {
-    own_ballot(ballot, *asked);
-  } else {
-    ballot_for_another(std::move(ballot), *asked);
-  }
+  if (asked) give_ballot(std::move(ballot), *asked);
 }
 
 void Core_Step::ballot_for_another(Ballot&& ballot, const Core::Awaited& asked) {

@@ -206,14 +206,10 @@ void Polls::age(Time missed) {
     if (peer.reported) peer.reported->second -= missed;
     if (peer.unbound) peer.unbound = {peer.unbound->from - missed, peer.unbound->to - missed};
   }
-  ask_votes_again();
+  hurry();
 }
 
 void Polls::hurry() {
-  ask_votes_again();
-}
-
-void Polls::ask_votes_again() {
   for (auto& [name, peer] : peers_) {
     if (!peer.poll(Kind::vote).under_way) peer.poll(Kind::vote).asked_at.reset();
   }

@@ -169,7 +169,6 @@ class Polls {
   Peer* answered_by(Kind kind, const Replied& to);
   // By how much the clock was behind since a question was sent.
   Time missed_since(const Poll& poll) const { return missed_ - poll.missed_before; }
-  void ask_votes_again();
 
   std::map<std::string, Peer, std::less<>> peers_;  // by name as in repmgr.nodes
   Votes votes_;

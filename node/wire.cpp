@@ -28,13 +28,14 @@ std::optional<std::string> json_string(const json& object,
   return std::nullopt;
 }
 
-// A number of milliseconds; none if there is none. Zero if it is not from 0 to an hour.
+constexpr std::int64_t longest_milliseconds = 3'600'000;
+
+// A number of milliseconds, limited to an hour; none if there is none. Zero if it is no integer.
 std::optional<Time> json_milliseconds(const json& object, const char* key) {
   if (!object.is_object() || !object.contains(key)) return std::nullopt;
   const json& value = object[key];
   if (!value.is_number_integer()) return Time::zero();
-  constexpr std::int64_t longest = 3'600'000;
-  return std::chrono::milliseconds(std::clamp<std::int64_t>(value.get<std::int64_t>(), 0, longest));
+  return milliseconds(std::clamp<std::int64_t>(value.get<std::int64_t>(), 0, longest_milliseconds));
 }
 
 // What a voter says of the node that had its vote before: all of it, or nothing.
@@ -84,11 +85,11 @@ int state_status(State state) {
 // A parameter in ms, limited to an hour; none if it is no number.
 std::optional<Time> milliseconds_param(const Params& params, const std::string& name) {
   const std::string text = param(params, name);
-  long long value = 0;
+  std::int64_t value = 0;
   const auto read = std::from_chars(text.data(), text.data() + text.size(), value);
   if (read.ec == std::errc::invalid_argument) return std::nullopt;
-  if (read.ec == std::errc::result_out_of_range) value = LLONG_MAX;
-  return milliseconds(std::clamp(value, 0LL, 3'600'000LL));
+  if (read.ec == std::errc::result_out_of_range) value = INT64_MAX;
+  return milliseconds(std::clamp<std::int64_t>(value, 0, longest_milliseconds));
 }
 
 std::int64_t whole_ms(Time time) {
@@ -254,19 +255,14 @@ Sync_Report read_standby_reply(const Http_Reply& reply) {
   if (reply.status != 200 && reply.status != 503) {
     return unknown_sync("HTTP status " + std::to_string(reply.status) + " (an older version?)");
   }
-  const nlohmann::json body = reply.body.size() <= max_reply_size
-                                  ? nlohmann::json::parse(reply.body, nullptr, false)
-                                  : nlohmann::json();
-  const auto text = [&](const char* key) {
-    const bool there = body.is_object() && body.contains(key) && body[key].is_string();
-    return there ? body[key].get<std::string>() : std::string();
-  };
+  const json body =
+      reply.body.size() <= max_reply_size ? json::parse(reply.body, nullptr, false) : json();
   if (reply.status == 503) {
     constexpr std::size_t longest_reason = 200;  // it is passed on
-    const std::string why = text("reason").substr(0, longest_reason);
+    const std::string why = json_string(body, {"reason"}).value_or("").substr(0, longest_reason);
     return unknown_sync(why.empty() ? "HTTP status 503" : why);
   }
-  Sync_Report report{text("sync"), {}, ""};
+  Sync_Report report{json_string(body, {"sync"}).value_or(""), {}, ""};
   if (!is_sync_state(report.sync) || !body.contains("ageSeconds") ||
       !body["ageSeconds"].is_number()) {
     return unknown_sync("its answer to /standby is none");

@@ -100,11 +100,17 @@ class Simulation {
         breaks_reads() || (broken_ == Broken::nothing && !members_ && chance(0.2));
     const bool breaks_leases =
         broken_ == Broken::counted_from_arrival || broken_ == Broken::lease_not_told;
-    if (needs_members()) at(2 + uniform(), [this] { split(); });
-    if (cuts_reads) at(8 + uniform(), [this] { cut_off_standby(); });
-    if (breaks_leases) at(8 + uniform(), [this] { lose_primary(); });
-    at(needs_members() ? 9 : cuts_reads || breaks_leases ? 18 : uniform(), [this] { fault(); });
-    if (cuts_reads || breaks_leases) seconds += 5;
+    double faults_begin = 9;
+    if (needs_members()) {
+      at(2 + uniform(), [this] { split(); });
+    } else if (cuts_reads || breaks_leases) {
+      at(8 + uniform(), [=, this] { cuts_reads ? cut_off_standby() : lose_primary(); });
+      faults_begin = 18;
+      seconds += 5;
+    } else {
+      faults_begin = uniform();
+    }
+    at(faults_begin, [this] { fault(); });
     faults_end_ = seconds;
     while (now_ < seconds) {
       if (!step()) return false;
