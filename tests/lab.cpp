@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -44,7 +45,7 @@ void start_janitor() {
     int ends[2];
     REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
     const std::string script =
-        "trap '' INT TERM HUP; cat >/dev/null; LAB=" + lab_name() + " exec lab/lab down";
+        "trap '' INT TERM HUP; cat >/dev/null; " + lab_variables() + " exec lab/lab down";
     const pid_t pid = fork();
     REQUIRE(pid >= 0);
     if (pid == 0) {
@@ -61,6 +62,17 @@ void start_janitor() {
 
 }  // namespace
 
+std::string lab_variables() {
+  static const std::string folder = [] {
+    constexpr unsigned long plenty = 4UL << 30;
+    struct statvfs memory = {};
+    const bool fits =
+        statvfs("/dev/shm", &memory) == 0 && memory.f_bavail * memory.f_frsize > plenty;
+    return (fits ? "/dev/shm/lab-" : "/tmp/primgr-lab-") + lab_name();
+  }();
+  return "LAB=" + lab_name() + " LAB_DIR=" + folder;
+}
+
 Lab::Lab(const std::string& options) {
   start_janitor();
   const Ran up = attempt("up " + options);
@@ -76,7 +88,7 @@ Ran Lab::attempt(const std::string& verb) const {
 Ran Lab::call(const std::string& verb, const std::string& redirection) const {
   const auto start = Steady::now();
   Ran ran =
-      shell("export LAB=" + lab_name() + "; { lab/lab " + verb + "; } </dev/null " + redirection);
+      shell("export " + lab_variables() + "; { lab/lab " + verb + "; } </dev/null " + redirection);
   if (seconds_since(start) > 5) MESSAGE("lab/lab ", verb, " took ", seconds_since(start), " s");
   return ran;
 }

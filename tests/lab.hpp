@@ -30,6 +30,10 @@ class In_Namespace {
   const int home_;
 };
 
+// The variables with which lab/lab finds the lab of this process. It is in memory if there is
+// plenty, since on a disk it takes longer to remove a cluster than to make one.
+std::string lab_variables();
+
 // A cluster of lab/lab, up while this lives. Verbs are run as a user runs them.
 class Lab {
  public:
