@@ -28,7 +28,7 @@ FETCHED  = $(TOP)/httplib/httplib.h $(B)/libpq/.built
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
 .PHONY: all help packages sysroot install uninstall deb rpm dist check-packages check-deploy \
-        check-reproducible check check-alone simulate faults harm fuzz sanitize sanitize-lab demo bench outage \
+        check-reproducible check check-alone simulate prove faults harm fuzz sanitize sanitize-lab demo bench outage \
         need-root lab-deps test-deps format clean distclean $(CROSS) $(CROSS:%=check-%) FORCE
 
 all: $(BIN) ## build ./primgr, statically linked, with all it needs fetched on the way
@@ -153,6 +153,14 @@ check: need-root primgr $(B)/tests test-deps $(PROMTOOL) ## run every test: unit
 SEEDS = 100000
 simulate: $(B)/tests ## simulate many clusters in virtual time: SEEDS=100000
 	SIM_SEEDS=$(SEEDS) $(B)/tests --test-suite=simulation
+
+# Functions without I/O: neither libraries nor what the program has.
+$(B)/prove: $(call objects,obj,prove/prove prove/scopes node/lists)
+	@echo '  LINK    $@' && $(CXX) -o $@ $^
+
+MINUTES = 1
+prove: $(B)/prove ## search every order of events while the list of voters changes, and find each rule left out: MINUTES=1
+	$(B)/prove $(MINUTES)
 
 FAULTS     = 100
 NODES      = 3
