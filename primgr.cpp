@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <iostream>
 #include <optional>
 #include <stop_token>
@@ -47,6 +48,7 @@
 #include "daemon/request.hpp"
 #include "daemon/systemd.hpp"
 #include "node/conninfo.hpp"
+#include "node/lists_text.hpp"
 #include "node/report.hpp"
 #include "node/text.hpp"
 
@@ -280,7 +282,9 @@ Http_Reply Http_Client::ask_at(Call& call, const Address& to, const std::string&
     const std::lock_guard lock(mutex_);
     call.set_socket(socket);
   });
-  const std::size_t max_size = call.target.starts_with("/node") ? max_node_size : max_reply_size;
+  const std::size_t max_size = call.target.starts_with("/node")    ? max_node_size
+                               : call.target.starts_with("/lists") ? most_list_bytes
+                                                                   : max_reply_size;
   const Received received = primgr::get(*client, call.target, max_size);
   bool aborted;
   {
@@ -293,8 +297,11 @@ Http_Reply Http_Client::ask_at(Call& call, const Address& to, const std::string&
   const bool late = std::chrono::steady_clock::now() + 5ms >= call.deadline ||
                     received.error == httplib::Error::ConnectionTimeout;
   if (aborted && !late) return no_reply("silent, and not waited for");
-  if (received.too_long) return no_reply("reply too long");
-  return no_reply(late ? "timed out" : describe_error(received.error));
+  if (received.too_long) return {0, {}, "reply too long", {}, true};
+  Http_Reply none = no_reply(late ? "timed out" : describe_error(received.error));
+  // Who refuses TLS, or has another CA, is no peer, and lives.
+  none.alive = !late && received.error != httplib::Error::Connection;
+  return none;
 }
 
 // The watchdog: aborts each call at its deadline.
@@ -471,7 +478,14 @@ class Http_Server::Server : private httplib::Server {
 
   void run() { connections_.run(static_cast<int>(svr_sock_)); }
 
+  void hold() { held_ = true; }
+  void release() {
+    held_ = false;
+    held_.notify_all();
+  }
+
   void stop() {
+    release();
     connections_.stop();
     if (svr_sock_ != INVALID_SOCKET) ::shutdown(svr_sock_, SHUT_RDWR);
   }
@@ -488,6 +502,7 @@ class Http_Server::Server : private httplib::Server {
   }
 
   void answer(const httplib::Request& request, httplib::Response& to) {
+    if (request.path != "/lists") held_.wait(true);
     // Endpoints decides by the Accept header whether a client gets the page.
     Answer answer = endpoints_.answer({request.method, request.path, request.params,
                                        request.remote_addr, request.has_header("Accept")});
@@ -548,6 +563,7 @@ class Http_Server::Server : private httplib::Server {
   const Stderr_Log& log_;
   const Connection_Limits limits_;
   Endpoints endpoints_;
+  std::atomic<bool> held_{false};
   Connections connections_;
 };
 
@@ -572,6 +588,14 @@ int Http_Server::bind_to_any_port(const std::string& host) {
 
 void Http_Server::run() {
   server_->run();
+}
+
+void Http_Server::hold() {
+  server_->hold();
+}
+
+void Http_Server::release() {
+  server_->release();
 }
 
 void Http_Server::stop() {
@@ -632,10 +656,13 @@ class Daemon_Threads {
   Daemon_Threads(const Daemon_Threads&) = delete;
   Daemon_Threads& operator=(const Daemon_Threads&) = delete;
 
-  // Starts the refresher, and the listener when the node has settled, so that the first answer is a
-  // final one. Connections wait in the backlog until then, 1.5 s at most: longer than the default
-  // peer_timeout, after which every voter has answered or failed.
+  // Starts the refresher and the listener. Requests wait until the node has settled, so that the
+  // first answer is a final one, 1.5 s at most: longer than the default peer_timeout, after which
+  // every voter has answered or failed. Other nodes need its lists of voters before that: they vote
+  // by those.
   void start() {
+    server_.hold();
+    listener_ = std::thread([this] { server_.run(); });
     refresher_ = std::thread([this] {
       for (;; std::this_thread::sleep_for(10ms)) {
         try {
@@ -649,7 +676,7 @@ class Daemon_Threads {
     while (!node_.settled() && std::chrono::steady_clock::now() < deadline) {
       std::this_thread::sleep_for(1ms);
     }
-    listener_ = std::thread([this] { server_.run(); });
+    server_.release();
   }
 
   void stop() {

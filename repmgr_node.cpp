@@ -45,24 +45,6 @@ Promise load_promise(const Grant_Store& store, const Node_Settings& settings, Ti
   return {{settings.vote_lease, settings.check_delay}, std::move(last), std::move(saved)};
 }
 
-Event read_reply(Question_Kind kind, const Replied& to, const Http_Reply& reply) {
-  switch (kind) {
-    case Question_Kind::vote: {
-      Vote_Answer answer;
-      answer.sent_at = reply.sent_at;
-      answer.named = http_node_reports_primary(reply, answer.why, &answer.terms);
-      return Vote_Replied{to, std::move(answer)};
-    }
-    case Question_Kind::state:
-      return State_Replied{to, read_state_reply(reply)};
-    case Question_Kind::standby:
-      return Standby_Replied{to, read_standby_reply(reply)};
-    case Question_Kind::hand_back:
-      break;
-  }
-  return Hand_Back_Replied{to};
-}
-
 }  // namespace
 
 Repmgr_Node::Repmgr_Node(Node_Settings settings, Node_Environment environment)
@@ -102,14 +84,10 @@ void Repmgr_Node::run(const std::function<bool()>& done) {
     Time look_due = Time::max();
     if (!database_.looking()) {
       if (database_.look_needed()) look_wanted_ = true;
-      {
-        const std::lock_guard lock(mutex_);
-        look_due = look_began_at + core_.look_interval(now);
-      }
-      if (look_wanted_) look_due = std::min(look_due, look_began_at + min_look_interval);
+      look_due = this->look_due(look_began_at);
       if (now >= look_due) {
         look_began_at = now;
-        database_.begin(now, look_wanted_.exchange(false));
+        database_.begin(now, begin_look());
       }
     }
     if (auto facts = database_.advance(now)) {
@@ -121,6 +99,12 @@ void Repmgr_Node::run(const std::function<bool()>& done) {
     wait(due);
   }
   database_.close();
+}
+
+Time Repmgr_Node::look_due(Time began_at) const {
+  const std::lock_guard lock(mutex_);
+  const Time interval = core_.look_interval(clock_());
+  return began_at + (look_wanted_ ? std::min(interval, min_look_interval) : interval);
 }
 
 // Waits until `due`, or until the database or a peer has sent something.
@@ -170,7 +154,7 @@ Time Repmgr_Node::refresh() {
   if (!candidate.empty()) poll_other_nodes(voters, candidate, all);
   tick(Part::states);
   decide();
-  tick(Part::keep);
+  decide_lists();
   hand_votes_back();
   const std::lock_guard lock(mutex_);
   return core_.turn_due(clock_());
@@ -207,9 +191,6 @@ void Repmgr_Node::decide() {
     Effects effects = step(core_, Tick{Part::decision, "", missed}, now);
     journal_.decided(core_, effects, now, missed, wall_clock_());
     if (on_change_ && journal_.untold()) changed = journal_.history();
-    effects = step(core_, Tick{Part::lists, "", missed}, now);
-    journal_.settled_lists(core_, effects, now, missed);
-    missed_at(now);  // begins the next turn at once if this clock missed some time meanwhile
   }
   write_log(journal_.lines);
   if (!changed.empty()) {
@@ -217,6 +198,23 @@ void Repmgr_Node::decide() {
     journal_.set_told();
   }
   write_log(journal_.state_lines);
+}
+
+void Repmgr_Node::decide_lists() {
+  Tick tick{Part::lists, "", {}};
+  {
+    const std::lock_guard lock(mutex_);
+    tick.missed = missed_at(clock_());
+  }
+  Effects effects = in_turn(tick);
+  if (effects.busy) wake_up_.wake();
+  {
+    const std::lock_guard lock(mutex_);
+    const Time now = clock_();
+    // Begins the next turn at once if this clock missed some time meanwhile.
+    journal_.settled_lists(core_, effects, now, missed_at(now));
+  }
+  write_log(journal_.lines);
 }
 
 Effects Repmgr_Node::tell(const Event& event) {
@@ -228,7 +226,6 @@ void Repmgr_Node::carry_out(const Effects& effects) {
   if (effects.turn) wake_up_.wake();
   send(effects.ask);
   for (const Dropped_Question& question : effects.drop) peers_.drop(question);
-  if (effects.keep && store_voters_) store_voters_(*effects.keep);
 }
 
 // ---- peers --------------------------------------------------------------------------------------
@@ -253,7 +250,7 @@ void Repmgr_Node::send(const std::vector<Question>& questions) {
 
 void Repmgr_Node::take_reply(const Question& question, Time asked_at,
                              const Http_Reply& reply) noexcept {
-  const Replied to{question.peer.name, question.number, reply.status != 0};
+  const Replied to{question.peer.name, question.number, reply.status != 0, reply.alive};
   Event event = Reply_Lost{question.kind, to};
   try {
     event = read_reply(question.kind, to, reply);
@@ -263,6 +260,7 @@ void Repmgr_Node::take_reply(const Question& question, Time asked_at,
   {
     const std::lock_guard lock(mutex_);
     const Time now = clock_();
+    if (auto* vote = std::get_if<Vote_Replied>(&event)) vote->missed = missed_at(now);
     try {
       if (step(core_, event, now).accepted) journal_.replied(question.kind, to, now - asked_at);
     } catch (const std::bad_alloc&) {
@@ -298,40 +296,56 @@ bool Repmgr_Node::poll_other_nodes(const std::vector<Node>& nodes_to_poll,
 Effects Repmgr_Node::in_turn(const Event& event) {
   const Deadline until = std::chrono::steady_clock::now() + vote_timeout;
   std::unique_lock lock(mutex_);
-  const auto is_over = [this] { return !core_.promise.awaits_store(); };
+  const auto is_over = [this] { return !core_.awaits_store(); };
   Effects effects = step(core_, event, clock_());
   if (effects.look) look_now();
   while (effects.busy) {
     if (!turn_over_.wait_until(lock, until, is_over)) return effects;
     effects = step(core_, event, clock_());
   }
-  if (!effects.store) return effects;
+  if (effects.turn) wake_up_.wake();
+  if (!effects.store && !effects.store_lists) return effects;
   lock.unlock();
   try {
-    const Event stored = Grant_Stored{save_grant_(*effects.store, until)};
+    const Event stored = effects.store ? Event(Grant_Stored{save_grant_(*effects.store, until)})
+                                       : Event(Lists_Stored{store(*effects.store_lists, until)});
     lock.lock();
     effects = step(core_, stored, clock_());
   } catch (...) {
     if (!lock.owns_lock()) lock.lock();
-    if (!is_over()) step(core_, Grant_Stored{}, clock_());
+    if (core_.promise.awaits_store()) step(core_, Grant_Stored{}, clock_());
+    if (core_.storing) step(core_, Lists_Stored{}, clock_());
     turn_over_.notify_all();
     throw;
   }
+  if (effects.turn) wake_up_.wake();
   turn_over_.notify_all();
   return effects;
 }
 
+bool Repmgr_Node::store(const Voter_Lists& lists, Deadline until) const {
+  return !store_voters_ || store_voters_(lists, until);
+}
+
 Ballot Repmgr_Node::grant_vote(std::string_view candidate, Time lease,
                                const std::optional<std::string>& shown,
-                               const std::optional<std::string>& list) {
+                               const std::optional<Lists_Question>& lists) {
   const std::string fresh = shown ? random_token() : std::string();
-  return in_turn(Vote_Asked{std::string(candidate), lease, shown, list, fresh})
+  return in_turn(Vote_Asked{std::string(candidate), lease, shown, lists, fresh})
       .ballot.value_or(no_vote());
 }
 
 bool Repmgr_Node::end_promise(std::string_view candidate, std::string_view token,
                               std::optional<Time> ago) {
   return in_turn(Handed_Back{std::string(candidate), std::string(token), ago}).accepted;
+}
+
+std::optional<std::pair<lists::Served, Addresses>> Repmgr_Node::get_lists(
+    const lists::Scope& scope) const {
+  const std::lock_guard lock(mutex_);
+  auto served = core_.served_lists(scope);
+  if (!served) return std::nullopt;
+  return std::pair(std::move(*served), core_.addresses);
 }
 
 void Repmgr_Node::vote_for_itself() {

@@ -19,6 +19,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "node/core.hpp"
@@ -50,10 +51,10 @@ struct Node_Environment {
   std::vector<Clock> other_clocks;  // for Stop_Detector
   Logger log;
   Grant_Store grants;
-  // What it knew of lists of voters before it started, and what stores that; empty: nothing, and
-  // nothing. store_voters is called by the refresher, and must not block.
+  // What it held of lists of voters before it started, and what stores that: it returns by `until`,
+  // and whether a restart is sure to find this. Empty: nothing, and nothing.
   Voter_Lists voters;
-  std::function<void(const Voter_Lists&)> store_voters;
+  std::function<bool(const Voter_Lists&, Deadline until)> store_voters;
   // What is known of earlier runs, and what is told of each change of state: the last in the
   // history. on_change is called by the refresher, and must not block. If it throws std::bad_alloc,
   // it is called again.
@@ -69,8 +70,8 @@ struct Node_Environment {
 // thread, the refresher. mutex_ guards all members below it. Nothing waits for the database, a
 // peer, the store or the log while it is held.
 //
-// A promise must be stored before anybody hears of it, and save() of the store may take the 100 ms
-// that a vote may take. While it works, the core waits for it (Promise::awaits_store()), and other
+// A promise or a list must be stored before anybody hears of it, and the store may take the 100 ms
+// that a vote may take. While it works, the core waits for it (Core::awaits_store()), and other
 // threads that vote, or hand a vote back, wait for their turn. They get no vote if turn and save()
 // together take longer than 100 ms. Thus a file that hangs stops votes and nothing else.
 //
@@ -108,12 +109,14 @@ class Repmgr_Node {
   // the vote is granted for vote_lease, and the promise has been stored in the Grant_Store. Names
   // none if this node is Down, names none, or could not store the promise, and if `lease` is longer
   // than vote_lease (zero: the candidate counts no longer than it is told). `shown`: as for
-  // Voter_Question. `list`: the list of voters that the candidate has confirmed, as for
-  // after_hearing(); none: it does not tell. If the cache does not name the candidate, makes run()
-  // look again. Blocks for 100 ms at most.
+  // Voter_Question. `lists`: what it says of lists of voters. If the cache does not name the
+  // candidate, makes run() look again. Blocks for 100 ms at most.
   Ballot grant_vote(std::string_view candidate, Time lease,
                     const std::optional<std::string>& shown = std::nullopt,
-                    const std::optional<std::string>& list = std::nullopt);
+                    const std::optional<Lists_Question>& lists = std::nullopt);
+  // What it serves of the lists of voters of a scope, and where these are found; none while that
+  // cannot be stored.
+  std::optional<std::pair<lists::Served, Addresses>> get_lists(const lists::Scope& scope) const;
   // Takes the voters with these names for lost, and those that were declared so before no more.
   // First each is asked twice: one that answers is not lost. Names that are in no list are ignored.
   void declare_lost(Lost_Declaration declaration);
@@ -164,6 +167,10 @@ class Repmgr_Node {
 
   // -- The refresher's steps. They are public so that a simulation can call them without run().
 
+  // When the next look at the database is due, if the last began at `began_at`.
+  Time look_due(Time began_at) const;
+  // A look begins. Returns whether somebody has asked for it.
+  bool begin_look() { return look_wanted_.exchange(false); }
   // Stores the result of a look at the database.
   void learn(Facts facts);
   // Asks the peers that are due, decides, writes the cache. Returns when it must be called again at
@@ -182,15 +189,17 @@ class Repmgr_Node {
   void vote_for_itself();
   void tick(Part part);
   void decide();
+  void decide_lists();
   void hand_votes_back();
   // The effects of an event, as of now.
   Effects tell(const Event& event);
   void carry_out(const Effects& effects);
   void send(const std::vector<Question>& questions);
   void take_reply(const Question& question, Time asked_at, const Http_Reply& reply) noexcept;
-  // The effects of an event that must not come while a ballot waits for the store, and of
-  // Grant_Stored if it makes a promise. Effects::busy: the turn did not come within 100 ms.
+  // The effects of an event that must not come while a ballot or a list waits for a store, and of
+  // Grant_Stored or Lists_Stored if it makes one. Effects::busy: no turn came within 100 ms.
   Effects in_turn(const Event& event);
+  bool store(const Voter_Lists& lists, Deadline until) const;
   // Whether this clock missed time that makes a difference now; wakes the refresher then, so that
   // it asks for votes at once. REQUIRES: mutex_.
   Time missed_at(Time now) const;
@@ -204,12 +213,12 @@ class Repmgr_Node {
   std::atomic<Time> refreshed_at_;
   Database database_;
   const std::function<Grant(const Grant&, Deadline)> save_grant_;
-  const std::function<void(const Voter_Lists&)> store_voters_;
+  const std::function<bool(const Voter_Lists&, Deadline)> store_voters_;
   const std::function<void(const History&)> on_change_;
   const Wall_Clock wall_clock_;
 
   mutable std::mutex mutex_;
-  std::condition_variable turn_over_;  // no ballot waits for the store any more
+  std::condition_variable turn_over_;  // nothing waits for a store any more
   Core core_;
   Journal journal_;
   Stop_Detector stop_detector_;  // restarted by notice_stop()

@@ -8,8 +8,8 @@
 #include <optional>
 #include <utility>
 
-#include "daemon/json.hpp"
 #include "daemon/outages.hpp"
+#include "node/read_json.hpp"
 
 namespace primgr {
 

@@ -19,13 +19,14 @@
 #include "daemon/endpoints.hpp"
 #include "daemon/file.hpp"
 #include "daemon/http.hpp"
-#include "daemon/json.hpp"
 #include "daemon/look_socket.hpp"
 #include "daemon/node_document.hpp"
 #include "daemon/state_directory.hpp"
 #include "daemon/status.hpp"
 #include "daemon/voters_file.hpp"
 #include "node/conninfo.hpp"
+#include "node/lists_text.hpp"
+#include "node/read_json.hpp"
 
 namespace primgr {
 
@@ -62,12 +63,17 @@ int run_look(const Options& options) {
 namespace {
 
 // The voters that the daemon of this host has written into its state_directory.
-Voter_List written_voters(const std::string& directory) {
+Voter_List written_voters(const std::string& directory, bool whole_cluster) {
   const std::string path = directory + "/" + voters_file;
   std::string why;
-  const auto lists = parse_voters(read_file(path), why);
+  const auto lists = parse_held(read_file(path), whole_cluster, why);
   if (!lists) throw Config_Error(path + " " + why);
-  return known_voters(*lists);
+  Voter_List known;
+  for (const auto& [id, address] : lists->addresses) {
+    known.emplace_back().name = address.name;
+  }
+  for (const Lost_Voter& voter : lists->lost) known.push_back(voter.node);
+  return known;
 }
 
 // The daemon's. By default it is where the shipped unit has it: systemd tells the daemon, but not
@@ -263,7 +269,7 @@ int print_lost(const Json& lost, const std::vector<std::string>& named) {
 
 int run_lost(const Config& config, const Tls& tls, const Options& options) {
   const std::string directory = state_directory(config), note = directory + "/" + lost_note_file;
-  const Voter_List known = written_voters(directory);
+  const Voter_List known = written_voters(directory, config.node.consensus_cluster);
   for (const std::string& name : options.lost) {
     const bool self = names_equal(name, config.node.node_name);
     // A candidate that was never Primary has no list yet; the daemon ignores names that it does not

@@ -2,8 +2,8 @@
 
 #include <nlohmann/json.hpp>
 
-#include "daemon/json.hpp"
 #include "node/history.hpp"
+#include "node/read_json.hpp"
 
 namespace primgr {
 

@@ -126,6 +126,7 @@ constexpr Endpoints::Endpoint Endpoints::table[] = {
     {"/async", &Endpoints::async},
     {"/read-only-sync", &Endpoints::read_only_sync},
     {"/standby", &Endpoints::standby},
+    {"/lists", &Endpoints::lists},
     {"/health", &Endpoints::health},
     {"/liveness", &Endpoints::liveness},
     {"/node", &Endpoints::node},
@@ -148,14 +149,22 @@ Answer get_reported_primary(Repmgr_Node& node, const Params& params) {
     ballot.names = node.get_primary().value_or("");
   } else {
     // 0, for want of a lease: this node's own vote_lease.
-    ballot =
-        node.grant_vote(asked.candidate, asked.accepts_less ? 0ms : asked.lease.value_or(0ms),
-                        asked.accepts_less ? std::optional(asked.token) : std::nullopt, asked.list);
+    ballot = node.grant_vote(asked.candidate, asked.accepts_less ? 0ms : asked.lease.value_or(0ms),
+                             asked.accepts_less ? std::optional(asked.token) : std::nullopt,
+                             asked.lists);
   }
   if (auto reply = primary_reply(ballot, asked.accepts_less, node.vote_lease())) {
     return answer_of(std::move(*reply));
   }
-  return answer_of(primary_reply_without_name(node.get_state() == State::down));
+  return answer_of(primary_reply_without_name(node.get_state() == State::down, ballot.lists));
+}
+
+Answer get_lists(const Repmgr_Node& node, const Params& params) {
+  const auto scope = read_lists_question(params, node.name());
+  if (!scope) return {400, error_body("node: which node is meant: /lists?node=n2")};
+  const auto known = node.get_lists(*scope);
+  if (!known) return {503, error_body("state_directory cannot be written")};
+  return answer_of(lists_reply(known->first, known->second));
 }
 
 Answer get_reported_real_primary(const Repmgr_Node& node) {
@@ -290,6 +299,10 @@ Answer Endpoints::standby(const Request& request) {
   const std::string name = read_standby_question(request.params);
   if (name.empty()) return {400, error_body("name: which standby is meant: /standby?name=n2")};
   return answer_of(standby_reply(node_.get_standby(name)));
+}
+
+Answer Endpoints::lists(const Request& request) {
+  return get_lists(node_, request.params);
 }
 
 Answer Endpoints::health(const Request&) {

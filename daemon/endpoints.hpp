@@ -37,6 +37,10 @@ Answer get_reported_primary(Repmgr_Node& node, const Params& params);
 // cache only.
 Answer get_reported_real_primary(const Repmgr_Node& node);
 
+// `/lists`: the lists of voters that this node holds, of a site or, without the parameter `site`,
+// of the whole cluster. `node` is whom the asker means. Thread-safe; does not block.
+Answer get_lists(const Repmgr_Node& node, const Params& params);
+
 // The body of an answer that carries no state: {"error":"…"}.
 std::string error_body(const std::string& error);
 
@@ -73,6 +77,7 @@ class Endpoints {
   Answer async(const Request& request);
   Answer read_only_sync(const Request& request);
   Answer standby(const Request& request);
+  Answer lists(const Request& request);
   Answer health(const Request& request);
   Answer liveness(const Request& request);
   Answer node(const Request& request);

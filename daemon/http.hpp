@@ -111,6 +111,9 @@ class Http_Server {
   int bind_to_any_port(const std::string& host);
   // Accepts connections until stop(). Blocks. Call it once.
   void run();
+  // hold(): all requests wait, except those for /lists, until release() or stop(). From any thread.
+  void hold();
+  void release();
   // Ends run(), and each connection after the answer that is under way. From any thread.
   void stop();
 

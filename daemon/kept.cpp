@@ -7,6 +7,7 @@
 #include "daemon/grant_file.hpp"
 #include "daemon/history_file.hpp"
 #include "daemon/options.hpp"
+#include "node/lists_text.hpp"
 
 namespace primgr {
 
@@ -44,7 +45,7 @@ int Kept::open_state_directory(const Config& config) {
     log_(Log_Level::error, "state_directory: " + why);
     if (in_use) return exit_unavailable;
   }
-  load_voters();
+  load_voters(config.node.consensus_cluster);
   load_history();
   directory_->watch(drain_file, 2s);
   end_run(history_, directory_->last_alive().value_or(Wall_Time()),
@@ -52,16 +53,17 @@ int Kept::open_state_directory(const Config& config) {
   return 0;
 }
 
-// A node that cannot read what it knew is not to take the list that it reads for the whole one.
-void Kept::load_voters() {
+// A node that cannot read what it held is not to take the list that it reads for the whole one.
+void Kept::load_voters(bool whole_cluster) {
   std::string why;
   const auto text = directory_->load(voters_file, 2s, &why);
-  if (auto voters = text ? parse_voters(*text, why) : std::nullopt) voters_ = std::move(*voters);
+  auto voters = text ? parse_held(*text, whole_cluster, why) : std::nullopt;
+  if (voters) voters_ = std::move(*voters);
   if (why.empty()) return;
   const std::string remedy =
-      ": until a Primary tells, it is not known which voters count, so this node is not Primary; "
-      "if "
-      "repmgr.nodes lists all of them here, remove that file and restart primgr";
+      ": until a Primary tells, it is not known which voters count, so this node does not vote, "
+      "and "
+      "is not Primary; if repmgr.nodes lists all of them here, remove that file and restart primgr";
   voters_.unreadable = std::string("state_directory: ") + voters_file + ": " + why + remedy;
   log_(Log_Level::error, voters_.unreadable);
 }
@@ -81,8 +83,8 @@ Node_Environment Kept::environment() {
   environment.voters = voters_;
   environment.history = history_;
   if (!directory_) return environment;
-  environment.store_voters = [this](const Voter_Lists& lists) {
-    directory_->save(voters_file, print_voters(lists));
+  environment.store_voters = [this](const Voter_Lists& lists, Deadline until) {
+    return directory_->store(voters_file, print_held(lists), until);
   };
   environment.on_change = [this](const History& history) {
     directory_->save(history_file, print_history(history));

@@ -38,7 +38,7 @@ class Kept {
  private:
   int open_state_file(const Config& config);
   int open_state_directory(const Config& config);
-  void load_voters();
+  void load_voters(bool whole_cluster);
   void load_history();
 
   const Logger log_;

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "daemon/json.hpp"
+#include "node/read_json.hpp"
 #include "node/report.hpp"
 #include "node/voting.hpp"
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "daemon/json.hpp"
+#include "node/read_json.hpp"
 
 namespace primgr {
 

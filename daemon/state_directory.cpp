@@ -116,6 +116,24 @@ void State_Directory::save(const std::string& name, std::string contents) {
   shared_->changed.notify_all();
 }
 
+bool State_Directory::store(const std::string& name, std::string contents, Deadline until) {
+  std::unique_lock lock(shared_->mutex);
+  const auto written = [&] {
+    const auto found = shared_->written.find(name);
+    return !shared_->waiting.contains(name) && found != shared_->written.end() &&
+           found->second == contents;
+  };
+  if (written()) return true;
+  shared_->waiting[name] = contents;
+  shared_->changed.notify_all();
+  // After a failure the thread tries again each second, and nobody waits for that.
+  const std::string problem = shared_->problem;
+  if (!problem.empty()) return false;
+  const auto over = [&] { return !shared_->problem.empty() || !shared_->waiting.contains(name); };
+  shared_->changed.wait_until(lock, until, over);
+  return written();
+}
+
 void State_Directory::watch(const std::string& name, std::chrono::milliseconds timeout) {
   std::unique_lock lock(shared_->mutex);
   shared_->to_watch = name;
@@ -164,6 +182,12 @@ std::string State_Directory::write(const std::string& path, const std::string& c
     written += static_cast<std::size_t>(n);
   }
   if (fsync(fd.get()) != 0 || rename(fresh.c_str(), path.c_str()) != 0) return failed(path);
+  const std::string folder = path.substr(0, path.rfind('/') + 1);
+  const Descriptor in(
+      open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!in || fsync(in.get()) != 0) {
+    return "cannot write " + folder + ": " + std::strerror(errno);
+  }
   return {};
 }
 
@@ -240,9 +264,12 @@ void State_Directory::work_once(Shared& shared, std::unique_lock<std::mutex>& lo
     lock.lock();
     shared.problem = std::move(problem);
     if (!shared.problem.empty()) break;
+    shared.written[name] = contents;
     // Unless there are newer contents by now.
     if (shared.waiting[name] == contents) shared.waiting.erase(name);
+    shared.changed.notify_all();
   }
+  shared.changed.notify_all();
   read_watched(shared, lock);
   const std::string path = shared.path + shared.note;
   lock.unlock();

@@ -49,6 +49,9 @@ class State_Directory {
   // Has a file written. Returns at once. Of several that wait, only the last contents of each file
   // are written. What cannot be written is logged once, and tried again each second.
   void save(const std::string& name, std::string contents);
+  // The same, but waits until it is written, `until` at most. Returns whether it is: then the file
+  // and its name in the folder have reached the disk. If not, it may be written later.
+  bool store(const std::string& name, std::string contents, Deadline until);
   // Has a file read, now and then each second, that commands write and remove. Call it once. Blocks
   // until it was read, `timeout` at most.
   void watch(const std::string& name, std::chrono::milliseconds timeout);
@@ -67,9 +70,10 @@ class State_Directory {
     std::string path, note;
     std::mutex mutex;
     std::condition_variable changed;
-    std::map<std::string, std::string> waiting;  // to be written, by the name of the file
-    bool to_lock = false, in_use = false;        // by lock(), and its result
-    Descriptor folder;                           // locked; used by the thread only
+    // To be written, and written last by this process, by the name of the file.
+    std::map<std::string, std::string> waiting, written;
+    bool to_lock = false, in_use = false;  // by lock(), and its result
+    Descriptor folder;                     // locked; used by the thread only
     std::optional<std::chrono::system_clock::time_point> last_alive;  // found by lock()
     std::string to_read;                                              // by load(); empty: nothing
     std::optional<std::string> read;                                  // what it holds

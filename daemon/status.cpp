@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
-#include "daemon/json.hpp"
+#include "node/read_json.hpp"
 
 namespace primgr {
 

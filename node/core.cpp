@@ -27,13 +27,41 @@ constexpr Time sync_interest = 20s;
 Core::Core(Core_Settings with, Promise promised, Voter_Lists known)
     : settings(std::move(with)),
       lease{settings.vote_lease, settings.check_delay},
-      lists(known),
-      kept(std::move(known)),
-      promise(std::move(promised)) {}
+      addresses(std::move(known.addresses)),
+      lost(std::move(known.lost)),
+      unreadable(std::move(known.unreadable)),
+      promise(std::move(promised)) {
+  for (lists::Held& held : known.held) parts.push_back({0, std::move(held), {}});
+}
+
+Event read_reply(Question_Kind kind, const Replied& to, const Http_Reply& reply) {
+  switch (kind) {
+    case Question_Kind::vote: {
+      Vote_Answer answer;
+      answer.sent_at = reply.sent_at;
+      answer.named = http_node_reports_primary(reply, answer.why, &answer.terms);
+      answer.lists = read_lists_reply(reply);
+      return Vote_Replied{to, std::move(answer), {}};
+    }
+    case Question_Kind::state:
+      return State_Replied{to, read_state_reply(reply)};
+    case Question_Kind::standby:
+      return Standby_Replied{to, read_standby_reply(reply)};
+    case Question_Kind::lists: {
+      Lists_Replied told{to, {}, {}};
+      told.served = read_served_lists(reply, told.addresses);
+      return told;
+    }
+    case Question_Kind::hand_back:
+      break;
+  }
+  return Hand_Back_Replied{to};
+}
 
 Effects step(Core& core, const Event& event, Time now) {
   const std::uint64_t asked_before = core.polls.last_number();
   const bool awaited_before = core.promise.awaits_store();
+  const bool storing_before = core.storing.has_value();
   Core_Step step(core, now);
   try {
     std::visit(step, event);
@@ -41,6 +69,7 @@ Effects step(Core& core, const Event& event, Time now) {
     // Nobody will do what is lost with the effects.
     core.polls.forget_questions(asked_before + 1);
     if (!awaited_before && core.promise.awaits_store()) core.promise.stored(std::nullopt);
+    if (!storing_before) core.storing.reset();
     throw;
   }
   return std::move(step.effects);
@@ -78,6 +107,7 @@ void Core_Step::operator()(const Clock_Missed& event) {
   if (core_.own_vote) core_.own_vote->sent_at -= event.missed;
   core_.staleness.age(event.missed);
   core_.polls.age(event.missed);
+  settle_votes(Time::zero());
   // Who asks for the state gets the last decision, which rests on those votes, until the next one.
   if (core_.decision.until != Time::max()) core_.decision.until -= event.missed;
 }
@@ -101,12 +131,10 @@ void Core_Step::operator()(const Tick& event) {
       return ask_states();
     case Part::decision:
       watch_staleness();
+      settle_votes(event.missed);
       return decide_state();
     case Part::lists:
-      if (core_.looked) settle_lists(event.missed);
-      return;
-    case Part::keep:
-      return keep_lists();
+      return decide_lists(event.missed);
     case Part::hand_back:
       return hand_votes_back();
   }
@@ -129,6 +157,7 @@ void Core_Step::begin_turn(const Tick& tick) {
   core_.turn = std::move(turn);
   if (!self) {
     core_.polls.forget_answers();
+    drop_candidates();
     return;
   }
   const Node* named = named_primary(core_.facts.nodes);
@@ -142,10 +171,12 @@ void Core_Step::begin_turn(const Tick& tick) {
     ballot.names = asked.named;
     return own_ballot(ballot, asked);
   }
-  if (core_.promise.awaits_store()) {
+  if (core_.awaits_store()) {
     effects.busy = true;
     return;
   }
+  settle_votes(tick.missed);
+  asked.lists = question(core_.scope);
   vote({asked.named, asked.candidate, core_.own_token, tick.fresh, core_.turn.in_consensus == 1},
        std::move(asked));
 }
@@ -160,14 +191,16 @@ void Core_Step::ask_states() {
     core_.polls.ask(Question_Kind::standby, *source, standby_question(settings.node_name),
                     settings.refresh_interval, now_, effects.ask);
   }
+  fetch_lists();
+  ask_sites();
 }
 
 void Core_Step::decide_state() {
   if (!core_.looked) return;
   core_.looked_at = core_.facts.asked_at;
   if (core_.decision.state == State::primary) core_.last_200 = now_;
-  judge_lost();
-  core_.complete = !core_.facts.nodes_pending && core_.all_answered(Question_Kind::vote);
+  core_.complete =
+      !core_.facts.nodes_pending && core_.all_answered(Question_Kind::vote) && !lists_may_change();
   core_.decision = decide(core_.facts, core_.settings.node_name, core_.settings.consensus_cluster,
                           core_.all_votes(), core_.lease, now_, core_.required);
   if (core_.decision.state != State::primary) return;
@@ -225,15 +258,11 @@ const Node* Core::sync_source(Time now) const {
 }
 
 bool Core::all_answered(Question_Kind kind) const {
-  const Node* self = candidate();
-  if (kind == Question_Kind::vote && !self) return true;
-  for (const Node& node : nodes) {
-    if (names_equal(node.name, settings.node_name)) continue;
-    const bool is_voter = settings.consensus_cluster || (self && node.site == self->site);
-    if (kind == Question_Kind::vote && !is_voter) continue;
-    if (!polls.answered(kind, node.name)) return false;
-  }
-  return true;
+  const bool votes = kind == Question_Kind::vote;
+  const std::vector<Node>& asked = votes ? voters : nodes;
+  return (votes && !candidate()) || std::all_of(asked.begin(), asked.end(), [&](const Node& node) {
+           return names_equal(node.name, settings.node_name) || polls.answered(kind, node.name);
+         });
 }
 
 std::vector<std::string> Core::claimants(Time now, Time missed) const {
@@ -278,12 +307,16 @@ Time Core::turn_due(Time now) const {
   if (const Node* node = sync_source(now)) {
     consider(Question_Kind::standby, node->name, settings.refresh_interval);
   }
+  for (const auto& [peer, of] : to_fetch) consider(Question_Kind::lists, peer, min_look_interval);
   if (const auto over_at = votes_over_at(*this, now)) due = std::min(due, *over_at);
   if (bound_until && *bound_until > now) due = std::min(due, *bound_until);
   for (const auto& [peer, token] : polls.to_hand_back(now)) {
     consider(Question_Kind::hand_back, peer, undecided_interval);
   }
   const Time interval = vote_interval(*this, now);
+  for (const Site& site : sites) {
+    for (const Node& node : site.voters) consider(Question_Kind::vote, node.name, interval);
+  }
   for (const Node& node : turn.voters) {
     consider(Question_Kind::vote, node.name, interval);
     const auto since = polls.vote_awaited_since(node.name);

@@ -14,8 +14,7 @@
 //     Votes_Wanted, Answers_Late  of a candidate: asks the voters; drops questions that are late
 //     Tick{Part::states}          asks the others for their states
 //     Tick{Part::decision}        decides
-//     Tick{Part::lists}           what follows from that for the lists of voters
-//     Tick{Part::keep}            keeps these, if they have changed
+//     Tick{Part::lists}           what follows for the lists of voters, with what was fetched
 //     Tick{Part::hand_back}       hands votes back that are of no use any more
 //
 // and then waits until Core::turn_due() or the next event. Facts_Read, replies and questions may
@@ -29,6 +28,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <list>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -66,10 +66,11 @@ struct Core_Settings {
 struct Facts_Read {
   Facts facts;
 };
-// A peer answered, or did not in time.
+// A peer answered, or did not in time. `missed`: as for Tick.
 struct Vote_Replied {
   Replied to;
   Vote_Answer answer;
+  Time missed{};
 };
 struct State_Replied {
   Replied to;
@@ -82,6 +83,12 @@ struct Standby_Replied {
 struct Hand_Back_Replied {
   Replied to;
 };
+// What a peer serves of its lists of voters.
+struct Lists_Replied {
+  Replied to;
+  std::optional<lists::Served> served;  // none: nothing that is understood
+  Addresses addresses;
+};
 // There was no memory for what was answered.
 struct Reply_Lost {
   Question_Kind kind;
@@ -92,17 +99,22 @@ struct Not_Sent {
   std::uint64_t number;
 };
 // A candidate asks for a vote that it counts for `lease`. `shown`, `fresh`: see Voter_Question.
-// `list`: the list of voters that it has confirmed, as for after_hearing(); none: it does not say.
+// `lists`: what it says of lists of voters; none: an older version, which says nothing.
 struct Vote_Asked {
   std::string candidate;
   Time lease{};
-  std::optional<std::string> shown, list;
+  std::optional<std::string> shown;
+  std::optional<Lists_Question> lists;
   std::string fresh;
 };
 // The store is sure to hold this grant, see Promise::stored(). Effects::ballot is that of the vote
 // that waited for it.
 struct Grant_Stored {
   std::optional<Grant> saved;
+};
+// Whether the store is sure to hold Effects::store_lists.
+struct Lists_Stored {
+  bool stored = false;
 };
 // A candidate hands a vote back. `ago`: how long its last 200 is ago; none: it does not say.
 struct Handed_Back {
@@ -135,7 +147,7 @@ struct Answers_Late {
   std::vector<Node> voters;
   std::string candidate;
 };
-enum class Part { begin, states, decision, lists, keep, hand_back };
+enum class Part { begin, states, decision, lists, hand_back };
 struct Tick {
   Part part{};
   std::string fresh;  // Part::begin: as for Vote_Asked
@@ -143,10 +155,14 @@ struct Tick {
   Time missed{};
 };
 
-using Event = std::variant<Facts_Read, Vote_Replied, State_Replied, Standby_Replied,
-                           Hand_Back_Replied, Reply_Lost, Not_Sent, Vote_Asked, Grant_Stored,
-                           Handed_Back, Own_Vote_Late, Own_Vote_Handed_Back, Lost_Declared,
-                           Clock_Missed, Synchrony_Wanted, Votes_Wanted, Answers_Late, Tick>;
+using Event =
+    std::variant<Facts_Read, Vote_Replied, State_Replied, Standby_Replied, Hand_Back_Replied,
+                 Lists_Replied, Reply_Lost, Not_Sent, Vote_Asked, Grant_Stored, Lists_Stored,
+                 Handed_Back, Own_Vote_Late, Own_Vote_Handed_Back, Lost_Declared, Clock_Missed,
+                 Synchrony_Wanted, Votes_Wanted, Answers_Late, Tick>;
+
+// What a peer answered to a question of that kind.
+Event read_reply(Question_Kind kind, const Replied& to, const Http_Reply& reply);
 
 // ---- effects
 
@@ -154,6 +170,7 @@ using Event = std::variant<Facts_Read, Vote_Replied, State_Replied, Standby_Repl
 struct Note {
   enum class Kind {
     not_lost,        // `names` were declared lost, but answer
+    none_left,       // without `names` no voter would be left, or it is not known who they are
     taken_for_lost,  // `names`; empty: none
     new_voters,      // the voters are now `names`; they were `before`
     votes_again      // `names` was lost, and votes for this node
@@ -161,18 +178,20 @@ struct Note {
   Kind kind{};
   std::string names, before;
   std::size_t count = 1;  // of `names`
+
+  bool operator==(const Note&) const = default;
 };
 
 struct Effects {
   std::vector<Question> ask;           // send these, in this order
   std::vector<Dropped_Question> drop;  // abandon these
-  // Another ballot waits for the store: tell the same event again after Grant_Stored. Nothing has
-  // changed.
+  // Another ballot, or a list of voters, waits for the store: tell the same event again after
+  // Grant_Stored or Lists_Stored. Nothing has changed.
   bool busy = false;
   std::optional<Grant> store;                // store this, and tell Grant_Stored
+  std::optional<Voter_Lists> store_lists;    // store this, and tell Lists_Stored
   std::optional<Ballot> ballot;              // answer this
   std::optional<std::string> hand_back_own;  // tell Own_Vote_Handed_Back with this token
-  std::optional<Voter_Lists> keep;           // keep these over a restart
   bool look = false;                         // look at the database now
   bool turn = false;                         // begin a turn now
   // A reply was to a question that was under way; a hand-back ended a promise.
@@ -209,8 +228,19 @@ struct Core {
   std::vector<std::string> claimants(Time now, Time missed) const;
   // The voters of a candidate, with their votes, by list; empty if this node is none.
   std::vector<std::vector<Voter>> voters_at(Time now) const;
-  // All votes, its own too, as they count for this node. REQUIRES: candidate().
+  // All votes, its own too. A vote under another list of voters names nobody.
   Votes all_votes() const;
+  // The node_ids of those of the voters in that scope whose votes for this node are unexpired.
+  lists::Members voting(const lists::Scope& of, Time now) const;
+  // Who is asked for votes in that scope; null if nobody is.
+  const Voter_List* voters_in(const lists::Scope& of) const;
+  // This node's part in the lists of its own scope; null: it has not read repmgr.nodes yet.
+  const lists::Participant* part() const { return part(scope); }
+  const lists::Participant* part(const lists::Scope& of) const;
+  // What it serves of the lists of that scope; none while that may be other than what is stored.
+  std::optional<lists::Served> served_lists(const lists::Scope& of) const;
+  // Whether a ballot or a list of voters waits for the store.
+  bool awaits_store() const { return promise.awaits_store() || storing; }
   // Whether each peer that this node asks has answered or failed at least once.
   bool all_answered(Question_Kind kind) const;
   // This node's row of repmgr.nodes if it asks for votes; null if it does not.
@@ -251,16 +281,60 @@ struct Core {
   Staleness staleness;
   std::optional<Time> sync_wanted_at;  // when somebody wanted to know of synchrony last
 
-  // Which lists of voters count besides the one in `facts`, what of it was kept last, and since
-  // when the list in `facts` is as it is.
-  Voter_Lists lists, kept;
-  Voter_List read;         // the list in `facts`
-  std::string own_digest;  // of that
-  Time read_since{};
-  // The lists of which it needs a majority each, all their voters, lost ones too, and which nodes
-  // it asks though repmgr.nodes does not list them.
+  // The lists of voters: this node's part in those of each scope, and which scope is its own.
+  std::vector<lists::Participant> parts;
+  lists::Scope scope;
+  Addresses addresses;
+  std::vector<Lost_Voter> lost;
+  std::string unreadable;  // as in Voter_Lists, until it is settled
+  Voter_List read;         // the voters by its own database
+  std::string holds;       // State_Report::list
+  // The lists of which it needs a majority each. Who is asked: their voters, and those by its own
+  // database; and which of them, and of the lost, that does not list.
+  std::vector<lists::List> counted;
   std::vector<Voter_List> required;
   Voter_List voters, unlisted;
+  // Who has something to tell of the lists of which scope, by name; what was fetched, and is not
+  // taken in yet.
+  std::map<std::string, lists::Scope> to_fetch;
+  struct Fetched {
+    std::string from;
+    lists::Served served;
+
+    bool operator==(const Fetched&) const = default;
+  };
+  std::vector<Fetched> fetched;
+  bool own_to_fetch = false;            // this node has something to tell itself
+  std::optional<Time> list_changed_at;  // when its own current list became another
+  // Of the cluster's Primary: the other sites, whose lists of voters it makes.
+  struct Site {
+    lists::Scope scope;
+    Voter_List wished;  // by its own database
+    Voter_List voters;  // who is asked; empty once all know the list that is wished
+
+    bool operator==(const Site&) const = default;
+  };
+  std::vector<Site> sites;
+  std::map<std::string, lists::Scope> asked_in;  // the scope of the last question for a vote
+  // What stands as soon as it is stored, and what happens to it meanwhile.
+  struct Storing {
+    std::vector<lists::Participant> parts;
+    std::vector<Lost_Voter> lost;
+    std::list<Note> notes;
+    struct Late {
+      lists::Scope scope;
+      int from = 0;
+      lists::Reply reply;
+      lists::Members votes;
+
+      bool operator==(const Late&) const = default;
+    };
+    std::vector<Late> late;
+
+    bool operator==(const Storing&) const = default;
+  };
+  std::optional<Storing> storing;
+  bool unsure = false;  // the store may hold something else: store all before anything is said
   Lost_Declaration declaration;     // the last one
   std::optional<Time> declared_at;  // of that, until it is judged
 
@@ -269,8 +343,9 @@ struct Core {
   // The question whose ballot waits for the store.
   struct Awaited {
     std::string candidate, named;
-    std::optional<std::string> list;  // as for Vote_Asked
-    bool own = false;                 // this node asks itself
+    std::optional<Lists_Question> lists;      // as for Vote_Asked
+    std::optional<lists::Reply> lists_reply;  // to that
+    bool own = false;                         // this node asks itself
     Time asked_at{};
 
     bool operator==(const Awaited&) const = default;
@@ -298,7 +373,8 @@ struct Core {
   // The decision, and when the look that it rests on began.
   Time looked_at{};
   Decision decision{State::down, Time::max(), "the database was not asked yet"};
-  // It rests on a whole look, and on an answer, or a failure, of each voter.
+  // It rests on a whole look, and on an answer, or a failure, of each voter, by the newest lists
+  // that these know.
   bool complete = false;
 };
 

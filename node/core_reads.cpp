@@ -25,7 +25,7 @@ std::optional<Interval> time_without_primary(const Core& core, Time now) {
   for (std::size_t i = 0; i < lists.size(); ++i) {
     const Voter_List& list = lists[i];
     std::vector<Interval> unbound;
-    const std::string known = i < core.required.size() ? core.own_digest : digest(list);
+    const std::string known = i < core.required.size() ? core.holds : digest(members_of(list));
     for (const Node& voter : list) {
       if (!names_equal(voter.name, core.settings.node_name)) {
         if (const auto time = core.polls.unbound(voter.name, known)) unbound.push_back(*time);
@@ -104,7 +104,7 @@ State_Report Core::state_report(Time now, Time missed) const {
   report.state = state_at(now, missed);
   report.detailed = true;
   if (const auto since = promise.unbound_since(now)) report.unbound = now - std::min(*since, now);
-  report.list = own_digest;
+  report.list = holds;
   const Replication& r = facts.replication;
   const Time max_age = std::max<Time>(2 * settings.refresh_interval, 1s);
   if (report.state == State::primary && r.known && now - r.asked_at <= max_age) {

@@ -35,6 +35,8 @@ class Core_Step {
   void operator()(const Answers_Late& event);
   // In node/core_lists.cpp.
   void operator()(const Lost_Declared& event);
+  void operator()(const Lists_Replied& event);
+  void operator()(const Lists_Stored& event);
 
   Effects effects;
 
@@ -50,24 +52,44 @@ class Core_Step {
   void end_own_promise(const std::string& token);
   void hand_votes_back();
   std::vector<Node> stragglers(const std::vector<Node>& voters, const Node& self) const;
-  // In node/core_lists.cpp, which alone knows the rules for lists of voters.
-  std::string list_to_tell() const;
-  std::string list_for(const std::string& candidate) const;
-  std::string why_lists_forbid() const;
-  void use_lists();
+  // In node/core_lists.cpp, which alone applies the rule for lists of voters.
+  lists::Participant* own_part();
+  lists::Participant& part_of(std::vector<lists::Participant>& parts, const lists::Scope& scope);
+  void decide_list(lists::Participant& part, const Voter_List& wished, Time missed);
   void take_list();
-  void hear_list(const std::optional<std::string>& told);
-  void judge_lost();
-  void settle_lists(Time missed);
-  void confirm_list();
-  void watch_lost();
-  void keep_lists();
+  void use_lists();
+  void settle_votes(Time missed);
+  void drop_candidates();
+  std::optional<Lists_Question> question(const lists::Scope& scope);
+  void ask_votes(const std::vector<Node>& voters, const std::string& candidate,
+                 const std::optional<Lists_Question>& lists);
+  lists::Answer answer(const Core::Awaited& asked, bool votes) const;
+  void want(const Core::Awaited& asked);
+  void take_vote(const lists::Scope& scope, int from, const lists::Reply& reply,
+                 const lists::Members& votes);
+  std::string why_lists_forbid() const;
+  bool lists_may_change() const;
+  void fetch_lists();
+  void decide_lists(Time missed);
+  void take_fetched(std::vector<lists::Participant>& parts, Time missed);
+  std::optional<Voter_List> judge_lost(std::list<Note>& notes);
+  void declare(Core::Storing& next);
+  void store_lists(Core::Storing&& next);
+  void watch_lost(Core::Storing& next);
+  // In node/core_sites.cpp.
+  void watch_sites(Time missed);
+  void ask_sites();
+  void end_site(Core::Site& site);
+  void end_sites();
   // In node/core_reads.cpp.
   void watch_staleness();
 
   Core& core_;
   const Time now_;
 };
+
+// The voters with these node_ids, as repmgr.nodes lists them, or as they were found last.
+Voter_List voters_of(const Core& core, const lists::Members& members);
 
 // When a candidate hands its votes back, if it is not Primary any more and does not become it again
 // before; none if there is nothing to hand back, or if it may yet be Primary by these votes: its

@@ -29,22 +29,38 @@ void Core_Step::operator()(const Vote_Asked& event) {
     effects.ballot.emplace();
     return;
   }
-  if (core_.promise.awaits_store()) {
+  if (core_.awaits_store()) {
     effects.busy = true;
     return;
   }
   Core::Awaited asked;
   asked.candidate = event.candidate;
   if (named) asked.named = named->name;
-  asked.list = event.list;
+  asked.lists = event.lists;
   asked.asked_at = now_;
   vote({asked.named, asked.candidate, event.shown, event.fresh, false}, std::move(asked));
 }
 
-// Votes for this node or for another.
+// Votes for this node or for another. Promise and lists of voters are one decision: neither changes
+// while the store works.
 void Core_Step::vote(Voter_Question&& question, Core::Awaited&& asked) {
   core_.awaited.reset();
-  auto ballot = core_.promise.vote(question, now_);
+  std::optional<Ballot> ballot;
+  if (asked.lists && core_.unsure) {
+    effects.turn = !asked.own;  // which stores it again
+    ballot = no_vote();
+  } else if (asked.lists) {
+    const bool named = !asked.named.empty() && names_equal(asked.named, asked.candidate);
+    const bool silent = !core_.promise.is_bound_to_another("", now_);
+    const bool bound =
+        core_.promise.is_bound_to_another(asked.candidate, now_) && !(question.alone && silent);
+    const lists::Answer said = answer(asked, named && !bound);
+    if (said.fetch) want(asked);
+    asked.lists_reply = said.reply;
+    // It would get the vote, but for its list.
+    if (named && !bound && !said.reply.vote) ballot.emplace();
+  }
+  if (!ballot) ballot = core_.promise.vote(question, now_);
   if (!ballot) {
     core_.awaited = std::move(asked);
     effects.store = core_.promise.to_store();
@@ -75,9 +91,8 @@ void Core_Step::ballot_for_another(Ballot&& ballot, const Core::Awaited& asked) 
     history.granted(ballot.names, now_, *core_.bound_until);
     if (core_.polls.state(ballot.names) == State::primary) history.arrived();
     history.tell(ballot, now_);
-    ballot.list = list_for(asked.candidate);
-    if (core_.facts.in_recovery) hear_list(asked.list);
   }
+  if (ballot.stored) ballot.lists = asked.lists_reply;
   effects.ballot = std::move(ballot);
 }
 
@@ -94,16 +109,24 @@ void Core_Step::own_ballot(const Ballot& ballot, const Core::Awaited& asked) {
   if (!ballot.stored) {
     // The vote before remains, and counts until it expires.
     if (!core_.own_vote) core_.own_vote.emplace();
-    core_.own_vote->why = "its promise cannot be kept in state_file";
+    core_.own_vote->why = core_.unsure ? "its list of voters cannot be kept in state_directory"
+                                       : "its promise cannot be kept in state_file";
     return;
   }
-  core_.own_vote = {asked.asked_at, ballot.names,
-                    asked.named.empty() ? "names none" : "keeps an earlier promise", vote_lease};
+  const lists::Members votes = core_.voting(core_.scope, now_);
+  const char* why = asked.named.empty() ? "names none" : "keeps an earlier promise";
+  if (asked.lists_reply && ballot.names.empty()) why = "does not know which voters count";
+  core_.own_vote = {asked.asked_at, ballot.names, why, vote_lease};
   core_.own_vote->bound_until = bound_until;
   core_.own_vote->answers = true;
   if (ballot.granted) {
     core_.own_vote->before = core_.promise.history.before(asked.asked_at);
   }
+  const Node* self = core_.candidate();
+  if (!self || !asked.lists_reply) return;
+  lists::Reply reply = *asked.lists_reply;
+  reply.vote = reply.vote && ballot.granted;
+  take_vote(asked.lists->scope, self->id, reply, votes);
 }
 
 void Core_Step::operator()(const Own_Vote_Late&) {
@@ -111,33 +134,79 @@ void Core_Step::operator()(const Own_Vote_Late&) {
 }
 
 void Core_Step::operator()(const Handed_Back& event) {
-  if (core_.promise.awaits_store()) {
+  if (core_.awaits_store()) {
     effects.busy = true;
     return;
   }
   const std::optional<Time> bound_for = core_.promise.end(event.by, event.token, now_);
   if (!bound_for) return;
   effects.accepted = effects.look = true;
-  core_.freed_at = now_;
-  core_.bound_until = now_ + *bound_for;
   core_.promise.history.handed_back(event.by,
                                     event.ago ? std::optional(now_ - *event.ago) : std::nullopt);
+  core_.freed_at = now_;
+  core_.bound_until.reset();
+  if (event.ago) core_.bound_until = now_ + *bound_for;  // else no Primary has gone
   core_.polls.hurry();
 }
 
 // ---- as a candidate -----------------------------------------------------------------------------
 
-Votes Core::all_votes() const {
-  Votes votes = polls.votes();
-  const Node* self = find_node(facts.nodes, settings.node_name);
-  if (self && own_vote) votes[self->name] = *own_vote;
+namespace {
+
+// All votes, under whatever list.
+Votes given_votes(const Core& core) {
+  Votes votes = core.polls.votes();
+  const Node* self = find_node(core.facts.nodes, core.settings.node_name);
+  if (self && core.own_vote) votes[self->name] = *core.own_vote;
   return votes;
+}
+
+}  // namespace
+
+Votes Core::all_votes() const {
+  Votes votes = given_votes(*this);
+  const lists::Participant* own = part();
+  if (!settings.candidate || !own) return votes;
+  for (const Node& voter : voters) {
+    const auto found = votes.find(voter.name);
+    if (found == votes.end() || own->candidate.reports.count(voter.id)) continue;
+    if (!names_equal(found->second.names, settings.node_name)) continue;
+    found->second.names.clear();
+  }
+  return votes;
+}
+
+const Voter_List* Core::voters_in(const lists::Scope& of) const {
+  if (of == scope) return &voters;
+  const auto found =
+      std::find_if(sites.begin(), sites.end(), [&](const Site& site) { return site.scope == of; });
+  return found == sites.end() || found->voters.empty() ? nullptr : &found->voters;
+}
+
+lists::Members Core::voting(const lists::Scope& of, Time now) const {
+  lists::Members members;
+  const Node* self = candidate();
+  const Voter_List* asked = voters_in(of);
+  if (!self || !asked) return members;
+  const Votes votes = given_votes(*this);
+  const Tally tally{*self, votes, lease, now};
+  for (const Node& voter : *asked) {
+    if (!count_votes({voter}, tally).empty()) members.push_back(voter.id);
+  }
+  std::sort(members.begin(), members.end());
+  return members;
 }
 
 std::vector<std::vector<Voter>> Core::voters_at(Time now) const {
   const Node* self = candidate();
   if (!self) return {};
-  const Votes votes = all_votes();
+  Votes votes = all_votes();
+  for (auto& [name, vote] : votes) {
+    const bool expired = vote_expiry(vote, lease) <= now;
+    if (vote.names.empty() && vote.why.empty() && !expired) {
+      vote.why = "votes for it, but not by the present list of voters";
+    }
+  }
   std::vector<std::vector<Voter>> described;
   for (const Voter_List& list : required) {
     described.push_back(describe_voters(list, {*self, votes, lease, now}));
@@ -164,15 +233,23 @@ Time vote_interval(const Core& core, Time now) {
 }
 
 void Core_Step::operator()(const Votes_Wanted& event) {
+  settle_votes(event.missed);
+  const bool candidate = core_.settings.candidate;
+  ask_votes(event.voters, candidate ? event.candidate : "",
+            candidate ? question(core_.scope) : std::nullopt);
+}
+
+void Core_Step::ask_votes(const std::vector<Node>& voters, const std::string& candidate,
+                          const std::optional<Lists_Question>& lists) {
   const Core_Settings& settings = core_.settings;
   const Time interval = vote_interval(core_, now_);
-  const bool primary = core_.state_at(now_, event.missed) == State::primary;
-  const std::string confirmed = primary ? list_to_tell() : "";
-  for (const Node& voter : event.voters) {
-    const std::string target = vote_question(settings.candidate ? event.candidate : "", voter.name,
-                                             settings.vote_lease - settings.check_delay,
-                                             core_.polls.token(voter.name), confirmed);
+  for (const Node& voter : voters) {
+    const std::string target =
+        vote_question(candidate, voter.name, settings.vote_lease - settings.check_delay,
+                      core_.polls.token(voter.name), lists);
+    const std::size_t before = effects.ask.size();
     core_.polls.ask(Question_Kind::vote, voter, target, interval, now_, effects.ask);
+    if (lists && effects.ask.size() > before) core_.asked_in[voter.name] = lists->scope;
   }
 }
 
@@ -207,7 +284,27 @@ std::vector<Node> Core_Step::stragglers(const std::vector<Node>& voters, const N
 }
 
 void Core_Step::operator()(const Vote_Replied& event) {
+  const Time then = now_ + event.missed;
+  const auto asked_in = core_.asked_in.find(std::string(event.to.peer));
+  const lists::Scope scope = asked_in == core_.asked_in.end() ? core_.scope : asked_in->second;
+  const lists::Members votes = core_.voting(scope, then);
   effects.accepted = core_.polls.replied(event.to, event.answer, now_);
+  const Voter_List* voters = core_.voters_in(scope);
+  const Node* voter = voters ? find_node(*voters, event.to.peer) : nullptr;
+  const lists::Participant* part = core_.part(scope);
+  if (!effects.accepted || !core_.candidate() || !core_.settings.candidate || !voter || !part) {
+    return;
+  }
+  // An older version says nothing of lists: it votes under the one that there is.
+  lists::Reply reply;
+  reply.current = part->held.current.number;
+  reply.vote = true;
+  if (event.answer.lists) reply = *event.answer.lists;
+  const lists::Members with = core_.voting(scope, then);
+  reply.vote = reply.vote && event.answer.named &&
+               names_equal(*event.answer.named, core_.settings.node_name) &&
+               std::binary_search(with.begin(), with.end(), voter->id);
+  if (event.answer.lists || reply.vote) take_vote(scope, voter->id, reply, votes);
 }
 
 void Core_Step::operator()(const State_Replied& event) {
@@ -252,10 +349,11 @@ void Core_Step::hand_votes_back() {
   if (over_at && now_ >= *over_at) {
     core_.polls.give_up_votes();
     core_.own_vote.reset();
+    drop_candidates();
     end_own_promise(std::exchange(core_.own_token, {}));
   }
-  std::optional<Time> ago;
-  if (core_.last_200) ago = now_ - *core_.last_200;
+  std::optional<Time> ago;  // none while it is Primary: such a vote was for another site's list
+  if (core_.last_200 && core_.decision.state != State::primary) ago = now_ - *core_.last_200;
   const auto tokens = core_.polls.to_hand_back(now_);
   for (const Node& peer : core_.turn.others) {
     const auto token = tokens.find(peer.name);
@@ -274,7 +372,7 @@ void Core_Step::operator()(const Own_Vote_Handed_Back& event) {
 
 void Core_Step::end_own_promise(const std::string& token) {
   const std::string& name = core_.settings.node_name;
-  if (core_.promise.awaits_store()) {
+  if (core_.awaits_store()) {
     effects.hand_back_own = token;
   } else if (core_.promise.end(name, token, now_)) {
     core_.promise.history.handed_back(name, core_.last_200);

@@ -27,6 +27,9 @@ Journal::Line line_of(const Note& note) {
                                  : "the operator says that these are lost for good, so they are no "
                                    "voters any more: " +
                                        note.names};
+    case Note::Kind::none_left:
+      return {Log_Level::error, "--lost changes nothing: without " + note.names +
+                                    ", no voter would be left, or it is not known yet which count"};
     case Note::Kind::new_voters:
       return {Log_Level::info, "the voters are now " + note.names + "; they were " + note.before};
     case Note::Kind::votes_again:
@@ -44,9 +47,11 @@ const char* word(Question_Kind kind) {
     case Question_Kind::hand_back:
       return "hand_back";
     case Question_Kind::standby:
+      return "standby";
+    case Question_Kind::lists:
       break;
   }
-  return "standby";
+  return "lists";
 }
 
 std::optional<Time> nodes_age(const Facts& facts, Time now) {
@@ -162,10 +167,7 @@ void Journal::note_handover(const Core& core, const Decision& decision, Time now
 void Journal::note_change(const Core& core, const Decision& decision, Time now, Time changed_at,
                           Wall_Time wall) {
   // Until the first answers have come, Unknown is not final.
-  if (decision.state == State::unknown &&
-      (core.facts.nodes_pending || !core.all_answered(Question_Kind::vote))) {
-    return;
-  }
+  if (decision.state == State::unknown && !core.complete) return;
   std::string words = std::string(to_string(decision.state)) + ": " + decision.reason;
   if (words == logged_) return;
   std::string line = "state " + words, votes;
@@ -232,7 +234,7 @@ void Journal::take_notes(Effects& effects) {
 // A lost voter that answers is reported.
 void Journal::note_alive(const Core& core) {
   std::vector<std::string> alive;
-  for (const Lost_Voter& lost : core.lists.lost) {
+  for (const Lost_Voter& lost : core.lost) {
     const std::string& name = lost.node.name;
     if (core.polls.reported(name)) alive.push_back(describe_alive(lost, core.polls.state(name)));
   }
@@ -309,7 +311,7 @@ Report Journal::report(const Core& core, Time now, Time missed) const {
   report.alive = logged_alive_;
   report.declaration = core.declaration;
   report.declaration_pending = core.declared_at.has_value();
-  for (const Lost_Voter& lost : core.lists.lost) report.lost.push_back(lost.node.name);
+  for (const Lost_Voter& lost : core.lost) report.lost.push_back(lost.node.name);
   if (report.decision.state == State::primary) report.lease = core.decision.until - now;
   report.handover = handover_;
   if (handover_) report.handover_age = now - handover_->at;

@@ -138,9 +138,8 @@ struct Vote {
   std::string why;           // why it named none, or the last question failed
   Time lease = Time::max();  // for how long it said that it promises; max(): it did not say
   std::optional<Predecessor> before = {};  // as it told with this vote
-  Time bound_until{};     // it was last known to be bound to another until then, if ever
-  std::string list = {};  // the digest() of the voters that its database lists; empty: not told
-  bool answers = false;   // the last question had an answer, whatever that was
+  Time bound_until{};    // it was last known to be bound to another until then, if ever
+  bool answers = false;  // the last question had an answer, whatever that was
 
   bool operator==(const Vote&) const = default;
 };

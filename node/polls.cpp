@@ -71,7 +71,6 @@ bool Polls::replied(const Replied& to, const Vote_Answer& answer, Time now) {
   Vote& vote = votes_[std::string(to.peer)];
   if (answer.named) {
     vote = {answer.sent_at - missed_since(poll), *answer.named, "", terms.lease};
-    vote.list = terms.list;
     // What the voter has rounded down to whole ms must not be asked for too early. One that is free
     // now was freed after it was asked, or when its promise ended.
     peer->bound_until = terms.bound_for == Time::zero()
@@ -97,7 +96,9 @@ bool Polls::replied(const Replied& to, const State_Report& report, Time now) {
   const Time asked_at = poll.asked_at.value_or(now);
   peer->reported.reset();
   peer->silent_before = peer->silent;
-  peer->silent = to.answered ? std::nullopt : std::optional(asked_at);
+  const bool alive = to.answered || to.alive;
+  peer->silent = alive ? std::nullopt : std::optional(asked_at);
+  if (alive) peer->alive = asked_at;
   if (!to.answered) return true;
   const Time sent_at = asked_at - missed_since(poll);
   if (report.unbound) {
@@ -172,12 +173,17 @@ bool Polls::holds_tokens() const {
 }
 
 void Polls::give_up_votes() {
-  votes_.clear();
-  for (auto& [name, peer] : peers_) {
-    // answered_by() ignores a reply whose question is not the one that is under way.
-    peer.poll(Kind::vote).under_way = 0;
-    if (!peer.held.token.empty()) peer.to_hand_back = std::exchange(peer.held, {});
-  }
+  for (const auto& [name, peer] : peers_) give_up_vote(name);
+}
+
+void Polls::give_up_vote(const std::string& name) {
+  votes_.erase(name);
+  const auto found = peers_.find(name);
+  if (found == peers_.end()) return;
+  Peer& peer = found->second;
+  // answered_by() ignores a reply whose question is not the one that is under way.
+  peer.poll(Kind::vote).under_way = 0;
+  if (!peer.held.token.empty()) peer.to_hand_back = std::exchange(peer.held, {});
 }
 
 std::map<std::string, std::string> Polls::to_hand_back(Time now) const {
@@ -228,6 +234,11 @@ std::optional<Interval> Polls::unbound(const std::string& peer, const std::strin
 std::optional<std::pair<State_Report, Time>> Polls::reported(const std::string& peer) const {
   const Peer* asked = find(peer);
   return asked ? asked->reported : std::nullopt;
+}
+
+bool Polls::alive_since(const std::string& peer, Time since) const {
+  const Peer* asked = find(peer);
+  return asked && asked->alive && *asked->alive >= since;
 }
 
 bool Polls::silent_since(const std::string& peer, Time since) const {

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <iterator>
 #include <map>
 #include <optional>
 #include <string>
@@ -18,10 +19,11 @@
 
 namespace primgr {
 
-enum class Question_Kind { vote, state, hand_back, standby };
+enum class Question_Kind { vote, state, hand_back, standby, lists };
 
 inline constexpr Question_Kind all_question_kinds[] = {
-    Question_Kind::vote, Question_Kind::state, Question_Kind::hand_back, Question_Kind::standby};
+    Question_Kind::vote, Question_Kind::state, Question_Kind::hand_back, Question_Kind::standby,
+    Question_Kind::lists};
 
 // A question that is to be sent: `GET target`.
 struct Question {
@@ -42,6 +44,7 @@ struct Replied {
   std::string_view peer;
   std::uint64_t number = 0;
   bool answered = false;  // false: there is no reply, or no valid one
+  bool alive = false;     // not answered, but something answers there
 };
 
 // What a voter answered.
@@ -50,6 +53,7 @@ struct Vote_Answer {
   std::optional<std::string> named;
   std::string why;  // why it named none
   Promise_Terms terms;
+  std::optional<lists::Reply> lists;  // none: an older version, or no reply
 };
 
 // The questions to the peers and their last answers. At most one question of each kind is under way
@@ -100,9 +104,10 @@ class Polls {
   std::string token(const std::string& peer) const;
   // Whether a peer has given a token that was not given up.
   bool holds_tokens() const;
-  // Drops all votes and tokens. Replies to questions that were sent before are ignored. From then
-  // on to_hand_back() returns the tokens.
+  // Drops all votes and tokens, or those of one peer. Replies to questions that were sent before
+  // are ignored. From then on to_hand_back() returns the tokens.
   void give_up_votes();
+  void give_up_vote(const std::string& peer);
   // The tokens of the promises that have yet to be handed back, by peer.
   std::map<std::string, std::string> to_hand_back(Time now) const;
 
@@ -113,10 +118,13 @@ class Polls {
   // That reply, and when it was asked for; none if the last question had no reply.
   std::optional<std::pair<State_Report, Time>> reported(const std::string& peer) const;
   // The last time, by this node's clock, in which the peer is known to have been bound by no
-  // promise, if its database listed the voters with that digest() then.
+  // promise, if it held the lists of voters with that digest then, see State_Report.
   std::optional<Interval> unbound(const std::string& peer, const std::string& list) const;
-  // Whether the last two questions for its state were both sent at `since` or later, and had no
-  // reply.
+  // Whether it answered a question for its state, in whatever way, that was sent at `since` or
+  // later.
+  bool alive_since(const std::string& peer, Time since) const;
+  // Whether the last two questions for its state were both sent at `since` or later, and nothing
+  // answered.
   bool silent_since(const std::string& peer, Time since) const;
   // What the peer told last of this node as its standby, and when it was asked for that. After a
   // question that had no reply, this is still that of the one before, but for `why`.
@@ -145,13 +153,14 @@ class Polls {
     bool operator==(const Held&) const = default;
   };
   struct Peer {
-    Poll polls[4];  // by Kind
+    Poll polls[std::size(all_question_kinds)];  // by Kind
     // The last reply to /state, and when it was asked for; none if the last question had none.
     std::optional<std::pair<State_Report, Time>> reported;
     std::optional<Interval> unbound;
     std::string unbound_list;  // State_Report::list, of that
-    // When the last two questions of that kind were sent, if they had no reply.
-    std::optional<Time> silent_before, silent;
+    // When the last two questions of that kind were sent, if nothing answered; and when the last
+    // was that something answered.
+    std::optional<Time> silent_before, silent, alive;
     std::pair<Sync_Report, Time> sync{{"", {}, "it is asked only now"}, {}};  // see sync_report()
     Time bound_until{};  // the voter is bound to another, or was known to be, until then
     Held held, to_hand_back;

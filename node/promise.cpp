@@ -65,6 +65,10 @@ std::optional<Time> Promise::end(std::string_view candidate, std::string_view to
   return std::max(grant_.until - now, Time::zero());
 }
 
+bool Promise::is_bound_to_another(std::string_view candidate, Time now) const {
+  return now < grant_.until && !names_equal(grant_.to, candidate);
+}
+
 std::optional<Time> Promise::unbound_since(Time now) const {
   return now < bound_until_ ? std::nullopt : std::optional(bound_until_);
 }

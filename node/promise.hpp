@@ -62,6 +62,8 @@ class Promise {
   // when it is handed back again. REQUIRES: not awaits_store().
   std::optional<Time> end(std::string_view candidate, std::string_view token, Time now);
 
+  // Whether it is bound to another than `candidate`.
+  bool is_bound_to_another(std::string_view candidate, Time now) const;
   // Since when this node is bound by no promise; none: it is bound, or may be and does not know it.
   // It is bound before anybody hears of a promise.
   std::optional<Time> unbound_since(Time now) const;

@@ -35,7 +35,7 @@ std::string describe_drain(const Drain& drain);
 // How many questions of one kind one peer has answered, and how many failed.
 struct Poll_Count {
   std::string peer;
-  const char* kind = "";  // "vote", "state", "hand_back" or "standby"
+  const char* kind = "";  // "vote", "state", "hand_back", "standby" or "lists"
   std::uint64_t replied = 0, failed = 0;
   Time total_time{};  // of all of them together
 };

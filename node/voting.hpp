@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -31,7 +32,8 @@ struct Ballot {
   bool stored = true;    // false: no vote, since the promise could not be stored in time
   std::string token;     // granted: with which the candidate can hand the vote back
   Time bound_for{};      // how long an earlier promise to `names` lasts; zero: it is free
-  std::string list;      // granted: the digest() of the voters on the candidate, by its database
+  // What the voter says of lists of voters; none: the question has no numbers.
+  std::optional<lists::Reply> lists;
   // Granted: the node that had the vote before, see Promise_History. Empty: there is none to tell.
   std::string before;
   Time since{};              // its last 200, at the latest

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "node/lists_text.hpp"
 #include "node/text.hpp"
 
 namespace primgr {
@@ -51,7 +52,7 @@ void read_predecessor(const json& body, Promise_Terms& terms) {
   terms.handed_back = handed_back->get<bool>();
 }
 
-// Of a token, or of a digest of voters.
+// Of a token, or of what tells lists of voters apart.
 constexpr std::size_t longest_token = 64;
 
 Promise_Terms read_terms(const json& body) {
@@ -59,7 +60,6 @@ Promise_Terms read_terms(const json& body) {
   terms.lease = json_milliseconds(body, "lease").value_or(Time::max());
   terms.token = json_string(body, {"token"}).value_or("").substr(0, longest_token);
   terms.bound_for = json_milliseconds(body, "bound").value_or(Time::zero());
-  terms.list = json_string(body, {"list"}).value_or("").substr(0, longest_token);
   read_predecessor(body, terms);
   return terms;
 }
@@ -96,6 +96,74 @@ std::int64_t whole_ms(Time time) {
   return std::chrono::floor<milliseconds>(time).count();
 }
 
+// A round, or the number of a list, as text: ROUND.MAKER.COUNT.
+std::string print_number(const lists::Number& number) {
+  return std::to_string(number.round.number) + "." + std::to_string(number.round.maker) + "." +
+         std::to_string(number.count);
+}
+
+// None: it is no number, or one that is not from 0 to `most`.
+std::optional<std::uint64_t> parse_whole(std::string_view text, std::uint64_t most) {
+  std::uint64_t value = 0;
+  const auto read = std::from_chars(text.data(), text.data() + text.size(), value);
+  const bool whole = read.ec == std::errc() && read.ptr == text.data() + text.size();
+  return whole && value <= most ? std::optional(value) : std::nullopt;
+}
+
+std::optional<lists::Number> parse_number(std::string_view text) {
+  std::uint64_t parts[3];
+  const std::uint64_t most[3] = {lists::highest_round, INT_MAX, UINT32_MAX};
+  for (int i = 0; i < 3; ++i) {
+    const auto end = i < 2 ? text.find('.') : text.size();
+    if (end == text.npos) return std::nullopt;
+    const auto value = parse_whole(text.substr(0, end), most[i]);
+    if (!value) return std::nullopt;
+    parts[i] = *value;
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return lists::Number{{parts[0], static_cast<int>(parts[1])},
+                       static_cast<std::uint32_t>(parts[2])};
+}
+
+lists::Scope read_scope(const Params& params) {
+  return params.contains("site") ? lists::Scope(param(params, "site")) : std::nullopt;
+}
+
+std::string print_lists_question(const Lists_Question& lists) {
+  const lists::Question& numbers = lists.numbers;
+  std::string text = "id=" + std::to_string(numbers.candidate) +
+                     "&round=" + std::to_string(numbers.round) +
+                     "&current=" + print_number(numbers.current) + "&";
+  if (numbers.pending) text += "pending=" + print_number(numbers.pending) + "&";
+  if (lists.scope) text += "site=" + url_encoded(*lists.scope) + "&";
+  return text;
+}
+
+std::optional<Lists_Question> read_lists_params(const Params& params) {
+  const auto id = parse_whole(param(params, "id"), INT_MAX);
+  const auto round = parse_whole(param(params, "round"), lists::highest_round);
+  const auto current = parse_number(param(params, "current"));
+  const std::string made = param(params, "pending");
+  const auto pending = made.empty() ? lists::Number() : parse_number(made);
+  if (!id || !round || !current || !pending) return std::nullopt;
+  return Lists_Question{read_scope(params), {static_cast<int>(*id), *current, *round, *pending}};
+}
+
+Json print_lists_reply(const lists::Reply& lists) {
+  Json said = {{"current", print_number(lists.current)},
+               {"noted", print_number({lists.noted, 0})},
+               {"vote", lists.vote}};
+  if (lists.newer) said["newer"] = true;
+  if (lists.held) said["held"] = print_number(lists.held);
+  if (lists.acknowledged) said["acknowledged"] = print_number(lists.acknowledged);
+  return said;
+}
+
+std::optional<lists::Number> json_numbers(const json& object, const char* key) {
+  const auto text = json_string(object, {key});
+  return text ? parse_number(*text) : std::nullopt;
+}
+
 Sync_Report unknown_sync(std::string why) {
   return {"", {}, std::move(why)};
 }
@@ -112,12 +180,13 @@ Json name_body(const char* key, const std::string& name) {
 // ---- votes --------------------------------------------------------------------------------------
 
 std::string vote_question(const std::string& candidate, const std::string& voter, Time lease,
-                          const std::string& token, const std::string& list) {
+                          const std::string& token, const std::optional<Lists_Question>& lists) {
   std::string target = "/primary?";
   if (!candidate.empty()) {
     target += "candidate=" + url_encoded(candidate) +
               "&lease=" + print_milliseconds(std::chrono::ceil<std::chrono::milliseconds>(lease)) +
-              "&accepts=less&list=" + url_encoded(list) + "&";
+              "&accepts=less&";
+    if (lists) target += print_lists_question(*lists);
     if (!token.empty()) target += "token=" + url_encoded(token) + "&";
   }
   return target + "voter=" + url_encoded(voter);
@@ -158,7 +227,7 @@ Primary_Question read_primary_question(const Params& params) {
   question.voter = param(params, "voter");
   question.accepts_less = param(params, "accepts") == "less";
   question.lease = milliseconds_param(params, "lease");
-  if (params.contains("list")) question.list = param(params, "list");
+  question.lists = read_lists_params(params);
   question.token = param(params, "token");
   if (params.contains("handback")) question.handback = param(params, "handback");
   question.ago = milliseconds_param(params, "ago");
@@ -168,10 +237,10 @@ Primary_Question read_primary_question(const Params& params) {
 std::optional<Reply> primary_reply(const Ballot& ballot, bool accepts_less, Time vote_lease) {
   if (ballot.names.empty()) return std::nullopt;
   Json body = name_body("Primary", ballot.names);
+  if (ballot.lists) body["lists"] = print_lists_reply(*ballot.lists);
   if (accepts_less && ballot.granted) {
     body["lease"] = whole_ms(vote_lease);
     if (!ballot.token.empty()) body["token"] = ballot.token;
-    if (!ballot.list.empty()) body["list"] = ballot.list;
     if (!ballot.before.empty()) {
       Json more = body;
       more["before"] = ballot.before;
@@ -187,8 +256,54 @@ std::optional<Reply> primary_reply(const Ballot& ballot, bool accepts_less, Time
   return reply.body.size() <= max_reply_size ? std::optional(std::move(reply)) : std::nullopt;
 }
 
-Reply primary_reply_without_name(bool down) {
-  return {503, dump({{"state", to_string(down ? State::down : State::unknown)}})};
+Reply primary_reply_without_name(bool down, const std::optional<lists::Reply>& lists) {
+  Json body = {{"state", to_string(down ? State::down : State::unknown)}};
+  if (lists) body["lists"] = print_lists_reply(*lists);
+  return {503, dump(body)};
+}
+
+std::optional<lists::Reply> read_lists_reply(const Http_Reply& reply) {
+  if (reply.status == 0 || reply.body.size() > max_reply_size) return std::nullopt;
+  const json body = json::parse(reply.body, nullptr, false);
+  if (!body.is_object() || !body.contains("lists") || !body["lists"].is_object()) {
+    return std::nullopt;
+  }
+  const json& said = body["lists"];
+  const auto flag = [&](const char* key) {
+    return said.contains(key) && said[key].is_boolean() && said[key].get<bool>();
+  };
+  const auto numbers = [&](const char* key) { return json_numbers(said, key); };
+  lists::Reply read;
+  const auto noted = numbers("noted"), current = numbers("current");
+  if (!noted || noted->count != 0 || !current) return std::nullopt;
+  read.vote = flag("vote");
+  read.newer = flag("newer");
+  read.noted = noted->round;
+  read.current = *current;
+  read.held = numbers("held").value_or(lists::Number());
+  read.acknowledged = numbers("acknowledged").value_or(lists::Number());
+  return read;
+}
+
+// ---- lists of voters ----------------------------------------------------------------------------
+
+std::string lists_question(const std::string& node, const lists::Scope& scope) {
+  return "/lists?node=" + url_encoded(node) + (scope ? "&site=" + url_encoded(*scope) : "");
+}
+
+std::optional<lists::Scope> read_lists_question(const Params& params, std::string_view name) {
+  if (!names_equal(param(params, "node"), name)) return std::nullopt;
+  return read_scope(params);
+}
+
+Reply lists_reply(const lists::Served& served, const Addresses& addresses) {
+  return {200, print_lists(served, addresses)};
+}
+
+std::optional<lists::Served> read_served_lists(const Http_Reply& reply, Addresses& addresses) {
+  if (reply.status != 200) return std::nullopt;
+  std::string why;
+  return parse_lists(reply.body, addresses, why);
 }
 
 // ---- states -------------------------------------------------------------------------------------

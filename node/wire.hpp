@@ -29,10 +29,11 @@ inline std::string param(const Params& params, const std::string& name) {
 
 // What a peer answered over HTTP.
 struct Http_Reply {
-  int status = 0;     // 0: no valid reply (late, too long, unreachable, …)
-  std::string body;   // at most max_reply_size bytes
-  std::string error;  // why there is no reply
-  Time sent_at{};     // when the request was sent, or earlier, on the asker's clock
+  int status = 0;      // 0: no valid reply (late, too long, unreachable, …)
+  std::string body;    // at most max_reply_size bytes
+  std::string error;   // why there is no reply
+  Time sent_at{};      // when the request was sent, or earlier, on the asker's clock
+  bool alive = false;  // there is no valid reply, but something answers there
 };
 
 // In bytes. A longer body from a peer counts as no reply.
@@ -60,17 +61,23 @@ struct Promise_Terms {
   std::string before;        // the node that had its vote before, 63 bytes at most; empty: not told
   Time since{};              // the last 200 of that node, from 0 to an hour
   bool handed_back = false;  // that node handed the vote back
-  std::string list;          // the digest() of the voters on the candidate by its database
+};
+
+// What a candidate asks about lists of voters: numbers only, see node/lists.hpp.
+struct Lists_Question {
+  lists::Scope scope;
+  lists::Question numbers;
+
+  bool operator==(const Lists_Question&) const = default;
 };
 
 // The question to `voter` for its vote. It contains the voter's name, so that if a wrong conninfo
 // leads to another node, that node's answer is not counted as this voter's. `candidate`: empty if
 // it asks for no vote, only whom the other names. `lease`: for how long the candidate counts the
-// vote of a voter of version 1.0.0. `token`: that of the voter's last vote, or empty. `list`: of a
-// Primary, the digest() of the list of voters that it has confirmed; else empty. Throws
-// std::bad_alloc only.
+// vote of a voter of version 1.0.0. `token`: that of the voter's last vote, or empty. `lists`: none
+// if it asks for no vote. Throws std::bad_alloc only.
 std::string vote_question(const std::string& candidate, const std::string& voter, Time lease,
-                          const std::string& token, const std::string& list);
+                          const std::string& token, const std::optional<Lists_Question>& lists);
 
 // The request to `voter` that hands its vote back. `since_last_200`: how long the last 200 of
 // `candidate` is ago; none: it never answered 200. Throws std::bad_alloc only.
@@ -86,10 +93,10 @@ std::optional<std::string> http_node_reports_primary(const Http_Reply& reply, st
 // What a node that is asked for /primary reads in the question. The names are those of the
 // parameters.
 struct Primary_Question {
-  std::string candidate, voter;  // empty: none is given
-  bool accepts_less = false;     // the candidate heeds the lease of the answer
-  std::optional<Time> lease;     // from 0 to an hour; none: no number
-  std::optional<std::string> list;
+  std::string candidate, voter;         // empty: none is given
+  bool accepts_less = false;            // the candidate heeds the lease of the answer
+  std::optional<Time> lease;            // from 0 to an hour; none: no number
+  std::optional<Lists_Question> lists;  // none: of an older version, or not understood
   std::string token;
   std::optional<std::string> handback;
   std::optional<Time> ago;  // from 0 to an hour; none: no number
@@ -99,8 +106,22 @@ Primary_Question read_primary_question(const Params& params);
 // The answer that names a node, and what else a candidate that accepts less is sent. None if
 // `ballot` names none, or a name that is too long. `vote_lease`: that of this voter.
 std::optional<Reply> primary_reply(const Ballot& ballot, bool accepts_less, Time vote_lease);
-// The answer that names none. `down`: the state of the node is Down.
-Reply primary_reply_without_name(bool down);
+// The answer that names none. `down`: the state of the node is Down. `lists`: as in a Ballot.
+Reply primary_reply_without_name(bool down,
+                                 const std::optional<lists::Reply>& lists = std::nullopt);
+// What a voter's reply says of lists of voters; none: nothing that is understood.
+std::optional<lists::Reply> read_lists_reply(const Http_Reply& reply);
+
+// ---- lists of voters
+
+// The question to `node` for its lists of voters. It contains the node's name, as that for its
+// state does.
+std::string lists_question(const std::string& node, const lists::Scope& scope);
+// Reads that. None: it is no such question, or means another node than `name`.
+std::optional<lists::Scope> read_lists_question(const Params& params, std::string_view name);
+Reply lists_reply(const lists::Served& served, const Addresses& addresses);
+// None: there is no reply, or it is none to that question. Its body may have most_list_bytes.
+std::optional<lists::Served> read_served_lists(const Http_Reply& reply, Addresses& addresses);
 
 // ---- states
 
@@ -109,7 +130,9 @@ struct State_Report {
   State state = State::unknown;
   // For how long it has been bound by no promise; none: it is bound, or does not report it.
   std::optional<Time> unbound;
-  std::string list;  // the digest() of the voters of its site, by its own database
+  // Which lists of voters of its own scope it holds: digest() of each. If it holds none: of the
+  // voters by its own database.
+  std::string list;
   // Of a Primary: the end of its WAL, as it read it two refresh_intervals ago or later, or 1 s, and
   // the timeline of that.
   std::optional<Lsn> position;

@@ -4,9 +4,9 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
-#include "daemon/json.hpp"
 #include "daemon/node_document.hpp"
 #include "daemon/status.hpp"
+#include "node/read_json.hpp"
 #include "tests/served.hpp"
 
 using namespace primgr;

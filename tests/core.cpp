@@ -26,7 +26,7 @@ Core make_core(const std::string& name, bool stores = false) {
   return {settings,
           Promise({settings.vote_lease, settings.check_delay}, Grant{},
                   stores ? std::optional(Grant{}) : std::nullopt),
-          Voter_Lists{}};
+          known_site(3)};
 }
 
 Effects look(Core& core, const Facts& facts, Time now) {
@@ -40,6 +40,7 @@ std::vector<Question> turn(Core& core, Time now) {
   std::vector<Question> asked;
   const auto take = [&](Effects effects) {
     if (effects.store) step(core, Grant_Stored{*effects.store}, now);
+    if (effects.store_lists) step(core, Lists_Stored{true}, now);
     asked.insert(asked.end(), effects.ask.begin(), effects.ask.end());
   };
   take(step(core, Tick{Part::begin, "own", {}}, now));
@@ -47,7 +48,7 @@ std::vector<Question> turn(Core& core, Time now) {
     take(step(core, Votes_Wanted{voters, candidate, {}}, now));
     take(step(core, Answers_Late{voters, candidate}, now));
   }
-  for (const Part part : {Part::states, Part::decision, Part::lists, Part::keep, Part::hand_back}) {
+  for (const Part part : {Part::states, Part::decision, Part::lists, Part::hand_back}) {
     take(step(core, Tick{part, "", {}}, now));
   }
   return asked;
@@ -85,6 +86,7 @@ TEST_CASE("the core has no clock, thread, lock, log, file or socket") {
                                          "charconv",
                                          "chrono",
                                          "climits",
+                                         "compare",
                                          "cmath",
                                          "cstddef",
                                          "cstdint",
@@ -93,6 +95,7 @@ TEST_CASE("the core has no clock, thread, lock, log, file or socket") {
                                          "functional",
                                          "initializer_list",
                                          "iterator",
+                                         "limits",
                                          "list",
                                          "map",
                                          "new",
@@ -163,7 +166,7 @@ TEST_CASE("a ballot leaves when its promise is stored, and none is given meanwhi
   Core core = make_core("n2", true);
   look(core, make_facts(make_site(3), true), start);
   turn(core, start);
-  const Vote_Asked n1{"n1", 3s, "", "", "t1"};
+  const Vote_Asked n1{"n1", 3s, "", {}, "t1"};
   Effects effects = step(core, n1, start);
   REQUIRE(effects.store);
   CHECK_FALSE(effects.ballot);
@@ -179,11 +182,11 @@ TEST_CASE("a ballot leaves when its promise is stored, and none is given meanwhi
   CHECK(effects.ballot->token == "t1");
   CHECK_FALSE(core.promise.unbound_since(start));
   // Stored ahead, so the next one need not be.
-  CHECK(step(core, Vote_Asked{"n1", 3s, "t1", "", "t2"}, start + 500ms).ballot->granted);
+  CHECK(step(core, Vote_Asked{"n1", 3s, "t1", {}, "t2"}, start + 500ms).ballot->granted);
 
   // A store that holds something else, or failed, stops votes.
   for (const std::optional<Grant>& saved : {std::optional(Grant{}), std::optional<Grant>()}) {
-    const Vote_Asked later{"n1", 3s, "t1", "", "t3"};
+    const Vote_Asked later{"n1", 3s, "t1", {}, "t3"};
     REQUIRE(step(core, later, start + 3s).store);
     effects = step(core, Grant_Stored{saved}, start + 3s);
     REQUIRE(effects.ballot);
@@ -207,7 +210,64 @@ TEST_CASE("a node votes for itself by the rule by which it votes for others") {
   CHECK(core.own_token == "own");
   step(core, Tick{Part::decision, "", {}}, start);
   // Bound to itself, it votes for no other.
-  CHECK(step(core, Vote_Asked{"n2", 3s, "", "", "t"}, start).ballot->names == "n1");
+  CHECK(step(core, Vote_Asked{"n2", 3s, "", {}, "t"}, start).ballot->names == "n1");
+}
+
+TEST_CASE("a list stands when it is stored, and nothing else is decided meanwhile") {
+  Core core = make_core("n2");
+  look(core, make_facts(make_site(3), true), start);
+  turn(core, start);
+  const lists::Number current = core.part()->held.current.number;
+  const Lists_Question numbers{"default", {1, current, 7, {}}};
+  const Vote_Asked asked{"n1", 3s, "", numbers, "t1"};
+  Effects effects = step(core, asked, start);
+  REQUIRE(effects.ballot);
+  CHECK(effects.ballot->granted);
+  CHECK(effects.ballot->lists->vote);
+  CHECK(effects.turn);  // n1 is asked for what it has to tell, at its own address
+  std::vector<Question> questions = turn(core, start);
+  const auto found = std::find_if(questions.begin(), questions.end(),
+                                  [](const Question& q) { return q.kind == Question_Kind::lists; });
+  REQUIRE(found != questions.end());
+  CHECK(found->peer.name == "n1");
+  lists::Served served;
+  served.held = core.part()->held;
+  served.round = 7;
+  step(core, Lists_Replied{{"n1", found->number, true}, served, {}}, start);
+  CHECK(core.part()->held.noted.number == 0);
+
+  for (const bool works : {false, true}) {
+    effects = step(core, Tick{Part::lists, "", {}}, start);
+    REQUIRE(effects.store_lists);
+    CHECK(core.awaits_store());
+    CHECK(step(core, asked, start).busy);
+    CHECK(step(core, Handed_Back{"n1", "t1", {}}, start).busy);
+    CHECK(core.part()->held.noted.number == 0);
+    step(core, Lists_Stored{works}, start);
+    CHECK_FALSE(core.awaits_store());
+    CHECK(core.served_lists("default").has_value() == works);
+    effects = step(core, asked, start);
+    REQUIRE(effects.ballot);
+    CHECK(effects.ballot->granted == works);
+    CHECK(effects.ballot->lists.has_value() == works);
+    // What could not be stored is told again; until then all that stands is stored.
+    if (works) break;
+    effects = step(core, Tick{Part::lists, "", {}}, start);
+    REQUIRE(effects.store_lists);
+    step(core, Lists_Stored{true}, start);
+    CHECK(core.part()->held.noted.number == 0);
+    questions.clear();
+    step(core, asked, start);
+    core.polls.hurry();
+    questions = turn(core, start + 100ms);
+    REQUIRE_FALSE(questions.empty());
+    const auto again = std::find_if(questions.begin(), questions.end(), [](const Question& q) {
+      return q.kind == Question_Kind::lists;
+    });
+    REQUIRE(again != questions.end());
+    step(core, Lists_Replied{{"n1", again->number, true}, served, {}}, start);
+  }
+  CHECK(core.part()->held.noted == lists::Round{7, 1});
 }
 
 TEST_CASE("threads vote in turn while a slow store works, and whoever reads does not wait") {

@@ -7,6 +7,8 @@
 #include "daemon/drain_file.hpp"
 #include "daemon/file.hpp"
 #include "daemon/history_file.hpp"
+#include "daemon/voters_file.hpp"
+#include "node/lists_text.hpp"
 #include "tests/state_folder.hpp"
 #include "tests/world.hpp"
 
@@ -51,16 +53,19 @@ TEST_CASE("a first start knows of no list, no history and no drain, and complain
 TEST_CASE("what was kept is known at the next start") {
   const State_Folder state;
   Voter_Lists lists;
-  lists.confirmed = make_site(3);
+  lists::Held held;
+  held.scope = "default";
+  held.current = lists::first_list({1, 2, 3});
+  lists.held.push_back(held);
   State_Change change;
   change.at = Wall_Time(1s);
   change.to = State::primary;
-  write(state, voters_file, print_voters(lists));
+  write(state, voters_file, print_held(lists));
   write(state, history_file, print_history({change}));
   write(state, drain_file, print_drain({"why", "then"}));
   const Started again(state);
   CHECK(again.log == "");
-  CHECK(names_of(again.known.voters.confirmed) == "n1, n2, n3");
+  CHECK(again.known.voters.held == lists.held);
   CHECK(again.known.voters.unreadable == "");
   REQUIRE(again.known.history.size() == 2);  // with the end of that run
   CHECK_FALSE(again.known.history.back().to);
@@ -76,7 +81,7 @@ TEST_CASE("lists of voters that cannot be read are said to be so, and not taken 
     write(state, voters_file, "");
   }
   SUBCASE("of a later version") {
-    write(state, voters_file, R"({"version":"primgr 2","confirmed":[],"received":[],"lost":[]})");
+    write(state, voters_file, R"({"version":"primgr 3","lists":[],"addresses":[]})");
   }
   SUBCASE("no file") {
     std::filesystem::create_directory(state.path(voters_file));
@@ -85,7 +90,7 @@ TEST_CASE("lists of voters that cannot be read are said to be so, and not taken 
   CHECK(node.status == 0);
   CAPTURE(node.log);
   CHECK(node.log.find("remove that file and restart primgr") != std::string::npos);
-  CHECK(node.known.voters.confirmed.empty());
+  CHECK(node.known.voters.held.empty());
   CHECK(node.known.voters.unreadable.starts_with("state_directory: voters: "));
 }
 

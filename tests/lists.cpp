@@ -5,8 +5,8 @@
 
 #include <string>
 
-#include "daemon/lists_text.hpp"
 #include "node/lists.hpp"
+#include "node/lists_text.hpp"
 
 using namespace primgr;
 using namespace primgr::lists;
@@ -37,6 +37,13 @@ void ask_each(Participant& candidate, Participant& voter, bool bound = false) {
   const Participant learnt = fetched(voter, candidate.id, served(candidate), bound, {1, 2, 3, 4});
   voter = learnt;
   if (candidate.id == voter.id) candidate = learnt;
+}
+
+Node make_lost(int id, const std::string& name) {
+  Node node;
+  node.id = id;
+  node.name = name;
+  return node;
 }
 
 // Node 1, with the votes of 1 and 2, which have noted its round.
@@ -307,7 +314,8 @@ TEST_CASE("lists are read as they were printed") {
   }
 
   const std::vector<Held> held = {told.held, node(1).held};
-  CHECK(parse_held(print_held(held, known), {}, found, why) == held);
+  const Voter_Lists kept = {held, found, {{make_lost(4, "n4"), "today"}}, ""};
+  CHECK(parse_held(print_held(kept), false, why) == kept);
 }
 
 TEST_CASE("the longest lists are served") {
@@ -362,16 +370,16 @@ TEST_CASE("the file of version 1.0 is read as round 1") {
   const std::string gone =
       R"({"id":2,"name":"n2","site":"dc1","host":"","since":"","leftOut":true})";
   const auto read = [&](const std::string& received, const std::string& lost) {
-    Addresses found;
     std::string why;
-    const auto held = parse_held(R"({"version":"primgr 1","confirmed":[)" + node +
-                                     R"(],"received":[)" + received + R"(],"lost":[)" + lost + "]}",
-                                 "dc1", found, why);
+    const auto lists =
+        parse_held(R"({"version":"primgr 1","confirmed":[)" + node + R"(],"received":[)" +
+                       received + R"(],"lost":[)" + lost + "]}",
+                   false, why);
     CHECK(why == "");
-    REQUIRE(held);
-    REQUIRE(held->size() == 1);
-    CHECK(found.at(1) == Address{"n1", "h1"});
-    return held->front();
+    REQUIRE(lists);
+    REQUIRE(lists->held.size() == 1);
+    CHECK(lists->addresses.at(1) == Voter_Address{"n1", "h1"});
+    return lists->held.front();
   };
   CHECK(read("", "") == Held{"dc1", first_list({1, 2}), {}, {}});
   CHECK(read("", gone).current == first_list({1}));
@@ -379,9 +387,8 @@ TEST_CASE("the file of version 1.0 is read as round 1") {
   CHECK(both.current == first_list({1, 2}));
   CHECK(both.pending.members == Members{4});
   CHECK(both.pending.number.round == Round{2, 0});
-  Addresses found;
   std::string why;
-  CHECK_FALSE(parse_held(R"({"version":"primgr 3"})", {}, found, why));
+  CHECK_FALSE(parse_held(R"({"version":"primgr 3"})", false, why));
   CHECK(why == "is damaged, or of a later version");
 }
 

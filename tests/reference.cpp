@@ -133,6 +133,16 @@ class Fields {
 
 // A node n1 in every situation that changes what is answered. Its peers'
 // answers to /node are in `documents`; who is not there cannot be reached.
+// What n1 held before it started: a pending list that another node has made besides.
+Voter_Lists held_lists() {
+  Voter_Lists held = known_site(3);
+  held.held[0].pending = {{{2, 3}, 0}, false, {1, 2, 3}};
+  return held;
+}
+std::string held_number() {
+  return "1.0." + std::to_string(held_lists().held[0].current.number.count);
+}
+
 struct Situations {
   Situations() {
     config.node.max_connections_in_pool = 3;
@@ -169,6 +179,7 @@ struct Situations {
     unregister();
     call();
     world.states.erase("n2");
+    world.now += 1ms;  // what it answered before is no sign of life
     world.node.declare_lost({{"n2"}, "2026-01-31T12:00:00.000Z"});
     call();
     for (int i = 0; i < 2; ++i) world.pass(1s);
@@ -179,7 +190,7 @@ struct Situations {
   Config config = certificates.config("node");
   Stderr_Log log{Log_Level::none};
   Tls tls{config, log};
-  World world{World::named("n1"), {[] { return Grant{}; }, nullptr}, earlier_run()};
+  World world{World::named("n1"), {[] { return Grant{}; }, nullptr}, earlier_run(), held_lists()};
   std::map<std::string, std::string> documents;
   Http_Get peers = [this](const Node& peer, const std::string&, Time,
                           std::function<void(Http_Reply)> done) {
@@ -251,6 +262,12 @@ struct Situations {
   }
 };
 
+// The question of a candidate that has the lists that the voter held first, or older ones.
+Params vote_params(const std::string& current) {
+  return {{"candidate", "n1"},  {"accepts", "less"},  {"id", "1"},        {"round", "9"},
+          {"current", current}, {"pending", "2.3.0"}, {"site", "default"}};
+}
+
 // The headings of a section of the man page, each of which names one thing or several.
 std::set<std::string> man_page(const std::string& section, const std::regex& name) {
   std::istringstream lines(read_file("deploy/primgr.8"));
@@ -292,6 +309,9 @@ TEST_CASE("doc/http.md has each field of each endpoint, with its type, and when 
       documented.check(Json::parse(situations.ask(path, {{"lag", "x"}})));
       documented.check(Json::parse(situations.ask(path, {{"name", "n2"}})));
       documented.check(Json::parse(situations.ask(path, {{"node", "n1"}})));
+      documented.check(Json::parse(situations.ask(path, {{"node", "n1"}, {"site", "default"}})));
+      documented.check(Json::parse(situations.ask(path, vote_params(held_number()))));
+      documented.check(Json::parse(situations.ask(path, vote_params("1.0.0"))));
       documented.check(
           Json::parse(situations.ask(path, {{"candidate", "n1"}, {"accepts", "less"}})));
       // While the vote is promised to n1, if it is.
@@ -300,6 +320,11 @@ TEST_CASE("doc/http.md has each field of each endpoint, with its type, and when 
     }
   });
   fields.at("/cluster").check(Json::parse(situations.ask("/cluster", {}, 0)));
+  Voter_Lists lost = held_lists();
+  lost.held[0].mute = true;
+  World voter{World::named("n2"), {[] { return Grant{}; }, nullptr}, {}, lost};
+  const Params question = {{"node", "n2"}, {"site", "default"}};
+  fields.at("/lists").check(Json::parse(get_lists(voter.node, question).body));
   for (const auto& [path, documented] : fields) documented.check_complete();
 }
 

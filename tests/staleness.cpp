@@ -45,7 +45,7 @@ struct Standby {
   }
   bool serves() const { return problem().empty(); }
 
-  std::string list = digest(make_site(3));  // the voters by the databases of the others
+  std::string list = digest({1, 2, 3});  // the voters by the databases of the others
   World world{World::named("n3")};
 };
 
@@ -330,7 +330,7 @@ TEST_CASE("a server that was started again may have other data") {
 
 TEST_CASE("a voter that lists other voters, and a Primary of another site, are heeded") {
   Standby other_list, other_site;
-  other_list.list = digest(make_site(5));
+  other_list.list = digest({1, 2, 3, 4, 5});
   for (Standby* n3 : {&other_list, &other_site}) {
     n3->world.states.erase("n1");
     for (int i = 1; i <= 14; ++i) {

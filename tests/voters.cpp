@@ -1,14 +1,19 @@
-// Which lists of voters count while repmgr.nodes changes: the rules, and a node that follows them.
+// A node and its lists of voters while repmgr.nodes changes: nodes that answer each other, and one
+// among made-up peers of an earlier version, which say nothing of lists.
 
 #include <doctest/doctest.h>
 
+#include <memory>
+#include <set>
 #include <string>
 
+#include "daemon/endpoints.hpp"
 #include "daemon/voters_file.hpp"
 #include "node/voting.hpp"
 #include "tests/world.hpp"
 
 using namespace primgr;
+using lists::Members;
 
 namespace {
 
@@ -17,36 +22,6 @@ Voter_List list(std::initializer_list<int> ids) {
   Voter_List nodes;
   for (const int id : ids) nodes.push_back(make_node(id, "n" + std::to_string(id)));
   return nodes;
-}
-
-Voter_Lists knows(const Voter_List& confirmed, std::vector<Voter_List> received = {}) {
-  Voter_Lists lists;
-  lists.confirmed = confirmed;
-  lists.received = std::move(received);
-  return lists;
-}
-
-std::string describe(const std::vector<Voter_List>& lists) {
-  std::string text;
-  for (const Voter_List& nodes : lists) text += (text.empty() ? "" : " | ") + names_of(nodes);
-  return text;
-}
-
-Votes votes_for_n1(std::initializer_list<const char*> voters, const std::string& under,
-                   Time sent_at = 100s) {
-  Votes votes;
-  for (const char* voter : voters) {
-    votes[voter] = {sent_at, "n1", ""};
-    votes[voter].list = under;
-  }
-  return votes;
-}
-
-constexpr Lease lease{4s, 1s};
-
-bool confirms(const Voter_Lists& lists, const Voter_List& read, const Votes& votes,
-              Time read_since = 99s, Time now = 101s) {
-  return may_confirm(lists, read, {read[0], votes, lease, now}, read_since);
 }
 
 // A World whose n1 has been Primary by the votes of n2 and n3, which a cut leaves alone.
@@ -66,184 +41,297 @@ struct Alone : World {
   }
 };
 
+// Nodes on one clock that answer each other. n1, n2 and n3 have been voters for long; the nodes of
+// other sites have not.
+struct Nodes {
+  struct One {
+    std::unique_ptr<World> world;
+    std::vector<Node> rows;  // what its database lists
+    std::string primary = "n1";
+  };
+  std::map<std::string, One> all;
+  std::set<std::pair<std::string, std::string>> cut;  // both ways
+  std::string questions;                              // for votes, all of them
+
+  explicit Nodes(std::initializer_list<int> ids = {1, 2, 3}) {
+    for (const int id : ids) start(id, id <= 3 ? known_site(3) : Voter_Lists());
+    registers(list({1, 2, 3}));
+  }
+  void start(int id, const Voter_Lists& known) {
+    const std::string name = "n" + std::to_string(id);
+    const std::vector<Node> rows = all.contains(name) ? all[name].rows : std::vector<Node>();
+    const Time now = all.empty() ? 1000s : all.begin()->second.world->now;
+    all[name].world = std::make_unique<World>(
+        World::named(name), Grant_Store{[] { return Grant{}; }, nullptr}, History{}, known);
+    all[name].rows = rows;
+    all[name].world->now = now;
+    all[name].world->answers = [this, name](const std::string& peer, const std::string& target) {
+      return ask(name, peer, target);
+    };
+  }
+  World& operator[](const std::string& name) { return *all.at(name).world; }
+  // All databases list these.
+  void registers(const std::vector<Node>& rows) {
+    for (auto& [name, one] : all) one.rows = rows;
+  }
+  void separate(const std::string& a, const std::string& b) { cut.insert({{a, b}, {b, a}}); }
+
+  Http_Reply ask(const std::string& from, const std::string& to, const std::string& target) {
+    if (cut.contains({from, to}) || !all.contains(to)) return {0, {}, "timed out"};
+    Repmgr_Node& node = (*this)[to].node;
+    Answer said;
+    if (target.starts_with("/primary")) {
+      questions += target + "\n";
+      said = get_reported_primary(node, parameters(target));
+    } else if (target.starts_with("/lists")) {
+      said = get_lists(node, parameters(target));
+    } else {
+      said = get_reported_state(node, parameters(target));
+    }
+    return {said.status, said.body, {}};
+  }
+
+  // Each looks, one after the other.
+  void turn(int times = 1) {
+    for (; times > 0; --times) {
+      for (auto& [name, one] : all) {
+        Facts facts = make_facts(one.rows, one.primary != name);
+        for (Node& row : facts.nodes) {
+          if (row.name == one.primary) row.type = "primary";
+        }
+        one.world->look(facts);
+      }
+      for (auto& [name, one] : all) one.world->now += 500ms;
+    }
+  }
+  // Of that site; its list.
+  Members members(const std::string& name, const std::string& site) {
+    return (*this)[name].node.get_lists(site)->first.held.current.members;
+  }
+  std::size_t asked_in(const std::string& site) const {
+    const std::string parameter = "&site=" + site + "&";
+    std::size_t count = 0;
+    for (auto at = questions.find(parameter); at != questions.npos;
+         at = questions.find(parameter, at + 1)) {
+      ++count;
+    }
+    return count;
+  }
+  // Who is Primary.
+  std::string primaries() {
+    std::string names;
+    for (auto& [name, one] : all) {
+      if (one.world->node.get_state() == State::primary) names += name;
+    }
+    return names;
+  }
+  // Which members the current list of that node has.
+  Members members(const std::string& name) {
+    return (*this)[name].node.get_lists("default")->first.held.current.members;
+  }
+};
+
 }  // namespace
 
 TEST_SUITE_BEGIN("voters");
 
-TEST_CASE("the first list ever counts, and a later one besides it") {
-  Voter_Lists lists = after_reading({}, list({1, 2, 3}), true);
-  CHECK(names_of(lists.confirmed) == "n1, n2, n3");
-  lists = after_reading(lists, list({1, 2}), true);
-  CHECK(names_of(lists.confirmed) == "n1, n2, n3");
-  CHECK(describe(lists.received) == "n1, n2");
-  CHECK(describe(required_lists(lists, list({1, 2}))) == "n1, n2 | n1, n2, n3");
+TEST_CASE("a list of voters changes while its Primary stays Primary") {
+  Nodes nodes({1, 2, 3, 4});
+  nodes.turn(3);
+  CHECK(nodes.primaries() == "n1");
+  nodes.registers(list({1, 2, 3, 4}));
+  for (int i = 0; i < 10; ++i) {
+    nodes.turn();
+    CHECK(nodes.primaries() == "n1");
+  }
+  for (const char* name : {"n1", "n2", "n3", "n4"}) {
+    CAPTURE(name);
+    CHECK(nodes.members(name) == Members{1, 2, 3, 4});
+    CHECK(nodes[name].stored.held.size() == 1);
+  }
+  CHECK(nodes["n1"].logged("the voters are now n1, n2, n3, n4; they were n1, n2, n3") == 1);
+  nodes.registers(list({1, 4}));
+  nodes.turn(10);
+  CHECK(nodes.primaries() == "n1");
+  CHECK(nodes.members("n1") == Members{1, 4});
+  CHECK(nodes.members("n4") == Members{1, 4});
 }
 
-TEST_CASE("the first list that a candidate reads counts when it is Primary by it") {
-  CHECK(after_reading({}, list({1, 2, 3}), false).confirmed.empty());
-  CHECK(describe(required_lists({}, list({1, 2, 3}))) == "n1, n2, n3");
-  // Nodes that never answer were registered before primgr started; without them, all is well.
-  World n1;
+TEST_CASE("the Primary makes the lists of other sites, and hands the votes for that back") {
+  Nodes nodes({1, 2, 3, 4, 5, 6});
+  auto rows = list({1, 2, 3, 4, 5});
+  rows[3].site = rows[4].site = "b";
+  nodes.registers(rows);
+  nodes.turn(10);
+  CHECK(nodes.primaries() == "n1");
+  CHECK(nodes.members("n4", "b") == Members{4, 5});
+  CHECK(nodes.members("n5", "b") == Members{4, 5});
+  CHECK(nodes.members("n2", "b").empty());
+  for (const char* voter : {"n4", "n5"}) {
+    CAPTURE(voter);
+    CHECK(nodes.questions.find("&handback=") != std::string::npos);
+    CHECK(nodes[voter].node.get_state_report().unbound);
+  }
+  // All is done, so nobody there is asked any more.
+  nodes.questions.clear();
+  nodes.turn(10);
+  CHECK(nodes.asked_in("b") == 0);
+  // Until that list is to change; while a node there is not up.
+  auto more = list({1, 2, 3, 4, 5, 6});
+  more[3].site = more[4].site = more[5].site = "b";
+  nodes.registers(more);
+  nodes.separate("n1", "n5");
+  nodes.turn(10);
+  CHECK(nodes.members("n1", "b") == Members{4, 5});
+  CHECK(nodes.primaries() == "n1");
+  nodes.cut.clear();
+  nodes.turn(12);
+  for (const char* voter : {"n1", "n4", "n5", "n6"}) {
+    CAPTURE(voter);
+    CHECK(nodes.members(voter, "b") == Members{4, 5, 6});
+  }
+  // A node of that site that is promoted starts from that, whatever its database lists.
+  for (const char* left : {"n1", "n2", "n3", "n5", "n6"}) nodes.separate(left, "n4");
+  nodes.all["n4"].rows = {more[3]};
+  nodes.all["n4"].primary = "n4";
+  for (int i = 0; i < 20; ++i) {
+    nodes.turn();
+    CHECK(nodes.primaries() == "n1");
+  }
+}
+
+TEST_CASE("a site that is gone holds up nobody else's list") {
+  Nodes nodes({1, 2, 3, 4, 5, 6});
+  auto rows = list({1, 2, 3, 4, 5, 6});
+  rows[4].site = rows[5].site = "b";
+  for (const char* left : {"n1", "n2", "n3", "n4"}) {
+    for (const char* right : {"n5", "n6"}) nodes.separate(left, right);
+  }
+  nodes.turn(3);
+  for (const char* name : {"n1", "n2", "n3", "n4"}) nodes.all[name].rows = rows;
+  for (int i = 0; i < 20; ++i) {
+    nodes.turn();
+    CHECK(nodes.primaries() == "n1");
+  }
+  CHECK(nodes.members("n4") == Members{1, 2, 3, 4});
+}
+
+TEST_CASE("a cluster that begins takes what is read, and nodes that are not up change nothing") {
+  Nodes nodes;
+  for (const int id : {1, 2, 3}) nodes.start(id, {});
+  nodes.turn(4);
+  CHECK(nodes.primaries() == "n1");
+  CHECK(nodes.members("n1") == Members{1, 2, 3});
+  CHECK(nodes["n1"].logged("the voters are now") == 0);
+  nodes.registers(list({1, 2, 3, 4, 5, 6, 7}));
+  nodes.turn(6);
+  CHECK(nodes.primaries() == "n1");
+  CHECK(nodes.members("n1") == Members{1, 2, 3});
+}
+
+TEST_CASE("a primary that unregisters the voters that it lacks is not Primary by that") {
+  Nodes nodes;
+  nodes.turn(3);
+  nodes.separate("n1", "n2");
+  nodes.separate("n1", "n3");
+  nodes.turn(10);
+  nodes.all["n1"].rows = list({1});
+  nodes.turn(10);
+  CHECK(nodes.primaries() == "");
+  CHECK(nodes.members("n1") == Members{1, 2, 3});
+  const auto problems = find_problems(nodes["n1"].node.get_report());
+  REQUIRE(problems.size() == 1);
+  CAPTURE(problems[0]);
+  CHECK(problems[0].find("1 of 3 votes, 2 needed") != std::string::npos);
+  CHECK(problems[0].find("primgr --lost n2 n3") != std::string::npos);
+  nodes.cut.clear();
+  nodes.turn(10);
+  CHECK(nodes.primaries() == "n1");
+  CHECK(nodes.members("n1") == Members{1});
+}
+
+TEST_CASE("a voter that was replaced while it was cut off has no votes, whatever it lists") {
+  Nodes nodes({1, 2, 3, 4});
+  nodes.turn(3);
+  for (const char* other : {"n1", "n3", "n4"}) nodes.separate("n2", other);
+  for (const char* name : {"n1", "n3", "n4"}) nodes.all[name].rows = list({1, 3, 4});
+  nodes.turn(10);
+  CHECK(nodes.primaries() == "n1");
+  CHECK(nodes.members("n3") == Members{1, 3, 4});
+  // It is promoted on its side of a cut, with n3, whose database follows it.
+  nodes.cut.clear();
+  for (const char* left : {"n1", "n4"}) {
+    for (const char* right : {"n2", "n3"}) nodes.separate(left, right);
+  }
+  for (const char* name : {"n2", "n3"}) {
+    nodes.all[name].rows = list({1, 2, 3});
+    nodes.all[name].primary = "n2";
+  }
+  for (int i = 0; i < 20; ++i) {
+    nodes.turn();
+    CHECK(nodes.primaries() == "n1");
+  }
+  CHECK(nodes.members("n2") == Members{1, 3, 4});  // it has learnt so from n3
+}
+
+TEST_CASE("a question alone changes nothing that lasts, and is short") {
+  Nodes nodes;
+  nodes.turn(4);
+  const Voter_Lists before = nodes["n2"].stored;
+  Params forged = parameters(
+      "/primary?candidate=n1&accepts=less&id=1&round=1000000000000000&current=900000.7.0&"
+      "pending=900001.7.0&site=default&voter=n2");
+  const Answer said = get_reported_primary(nodes["n2"].node, forged);
+  CHECK(said.status == 503);
+  CHECK(said.body.find(R"("vote":false)") != std::string::npos);
+  nodes.turn(4);
+  CHECK(nodes["n2"].stored == before);
+  CHECK(nodes.primaries() == "n1");
+  std::istringstream lines(nodes.questions);
+  for (std::string line; std::getline(lines, line);) CHECK(line.size() < 300);
+}
+
+TEST_CASE("a node whose store fails says nothing that rests on it, and a Primary stays Primary") {
+  Nodes nodes({1, 2, 3, 4});
+  nodes.turn(4);
+  nodes["n2"].store_fails = true;
+  nodes.registers(list({1, 2, 3, 4}));
+  nodes.turn(10);
+  CHECK(nodes.primaries() == "n1");
+  CHECK(nodes["n2"].stored.held[0].current.members == Members{1, 2, 3});
+  CHECK_FALSE(nodes["n2"].node.get_lists("default"));
+  nodes["n2"].store_fails = false;
+  nodes.turn(10);
+  CHECK(nodes.members("n2") == Members{1, 2, 3, 4});
+}
+
+TEST_CASE("what a node holds of lists outlives a restart") {
+  Nodes nodes({1, 2, 3, 4});
+  nodes.turn(3);
+  nodes.registers(list({1, 3, 4}));
+  nodes.turn(10);
+  CHECK(nodes.members("n3") == Members{1, 3, 4});
+  nodes.start(3, nodes["n3"].stored);
+  CHECK(nodes["n3"].node.get_lists("default")->first.held.current.members == Members{1, 3, 4});
+}
+
+TEST_CASE("peers of an earlier version leave a Primary Primary") {
+  World n1(World::named("n1"), {[] { return Grant{}; }, nullptr}, {}, known_site(3));
   n1.names("n2", "n1");
-  n1.look(Alone::with_primary({1, 2, 3, 4, 5, 6, 7}));
-  CHECK(n1.node.get_state() == State::unknown);
   n1.look(Alone::with_primary({1, 2, 3}));
   CHECK(n1.node.get_state() == State::primary);
-  CHECK(names_of(n1.stored.confirmed) == "n1, n2, n3");
-  CHECK(n1.logged("the voters are now") == 0);
-}
-
-TEST_CASE(
-    "what a node that is not in recovery reads is not received, and is undone by undoing it") {
-  const Voter_Lists lists = after_reading(knows(list({1, 2, 3})), list({1, 4}), false);
-  CHECK(lists.received.empty());
-  CHECK(describe(required_lists(lists, list({1, 4}))) == "n1, n4 | n1, n2, n3");
-  CHECK(describe(required_lists(lists, list({1, 2, 3}))) == "n1, n2, n3");
-}
-
-TEST_CASE("lists that were received count until the Primary tells which is confirmed") {
-  Voter_Lists lists = knows(list({1, 2, 3}), {list({1, 2}), list({1, 2, 4}), list({1, 4})});
-  CHECK(after_hearing(lists, "").received.size() == 3);
-  CHECK(after_hearing(lists, "0123456789abcdef").received.size() == 3);
-  CHECK(after_hearing(lists, digest(list({1, 2, 3}))).received.size() == 3);
-  lists = after_hearing(lists, digest(list({1, 2, 4})));
-  CHECK(names_of(lists.confirmed) == "n1, n2, n4");
-  CHECK(describe(lists.received) == "n1, n4");
-  lists = after_hearing(lists, digest(list({1, 4})));
-  CHECK(names_of(lists.confirmed) == "n1, n4");
-  CHECK(lists.received.empty());
-}
-
-TEST_CASE("a list that was changed and changed back is not forgotten") {
-  Voter_Lists lists = after_reading(knows(list({1, 2, 3})), list({1}), true);
-  lists = after_reading(lists, list({1, 2, 3}), true);
-  CHECK(describe(required_lists(lists, list({1, 2, 3}))) == "n1, n2, n3 | n1");
-}
-
-TEST_CASE("a standby that lags takes a list that it was told of when it reads that") {
-  for (const bool in_recovery : {true, false}) {
-    CAPTURE(in_recovery);
-    Voter_Lists lists = after_hearing(knows(list({1, 2, 3})), digest(list({1, 3, 4})));
-    CHECK(names_of(lists.confirmed) == "n1, n2, n3");
-    lists = after_reading(lists, list({1, 3, 4}), in_recovery);
-    CHECK(names_of(lists.confirmed) == "n1, n3, n4");
-    CHECK(lists.received.empty());
+  for (int i = 0; i < 10; ++i) {
+    n1.pass(500ms);
+    n1.look(Alone::with_primary({1, 2}));
+    CHECK(n1.node.get_state() == State::primary);
   }
-}
-
-TEST_CASE("a list is confirmed when a majority of the one before votes under it") {
-  const Voter_List read = list({1, 2});
-  const Voter_Lists lists = knows(list({1, 2, 3}));
-  CHECK(is_unconfirmed(lists, read));
-  CHECK(confirms(lists, read, votes_for_n1({"n1", "n2"}, digest(read))));
-  // n2 votes for n1, and its database does not have that list yet.
-  CHECK_FALSE(confirms(lists, read, votes_for_n1({"n1", "n2"}, digest(list({1, 2, 3})))));
-  CHECK_FALSE(confirms(lists, read, votes_for_n1({"n1"}, digest(read))));
-  CHECK_FALSE(confirms(lists, read, votes_for_n1({"n1", "n4", "n5"}, digest(read))));
-  // It lags for so long that it is not waited for.
-  CHECK(confirms(lists, read, votes_for_n1({"n1", "n2"}, "other", 1000s), 1000s - max_lag, 1001s));
-  CHECK_FALSE(is_unconfirmed(after_confirming(lists, read), read));
-}
-
-TEST_CASE("a voter of an earlier version agrees by a vote that it was asked for later") {
-  const Voter_List read = list({1, 2});
-  CHECK(confirms(knows(list({1, 2, 3})), read, votes_for_n1({"n1", "n2"}, "", 100s), 100s));
-  CHECK_FALSE(confirms(knows(list({1, 2, 3})), read, votes_for_n1({"n1", "n2"}, "", 99s), 100s));
-}
-
-TEST_CASE("each list that was received needs a majority, too") {
-  const Voter_List read = list({1, 5});
-  const Voter_Lists lists = knows(list({1, 2, 3}), {list({1, 2, 3, 4, 5})});
-  CHECK_FALSE(confirms(lists, read, votes_for_n1({"n1", "n2"}, digest(read))));
-  CHECK(confirms(lists, read, votes_for_n1({"n1", "n2", "n5"}, digest(read))));
-}
-
-TEST_CASE("a node that was renamed is the same voter") {
-  Voter_List read = list({1, 2, 3});
-  read[2].name = "db3";
-  CHECK(describe(required_lists(knows(list({1, 2, 3})), read)) == "n1, n2, db3");
-  CHECK(is_unconfirmed(knows(list({1, 2, 3})), read));
-  CHECK(confirms(knows(list({1, 2, 3})), read, {}));
-}
-
-TEST_CASE("the digest is the same for the same voters only, and for names that are equal") {
-  CHECK(digest(list({1, 2})) != digest(list({1, 3})));
-  CHECK(digest(list({1, 2})) != digest(list({1})));
-  Voter_List a = list({1}), b = list({1});
-  a[0].name = "DB_1";
-  b[0].name = "db-1";
-  b[0].host = "elsewhere";
-  CHECK(digest(a) == digest(b));
-  CHECK(digest(a).size() == 16);
-  // As another build has to compute it, too.
-  CHECK(digest({}) == "cbf29ce484222325");
-}
-
-TEST_CASE("a voter that is lost is left out until a list without it is confirmed") {
-  Voter_Lists lists = knows(list({1, 2, 3}));
-  lists.lost = {{make_node(2, "n2"), "then"}, {make_node(3, "n3"), "then"}};
-  CHECK(describe(required_lists(lists, list({1, 2, 3}))) == "n1");
-  CHECK(describe(required_lists(lists, list({1, 2, 3}), true)) == "n1, n2, n3");
-  CHECK_FALSE(confirms(lists, list({1, 2, 3}), votes_for_n1({"n1"}, digest(list({1, 2, 3})))));
-  CHECK(confirms(lists, list({1}), votes_for_n1({"n1"}, digest(list({1})))));
-  lists = after_confirming(lists, list({1}));
-  CHECK(lists.lost.size() == 2);
-  CHECK(describe(required_lists(lists, list({1, 2, 3}))) == "n1, n2, n3 | n1");
-  // One that follows another has no say in this.
-  CHECK(after_reading(lists, list({1}), true).lost.empty());
-}
-
-TEST_CASE("what is kept of lists is read back, and nothing else is") {
-  Voter_Lists lists = knows(list({1, 2}), {list({1}), list({1, 3})});
-  lists.confirmed[0].name = "n \"1\"\n\xff";
-  lists.lost = {{make_node(9, "n9"), "2026-11-28T06:00:00.000Z", false}};
-  for (Voter_List* nodes : {&lists.confirmed, &lists.received[0], &lists.received[1]}) {
-    for (Node& node : *nodes) node.type.clear(), node.active = false;
-  }
-  lists.lost[0].node.type.clear();
-  lists.lost[0].node.active = false;
-  const std::string text = print_voters(lists);
-  std::string why;
-  const auto again = parse_voters(text, why);
-  REQUIRE_MESSAGE(again, why);
-  CHECK(*again == lists);
-  for (std::size_t size = 0; size + 1 < text.size(); ++size) {
-    CHECK_FALSE(parse_voters(text.substr(0, size), why));
-  }
-  for (const char* other : {"{}", "[]", "1", "{\"version\":\"primgr 2\"}", "\xff"}) {
-    CHECK_FALSE(parse_voters(other, why));
-    CHECK_FALSE(why.empty());
-    CHECK_FALSE(parse_lost_note(other));
-  }
-  const auto note = parse_lost_note(print_lost_note({{"n2", "n\xff"}, "then"}));
-  REQUIRE(note);
-  CHECK(note->names == std::vector<std::string>{"n2", "n\xff"});
-  CHECK(note->since == "then");
-}
-
-TEST_CASE("a primary that unregisters the voters it lacks is not Primary by that") {
-  Alone n1;
-  CHECK(n1.node.get_state() == State::unknown);
-  n1.look(Alone::with_primary({1}));
-  CHECK(n1.node.get_state() == State::unknown);
-  const Report report = n1.node.get_report();
-  CHECK(report.decision.reason ==
-        "no majority of the voters before the last change of repmgr.nodes votes for it");
-  REQUIRE(find_problems(report).size() == 1);
-  const std::string problem = find_problems(report)[0];
-  INFO(problem);
-  CHECK(problem.find("1 of 1 votes, 1 needed: n1 (this node) names n1; and of the voters before: "
-                     "1 of 3 votes, 2 needed: ") != std::string::npos);
-  CHECK(problem.find("primgr --lost n2 n3") != std::string::npos);
-  CHECK(n1.logged("primgr --lost n2 n3") == 2);
-  // They are asked all the same, and come back.
-  n1.names("n2", "n1");
-  n1.pass(1s);
-  n1.look(Alone::with_primary({1}));
-  CHECK(n1.node.get_state() == State::primary);
-  CHECK(n1.node.get_report().lists.size() == 1);
-  CHECK(names_of(n1.stored.confirmed) == "n1");
-  CHECK(n1.logged("the voters are now n1; they were n1, n2, n3") == 1);
+  CHECK(n1.node.get_lists("default")->first.held.current.members == Members{1, 2, 3});
+  // A candidate of an earlier version has a vote.
+  World n2(World::named("n2"), {[] { return Grant{}; }, nullptr}, {}, known_site(3));
+  Facts facts = Alone::with_primary({1, 2, 3});
+  facts.in_recovery = true;
+  n2.look(facts);
+  CHECK(n2.node.grant_vote("n1", 3s).granted);
 }
 
 TEST_CASE("an operator who declares voters lost makes it Primary, and is told if one lives") {
@@ -256,8 +344,7 @@ TEST_CASE("an operator who declares voters lost makes it Primary, and is told if
   CHECK(n1.node.get_state() == State::primary);
   CHECK(n1.stored.lost.size() == 2);
   n1.look(Alone::with_primary({1}));
-  CHECK(names_of(n1.stored.confirmed) == "n1");
-  CHECK_FALSE(n1.stored.lost[0].left_out);
+  CHECK(n1.stored.held[0].current.members == Members{1});
 
   n1.states["n2"] = {200, R"({"state":"Primary"})", ""};
   n1.pass(2s);
@@ -317,27 +404,24 @@ TEST_CASE("who was not asked since, or whose packet was lost, is not taken for l
   CHECK(n1.node.get_state() == State::unknown);
 }
 
-TEST_CASE("who cannot read what counted is not Primary by what it reads, until a Primary tells") {
-  Voter_Lists lists;
-  lists.unreadable = "voters: damaged";
-  World n1(World::named("n1"), {[] { return Grant{}; }, nullptr}, {}, lists);
+TEST_CASE("who cannot read what it held does not vote until a Primary tells") {
+  Nodes nodes;
+  nodes.turn(3);
+  Voter_Lists unreadable;
+  unreadable.unreadable = "voters: damaged";
+  nodes.start(3, unreadable);
+  nodes.turn();
+  CHECK(nodes["n3"].stored == Voter_Lists());  // the file stays as it is
+  nodes.turn(4);
+  CHECK(nodes.members("n3") == Members{1, 2, 3});
+  CHECK(nodes.primaries() == "n1");
+
+  World n1(World::named("n1"), {[] { return Grant{}; }, nullptr}, {}, unreadable);
   n1.names("n2", "n1");
   n1.names("n3", "n1");
   n1.look(make_facts(make_site(3)));
   CHECK(n1.node.get_state() == State::unknown);
   CHECK(n1.node.get_report().decision.reason == "voters: damaged");
-  CHECK(n1.stored == Voter_Lists());  // the file stays as it is
-  auto nodes = make_site(3);
-  nodes[0].type = "standby";
-  nodes[1].type = "primary";
-  n1.look(make_facts(nodes, true));
-  CHECK(n1.node.get_state() == State::standby);
-  n1.node.grant_vote("n2", 4s, "", digest(make_site(3)));
-  n1.look(make_facts(nodes, true));
-  CHECK(names_of(n1.stored.confirmed) == "n1, n2, n3");
-  n1.pass(5s);
-  n1.look(make_facts(make_site(3)));
-  CHECK(n1.node.get_state() == State::primary);
 }
 
 TEST_CASE("a lost voter that votes again is lost no more") {
@@ -367,63 +451,12 @@ TEST_CASE("a rival is one that was asked after this node became Primary") {
   CHECK(n1.logged("n3 is Primary too") == 1);
 }
 
-TEST_CASE("a Primary tells its confirmed list, a candidate does not, and a standby takes it") {
-  World n1;
-  std::vector<std::string> questions;
-  n1.answers = [&](const std::string& peer, const std::string& target) {
-    if (target.starts_with("/primary") && peer == "n2") questions.push_back(target);
-    return Http_Reply{200, R"({"Primary":"n1"})", "", n1.now};
-  };
-  n1.look(Alone::with_primary({1, 2}));
-  n1.pass(1s);
-  n1.look(Alone::with_primary({1, 2}));
-  REQUIRE(questions.size() >= 2);
-  CHECK(parameters(questions.front()).find("list")->second == "");
-  CHECK(parameters(questions.back()).find("list")->second == digest(list({1, 2})));
-
-  World n3(World::named("n3"));
-  const auto read = [&](std::initializer_list<int> ids) {
-    Facts facts = Alone::with_primary(ids);
-    facts.in_recovery = true;
-    n3.look(facts);
-  };
-  read({1, 2, 3});
-  read({1, 3});
-  CHECK(n3.node.grant_vote("n1", 0s, "", "").list == digest(list({1, 3})));
-  read({1, 3});
-  CHECK(names_of(n3.stored.confirmed) == "n1, n2, n3");
-  n3.node.grant_vote("n1", 0s, "", digest(list({1, 3})));
-  read({1, 3});
-  CHECK(names_of(n3.stored.confirmed) == "n1, n3");
-  // What is only said is not written.
-  const Voter_Lists before = n3.stored;
-  n3.node.grant_vote("n1", 0s, "", std::string(5000, 'x'));
-  read({1, 3});
-  CHECK(n3.stored == before);
-  // One of an earlier version does not tell.
-  read({1, 3, 4});
-  n3.node.grant_vote("n1", 0s, "");
-  read({1, 3, 4});
-  CHECK(names_of(n3.stored.confirmed) == "n1, n3, n4");
-}
-
-TEST_CASE("a site without a Primary takes the list that the Primary of another site has") {
-  World n3(World::named("n3"));
-  const auto read = [&](std::initializer_list<int> ids) {
-    Facts facts = Alone::with_primary(ids);
-    for (Node& node : facts.nodes) node.site = node.id == 1 ? "a" : "b";
-    facts.in_recovery = true;
-    n3.look(facts);
-  };
-  read({1, 2, 3});
-  read({1, 3});
-  CHECK(describe(n3.stored.received) == "n3");
-  n3.states["n1"] = {200, R"({"state":"Primary"})", ""};
-  n3.pass(1s);
-  read({1, 3});
-  read({1, 3});
-  CHECK(names_of(n3.stored.confirmed) == "n3");
-  CHECK(n3.stored.received.empty());
+TEST_CASE("what --lost leaves for the daemon is read back") {
+  for (const char* other : {"{}", "[]", "1", "\xff"}) CHECK_FALSE(parse_lost_note(other));
+  const auto note = parse_lost_note(print_lost_note({{"n2", "n\xff"}, "then"}));
+  REQUIRE(note);
+  CHECK(note->names == std::vector<std::string>{"n2", "n\xff"});
+  CHECK(note->since == "then");
 }
 
 TEST_SUITE_END();

@@ -95,7 +95,7 @@ TEST_CASE("a voter that does not know what it promised is silent for one vote_le
   CHECK(world.node.grant_vote("n1", 3s).names == "n1");
   CHECK(world.node.get_state() == State::primary);
 
-  World alone(World::named("n1"), {});  // a site of one has nobody else to vote for
+  World alone(World::named("n1"), {}, {}, {});  // a site of one has nobody else to vote for
   alone.look(make_facts(make_site(1)));
   CHECK(alone.node.get_state() == State::primary);
 }
@@ -285,7 +285,7 @@ TEST_CASE("a reply to a question from before the hand-back is no vote") {
 
 TEST_CASE(
     "a voter that says again and again that it is about to be free is not asked without end") {
-  World world(World::named("n1"));
+  World world(World::named("n1"), {[] { return Grant{}; }, nullptr}, {}, known_site(2));
   world.primaries["n2"] = {200, R"({"Primary":"n3","bound":1})", ""};
   world.look(make_facts(make_site(2)));
   world.asked.clear();

@@ -29,20 +29,21 @@ TEST_SUITE_BEGIN("wire");
 TEST_CASE("a question for a vote is read as it was written") {
   for (const std::string& name : {std::string("n1"), std::string("n &?=%1"), std::string("Ä_2")}) {
     CAPTURE(name);
+    const Lists_Question lists{name, {3, {{7, 2}, 1}, 9, {{9, 3}, 4294967295}}};
     const auto asked = read_primary_question(
-        decoded_parameters(vote_question(name, "n2", 2999500us, "t0k", "d1g")));
+        decoded_parameters(vote_question(name, "n2", 2999500us, "t0k", lists)));
     CHECK(asked.candidate == name);
     CHECK(asked.voter == "n2");
     CHECK(asked.accepts_less);
     CHECK(asked.lease == 3s);  // never less than the candidate counts the vote for
     CHECK(asked.token == "t0k");
-    CHECK(asked.list == "d1g");
+    CHECK(asked.lists == lists);
     CHECK_FALSE(asked.handback);
   }
-  const auto whom = read_primary_question(decoded_parameters(vote_question("", "n2", 3s, "", "")));
+  const auto whom = read_primary_question(decoded_parameters(vote_question("", "n2", 3s, "", {})));
   CHECK(whom.candidate.empty());
   CHECK(whom.voter == "n2");
-  CHECK_FALSE(whom.list);
+  CHECK_FALSE(whom.lists);
   const auto back =
       read_primary_question(decoded_parameters(hand_back_request("n1", "n2", "t0k", 1500ms)));
   CHECK(back.candidate == "n1");
@@ -58,7 +59,7 @@ TEST_CASE("a ballot is read as it was written") {
   ballot.names = "N_1";
   ballot.granted = true;
   ballot.token = "t0k";
-  ballot.list = "d1g";
+  ballot.lists = lists::Reply{{{7, 2}, 1}, true, false, {9, 3}, {{8, 1}, 2}, {{9, 3}, 0}};
   ballot.before = "n2";
   ballot.since = 1500ms;
   ballot.handed_back = true;
@@ -72,7 +73,10 @@ TEST_CASE("a ballot is read as it was written") {
   CHECK(read(true, terms) == "N_1");
   CHECK(terms.lease == 4s);
   CHECK(terms.token == "t0k");
-  CHECK(terms.list == "d1g");
+  CHECK(read_lists_reply(received(*primary_reply(ballot, true, 4s))) == ballot.lists);
+  CHECK(read_lists_reply(received(primary_reply_without_name(false, ballot.lists))) ==
+        ballot.lists);
+  CHECK_FALSE(read_lists_reply(received(primary_reply_without_name(false))));
   CHECK(terms.before == "n2");
   CHECK(terms.since == 1500ms);
   CHECK(terms.handed_back);

@@ -24,6 +24,15 @@ std::vector<Node> make_site(int size) {
   return nodes;
 }
 
+Voter_Lists known_site(int size) {
+  lists::Held held;
+  held.scope = "default";
+  held.current = lists::first_list(members_of(make_site(size)));
+  Voter_Lists known;
+  known.held.push_back(std::move(held));
+  return known;
+}
+
 Facts make_facts(std::vector<Node> nodes, bool in_recovery, Time asked_at) {
   Facts facts;
   facts.asked_at = facts.nodes_read_at = asked_at;
@@ -61,40 +70,46 @@ Params parameters(const std::string& target) {
 }
 
 World::World(Node_Settings settings, Grant_Store grants, History history, Voter_Lists voters)
-    : node(std::move(settings),
-           {.http_get =
-                [this](const Node& peer, const std::string& target, Time,
-                       std::function<void(Http_Reply)> done) {
-                  asked.emplace_back(peer.name, target.substr(0, target.find("&lease")));
-                  if (hold) {
-                    held.push_back({peer.name, target, now, std::move(done)});
-                  } else {
-                    done(reply(peer.name, target, now));
-                  }
-                },
-            .http_drop = nullptr,
-            .resolve = nullptr,
-            .clock = [this] { return now; },
-            .other_clocks = {[this] { return now + stopped; }},
-            .log =
-                [this](Log_Level, const std::string& line) {
-                  if (lost_lines > 0 && lost_lines-- > 0) throw std::bad_alloc();
-                  log.push_back(line);
-                },
-            .grants = std::move(grants),
-            .voters = std::move(voters),
-            .store_voters = [this](const Voter_Lists& lists) { stored = lists; },
-            .history = std::move(history),
-            .on_change =
-                [this](const History& told) {
-                  if (scarce > 0 && scarce-- > 0) throw std::bad_alloc();
-                  changes = told;
-                },
-            .wall_clock = [this] { return started + (now - 1000s); }}) {}
+    : node(std::move(settings), {.http_get =
+                                     [this](const Node& peer, const std::string& target, Time,
+                                            std::function<void(Http_Reply)> done) {
+                                       asked.emplace_back(peer.name,
+                                                          target.substr(0, target.find("&lease")));
+                                       if (hold) {
+                                         held.push_back({peer.name, target, now, std::move(done)});
+                                       } else {
+                                         done(reply(peer.name, target, now));
+                                       }
+                                     },
+                                 .http_drop = nullptr,
+                                 .resolve = nullptr,
+                                 .clock = [this] { return now; },
+                                 .other_clocks = {[this] { return now + stopped; }},
+                                 .log =
+                                     [this](Log_Level, const std::string& line) {
+                                       if (lost_lines > 0 && lost_lines-- > 0)
+                                         throw std::bad_alloc();
+                                       log.push_back(line);
+                                     },
+                                 .grants = std::move(grants),
+                                 .voters = std::move(voters),
+                                 .store_voters =
+                                     [this](const Voter_Lists& lists, Deadline) {
+                                       if (!store_fails) stored = lists;
+                                       return !store_fails;
+                                     },
+                                 .history = std::move(history),
+                                 .on_change =
+                                     [this](const History& told) {
+                                       if (scarce > 0 && scarce-- > 0) throw std::bad_alloc();
+                                       changes = told;
+                                     },
+                                 .wall_clock = [this] { return started + (now - 1000s); }}) {}
 
 Http_Reply World::reply(const std::string& peer, const std::string& target, Time sent_at) const {
   const auto& replies = target.starts_with("/state")     ? states
                         : target.starts_with("/standby") ? standbys
+                        : target.starts_with("/lists")   ? served
                                                          : primaries;
   const auto found = replies.find(peer);
   Http_Reply reply = answers                  ? answers(peer, target)

@@ -21,6 +21,9 @@ Node make_node(int id, const std::string& name, const std::string& type = "stand
 // A site of `size` nodes n1, n2, …, of which n1 is the primary.
 std::vector<Node> make_site(int size);
 
+// What a node keeps that has been in such a site, whose list never changed.
+Voter_Lists known_site(int size);
+
 Facts make_facts(std::vector<Node> nodes, bool in_recovery = false, Time asked_at = 0s);
 
 // Facts of a standby that streams. WAL positions: what its sender has, what of it has arrived, what
@@ -39,7 +42,7 @@ struct World {
   // Unless told, it starts knowing that it promised nothing.
   explicit World(Node_Settings settings = named("n1"),
                  Grant_Store grants = {[] { return Grant{}; }, nullptr}, History history = {},
-                 Voter_Lists voters = {});
+                 Voter_Lists voters = known_site(3));
   ~World() { release(); }
 
   static Node_Settings named(const std::string& name) {
@@ -65,7 +68,7 @@ struct World {
   const Wall_Time started = std::chrono::system_clock::now() - 1h;
   Time stopped{};  // how much further another clock is
   bool hold = false;
-  std::map<std::string, Http_Reply> primaries, states, standbys;  // by path
+  std::map<std::string, Http_Reply> primaries, states, standbys, served;  // by path
   // If set, peers answer what this returns.
   std::function<Http_Reply(const std::string& peer, const std::string& target)> answers;
   std::vector<std::pair<std::string, std::string>> asked;
@@ -76,9 +79,10 @@ struct World {
   };
   std::vector<Held> held;
   std::vector<std::string> log;
-  Voter_Lists stored;  // what it would know after a restart
-  History changes;     // of state, as it was told of the last
-  int scarce = 0;      // so many times it cannot be told, for want of memory
-  int lost_lines = 0;  // so many lines cannot be logged, likewise
+  Voter_Lists stored;        // what it would know after a restart
+  bool store_fails = false;  // that cannot be stored
+  History changes;           // of state, as it was told of the last
+  int scarce = 0;            // so many times it cannot be told, for want of memory
+  int lost_lines = 0;        // so many lines cannot be logged, likewise
   Repmgr_Node node;
 };

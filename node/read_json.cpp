@@ -1,4 +1,4 @@
-#include "daemon/json.hpp"
+#include "node/read_json.hpp"
 
 #include <algorithm>
 #include <nlohmann/json.hpp>

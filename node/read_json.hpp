@@ -5,7 +5,7 @@
 #include <optional>
 #include <string>
 
-#include "daemon/output.hpp"
+#include "node/json.hpp"
 
 namespace primgr {
 

@@ -1,12 +1,12 @@
-#include "daemon/lists_text.hpp"
+#include "node/lists_text.hpp"
 
 #include <algorithm>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "daemon/json.hpp"
 #include "node/model.hpp"
+#include "node/read_json.hpp"
 #include "node/text.hpp"
 
 namespace primgr {
@@ -139,6 +139,15 @@ Held read_one(const Json& json) {
   return held;
 }
 
+Lost_Voter read_lost(const Json& json) {
+  Lost_Voter lost;
+  lost.node.id = read_id(at(json, "id"), "lost");
+  lost.node.name = read_text(json, "name", longest_name);
+  lost.node.host = read_text(json, "host", longest_host);
+  lost.since = text_at(json, "since");
+  return lost;
+}
+
 void read_addresses(const Json& json, std::size_t most, Addresses& addresses) {
   for (const Json& entry : read_array(json, most, false, "address")) {
     addresses[read_id(at(entry, "id"), "address")] = {read_text(entry, "name", longest_name),
@@ -159,22 +168,29 @@ Members read_first_members(const Json& json, const Members& lost, Addresses& add
 }
 
 // As version 1.0 has it: the list that was confirmed, those that were received since, who is lost.
-Held read_first(const Json& json, const lists::Scope& scope, Addresses& addresses) {
-  Held held;
-  held.scope = scope;
+Voter_Lists read_first(const Json& json, bool whole_cluster) {
+  Voter_Lists lists;
   Members lost;
   for (const Json& voter : read_array(at(json, "lost"), lists::most_members, false, "lost")) {
-    if (read_flag(voter, "leftOut")) lost.push_back(read_id(at(voter, "id"), "lost"));
+    lists.lost.push_back(read_lost(voter));
+    if (read_flag(voter, "leftOut")) lost.push_back(lists.lost.back().node.id);
   }
-  const Members confirmed = read_first_members(at(json, "confirmed"), lost, addresses);
-  if (!confirmed.empty()) held.current = lists::first_list(confirmed);
+  const Json& first = at(json, "confirmed");
+  const Members confirmed = read_first_members(first, lost, lists.addresses);
+  if (confirmed.empty()) return lists;
+  Held held;
+  if (!whole_cluster) held.scope = read_text(first[0], "site", longest_host);
+  held.current = lists::first_list(confirmed);
   const Json& received = read_array(at(json, "received"), most_scopes, false, "received");
-  if (received.empty()) return held;
-  const Members last = read_first_members(received.back(), lost, addresses);
-  if (last.empty() || last == confirmed || confirmed.empty()) return held;
-  held.pending = lists::first_list(last);
-  held.pending.number.round.number = 2;
-  return held;
+  if (!received.empty()) {
+    const Members last = read_first_members(received.back(), lost, lists.addresses);
+    if (!last.empty() && last != confirmed) {
+      held.pending = lists::first_list(last);
+      held.pending.number.round.number = 2;
+    }
+  }
+  lists.held.push_back(std::move(held));
+  return lists;
 }
 
 template <class Read>
@@ -210,31 +226,43 @@ std::optional<Served> parse_lists(const std::string& text, Addresses& addresses,
   });
 }
 
-std::string print_held(const std::vector<Held>& held, const Addresses& addresses) {
-  Json sets = Json::array();
+std::string print_held(const Voter_Lists& lists) {
+  Json sets = Json::array(), lost = Json::array();
   std::vector<const Held*> all;
-  for (const Held& one : held) {
+  for (const Held& one : lists.held) {
     sets.push_back(print_one(one));
     all.push_back(&one);
   }
+  for (const Lost_Voter& voter : lists.lost) {
+    if (voter.node.name.size() > longest_name) continue;
+    const bool fits = voter.node.host.size() <= longest_host;
+    lost.push_back({{"id", voter.node.id},
+                    {"name", url_encoded(voter.node.name)},
+                    {"host", fits ? url_encoded(voter.node.host) : ""},
+                    {"since", voter.since}});
+  }
   return dump({{"version", version},
                {"lists", sets},
-               {"addresses", print_addresses(all, addresses)}}) +
+               {"addresses", print_addresses(all, lists.addresses)},
+               {"lost", lost}}) +
          "\n";
 }
 
-std::optional<std::vector<Held>> parse_held(const std::string& text, const lists::Scope& scope,
-                                            Addresses& addresses, std::string& why) {
+std::optional<Voter_Lists> parse_held(const std::string& text, bool whole_cluster,
+                                      std::string& why) {
   return reading(text, most_file_bytes, why, [&](const Json& json) {
     const std::string written_by = text_at(json, "version");
-    if (written_by == first_version) return std::vector{read_first(json, scope, addresses)};
+    if (written_by == first_version) return read_first(json, whole_cluster);
     if (written_by != version) throw Config_Error("is damaged, or of a later version");
-    std::vector<Held> held;
+    Voter_Lists lists;
     for (const Json& one : read_array(at(json, "lists"), most_scopes, false, "list")) {
-      held.push_back(read_one(one));
+      lists.held.push_back(read_one(one));
     }
-    read_addresses(at(json, "addresses"), 2 * lists::most_members * most_scopes, addresses);
-    return held;
+    read_addresses(at(json, "addresses"), 2 * lists::most_members * most_scopes, lists.addresses);
+    for (const Json& one : read_array(at(json, "lost"), lists::most_members, false, "lost")) {
+      lists.lost.push_back(read_lost(one));
+    }
+    return lists;
   });
 }
 
