@@ -175,7 +175,7 @@ harm: primgr $(B)/tests lab-deps ## maltreat a real database, and count what pri
 
 SECONDS   = 60
 FUZZ_SEED = 0
-FUZZERS   = config reply node grants http database
+FUZZERS   = config reply node grants lists http database
 fuzz: $(B)/fuzzer ## fuzz what reads bytes from outside, each for so long: SECONDS=60 FUZZ_SEED=0 (0: any)
 	@tools/run-fuzzers $(B)/fuzzer $(SECONDS) $(FUZZ_SEED) $(FUZZERS)
 

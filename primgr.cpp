@@ -735,6 +735,7 @@ class Upkeep {
     notify_status();
     node_.set_drain(kept_.drain());
     if (auto note = kept_.take_lost_note()) node_.declare_lost(std::move(*note));
+    if (kept_.take_forget_timeline_note()) node_.forget_timeline();
     // A daemon that is just ending may still have the name, so this is tried again each time.
     if (look_socket_.fd() < 0 && !look_socket_.bind() &&
         !std::exchange(look_socket_warned_, true)) {
@@ -881,6 +882,7 @@ int run_configured(const Options& options) {
   }
   Tls tls(config, log);
   if (options.mode == Options::Mode::lost) return run_lost(config, tls, options);
+  if (options.mode == Options::Mode::forget_timeline) return run_forget_timeline(config, tls);
   if (options.mode == Options::Mode::drain || options.mode == Options::Mode::undrain) {
     return run_drain(config, tls, options);
   }

@@ -358,6 +358,10 @@ void Repmgr_Node::hand_votes_back() {
   carry_out(effects);
 }
 
+void Repmgr_Node::forget_timeline() {
+  carry_out(tell(Timeline_Forgotten{}));
+}
+
 void Repmgr_Node::declare_lost(Lost_Declaration declaration) {
   carry_out(tell(Lost_Declared{std::move(declaration)}));
 }

@@ -117,6 +117,8 @@ class Repmgr_Node {
   // What it serves of the lists of voters of a scope, and where these are found; none while that
   // cannot be stored.
   std::optional<std::pair<lists::Served, Addresses>> get_lists(const lists::Scope& scope) const;
+  // Has this node forget on which timeline the Primary was that it voted for.
+  void forget_timeline();
   // Takes the voters with these names for lost, and those that were declared so before no more.
   // First each is asked twice: one that answers is not lost. Names that are in no list are ignored.
   void declare_lost(Lost_Declaration declaration);

@@ -115,8 +115,8 @@ int print_cluster(const Http_Reply& reply, const Url& url, const Options& option
   return exit_unavailable;
 }
 
-// How long --drain and --lost wait for the daemon, which reads their files each second, acts on
-// them each 2 s, and asks voters that are said to be lost twice.
+// How long --drain, --forget-timeline and --lost wait for the daemon, which reads their files each
+// second, acts on them each 2 s, and asks voters that are said to be lost twice.
 constexpr auto command_limit = 20s;
 
 // How long --once waits for the daemon of this host, which answers from its cache.
@@ -298,6 +298,26 @@ int run_lost(const Config& config, const Tls& tls, const Options& options) {
     return exit_unavailable;
   }
   return print_lost(at(at(node, "lost"), "names"), options.lost);
+}
+
+int run_forget_timeline(const Config& config, const Tls& tls) {
+  const std::string path = state_directory(config) + "/" + forget_timeline_note_file;
+  const std::string why = State_Directory::write(path, print_time(wall_clock()) + "\n", 0644);
+  if (!why.empty()) return report_unwritten("--forget-timeline", why);
+  const auto taken = [&] { return access(path.c_str(), F_OK) != 0 && errno == ENOENT; };
+  const Json node = wait_for_daemon(config, tls, [&](const Json&) { return taken(); });
+  if (node.is_null() && !taken()) {
+    std::cout << "No daemon answers here; it will heed this when it runs.\n";
+    return flush_output(0);
+  }
+  if (!taken()) {
+    std::cerr << "primgr: the daemon of this host does not heed " << path
+              << ": is that in its state_directory? (primgr --check-config)\n";
+    return exit_unavailable;
+  }
+  std::cout << "This node may vote for a Primary on an older timeline. Do this on each voter. If a "
+               "primary with newer data lives, stop it first.\n";
+  return flush_output(0);
 }
 
 int run_drain(const Config& config, const Tls& tls, const Options& options) {

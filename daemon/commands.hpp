@@ -1,5 +1,5 @@
 // The commands that print something and exit: `primgr --once`, `--status`, `--history`, `--look`,
-// `--lost`, `--drain`.
+// `--lost`, `--forget-timeline`, `--drain`.
 
 #pragma once
 
@@ -26,6 +26,10 @@ int run_look(const Options& options);
 // `primgr --lost`: leaves a note for the daemon of this host in its state_directory, and waits
 // until that has asked the voters whether they live. Returns the exit status. Throws Config_Error.
 int run_lost(const Config& config, const Tls& tls, const Options& options);
+
+// `primgr --forget-timeline`: leaves a note for the daemon of this host in its state_directory, and
+// waits until that has read it. Returns the exit status. Throws Config_Error.
+int run_forget_timeline(const Config& config, const Tls& tls);
 
 // `primgr --drain` and `--undrain`: writes or removes the file that says so, and waits until the
 // daemon of this host has read it. Returns the exit status. Throws Config_Error.

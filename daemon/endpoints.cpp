@@ -156,12 +156,14 @@ Answer get_reported_primary(Repmgr_Node& node, const Params& params) {
   if (auto reply = primary_reply(ballot, asked.accepts_less, node.vote_lease())) {
     return answer_of(std::move(*reply));
   }
-  return answer_of(primary_reply_without_name(node.get_state() == State::down, ballot.lists));
+  return answer_of(primary_reply_without_name(node.get_state() == State::down, ballot.lists,
+                                              ballot.newer_timeline));
 }
 
 Answer get_lists(const Repmgr_Node& node, const Params& params) {
   const auto scope = read_lists_question(params, node.name());
-  if (!scope) return {400, error_body("node: which node is meant: /lists?node=n2")};
+  if (!scope)
+    return {400, error_body("node: which node is meant, and system: a number: /lists?node=n2")};
   const auto known = node.get_lists(*scope);
   if (!known) return {503, error_body("state_directory cannot be written")};
   return answer_of(lists_reply(known->first, known->second));

@@ -39,7 +39,8 @@ int Kept::open_state_file(const Config& config) {
 // without its Primary.
 int Kept::open_state_directory(const Config& config) {
   if (config.state_directory.empty()) return 0;
-  directory_.emplace(config.state_directory, lost_note_file, log_);
+  directory_.emplace(config.state_directory,
+                     std::vector<std::string>{lost_note_file, forget_timeline_note_file}, log_);
   bool in_use = false;
   if (const std::string why = directory_->lock(2s, in_use); !why.empty()) {
     log_(Log_Level::error, "state_directory: " + why);
@@ -98,13 +99,17 @@ std::optional<Drain> Kept::drain() const {
 }
 
 std::optional<Lost_Declaration> Kept::take_lost_note() {
-  const auto text = directory_ ? directory_->take_note() : std::nullopt;
+  const auto text = directory_ ? directory_->take_note(lost_note_file) : std::nullopt;
   if (!text) return std::nullopt;
   auto note = parse_lost_note(*text);
   if (!note) {
     log_(Log_Level::error, "state_directory: the note that --lost left cannot be read");
   }
   return note;
+}
+
+bool Kept::take_forget_timeline_note() {
+  return directory_ && directory_->take_note(forget_timeline_note_file);
 }
 
 void Kept::end(History history) {

@@ -30,6 +30,8 @@ class Kept {
   Node_Environment environment();
   // What `primgr --lost` has left, once. Does not block.
   std::optional<Lost_Declaration> take_lost_note();
+  // Whether `primgr --forget-timeline` has left its note, once. Does not block.
+  bool take_forget_timeline_note();
   // Whether an operator has drained this node, as last read. Does not block.
   std::optional<Drain> drain() const;
   // Stores the history with the end of this run.

@@ -18,6 +18,7 @@ const char* const usage =
        primgr --history [--json] [--url URL]
        primgr --look
        primgr --lost [NODE...]
+       primgr --forget-timeline
        primgr --drain [REASON...] | --undrain
        primgr --check-config
        primgr --version | --help
@@ -44,6 +45,9 @@ Without --once it serves that over HTTP: /state, /primary, /realPrimary, /cluste
   -x, --lost [NODE...]    say that these voters are gone for good, so that this node can become
                             Primary without them; without names: take that back. If they live,
                             two nodes take writes then. 0 done, 69 one answers, 64 no such voter
+  -T, --forget-timeline   let this node vote again for a Primary on an older timeline than that
+                            of one that it has voted for: for a cluster that was rebuilt from a
+                            backup. On each voter. 0 done, 69 the daemon does not heed it
   -d, --drain [REASON...] take this standby out of the service of reads: /replica, /read-only and
                             the like are 503, also after a restart; it votes as before.
                             0 done, 69 it is Primary, or nothing can be written
@@ -98,6 +102,7 @@ constexpr Option option_table[] = {
     {'w', "watch", false, Mode::daemon, [](Options& o, const std::string&) { o.watch = true; }},
     {'n', "look", false, Mode::look, nullptr},
     {'x', "lost", false, Mode::lost, nullptr},
+    {'T', "forget-timeline", false, Mode::forget_timeline, nullptr},
     {'d', "drain", false, Mode::drain, nullptr},
     {'D', "undrain", false, Mode::undrain, nullptr},
     {'j', "json", false, Mode::daemon, [](Options& o, const std::string&) { o.json = true; }},

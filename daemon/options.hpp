@@ -24,6 +24,7 @@ struct Options {
     history,
     look,
     lost,
+    forget_timeline,
     drain,
     undrain,
     check_config,

@@ -44,10 +44,11 @@ std::optional<std::chrono::system_clock::time_point> file_time(const std::string
 
 }  // namespace
 
-State_Directory::State_Directory(const std::string& path, const std::string& note, Logger log)
+State_Directory::State_Directory(const std::string& path, std::vector<std::string> notes,
+                                 Logger log)
     : log_(std::move(log)) {
   shared_->path = path + "/";
-  shared_->note = note;
+  shared_->notes = std::move(notes);
   std::thread(work, shared_).detach();
 }
 
@@ -146,10 +147,11 @@ std::optional<std::string> State_Directory::watched() const {
   return shared_->watched;
 }
 
-std::optional<std::string> State_Directory::take_note() {
+std::optional<std::string> State_Directory::take_note(const std::string& name) {
   const std::lock_guard lock(shared_->mutex);
   log_problem();
-  return std::exchange(shared_->noted, std::nullopt);
+  auto note = shared_->noted.extract(name);
+  return note ? std::optional(std::move(note.mapped())) : std::nullopt;
 }
 
 // REQUIRES the mutex.
@@ -232,7 +234,7 @@ void State_Directory::read_watched(Shared& shared, std::unique_lock<std::mutex>&
   shared.changed.notify_all();
 }
 
-// Reads what is wanted, writes what waits, looks for a note.
+// Reads what is wanted, writes what waits, looks for notes.
 void State_Directory::work_once(Shared& shared, std::unique_lock<std::mutex>& lock) {
   if (shared.to_lock) {
     lock.unlock();
@@ -271,13 +273,15 @@ void State_Directory::work_once(Shared& shared, std::unique_lock<std::mutex>& lo
   }
   shared.changed.notify_all();
   read_watched(shared, lock);
-  const std::string path = shared.path + shared.note;
-  lock.unlock();
-  std::string why;
-  std::optional<std::string> note = read_if_there(path, why);
-  if (note) unlink(path.c_str());
-  lock.lock();
-  if (note) shared.noted = std::move(note);
+  for (const std::string& name : shared.notes) {
+    const std::string path = shared.path + name;
+    lock.unlock();
+    std::string why;
+    std::optional<std::string> note = read_if_there(path, why);
+    if (note) unlink(path.c_str());
+    lock.lock();
+    if (note) shared.noted[name] = std::move(*note);
+  }
 }
 
 }  // namespace primgr

@@ -11,6 +11,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "daemon/descriptor.hpp"
 #include "node/model.hpp"
@@ -26,9 +27,9 @@ namespace primgr {
 // nothing else, so it may outlive this object if the file system hangs.
 class State_Directory {
  public:
-  // `note`: the name of the file that commands leave. Throws std::system_error if no thread can be
-  // started.
-  State_Directory(const std::string& path, const std::string& note, Logger log);
+  // `notes`: the names of the files that commands leave. Throws std::system_error if no thread can
+  // be started.
+  State_Directory(const std::string& path, std::vector<std::string> notes, Logger log);
   // Waits until all is written, 100 ms at most.
   ~State_Directory();
   State_Directory(const State_Directory&) = delete;
@@ -57,9 +58,9 @@ class State_Directory {
   void watch(const std::string& name, std::chrono::milliseconds timeout);
   // What that file holds, as last read; none: there is none. Does not block.
   std::optional<std::string> watched() const;
-  // The contents of the note, once: it is removed when it has been read. None: there is none.
+  // The contents of a note, once: it is removed when it has been read. None: there is none.
   // It is looked for each second. Does not block.
-  std::optional<std::string> take_note();
+  std::optional<std::string> take_note(const std::string& name);
 
   // Writes a file anew, as save() does, but in the caller's thread. Empty on success, else the
   // reason. `mode`: of the file.
@@ -67,7 +68,8 @@ class State_Directory {
 
  private:
   struct Shared {
-    std::string path, note;
+    std::string path;
+    std::vector<std::string> notes;
     std::mutex mutex;
     std::condition_variable changed;
     // To be written, and written last by this process, by the name of the file.
@@ -77,9 +79,9 @@ class State_Directory {
     std::optional<std::chrono::system_clock::time_point> last_alive;  // found by lock()
     std::string to_read;                                              // by load(); empty: nothing
     std::optional<std::string> read;                                  // what it holds
-    std::string why;  // why it could not be locked or read
-    std::optional<std::string> noted;
-    std::string to_watch;  // by watch(); empty: nothing
+    std::string why;                           // why it could not be locked or read
+    std::map<std::string, std::string> noted;  // by the name of the file
+    std::string to_watch;                      // by watch(); empty: nothing
     std::optional<std::string> watched;
     bool watched_once = false;
     std::string problem;  // why a file could not be written; empty: it could

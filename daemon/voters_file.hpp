@@ -1,6 +1,6 @@
 // The files of state_directory about voters: the one that the daemon writes, see
-// node/lists_text.hpp, and the note that `primgr --lost` leaves for it. Thread-safe: functions
-// without state.
+// node/lists_text.hpp, and the notes that `primgr --lost` and `--forget-timeline` leave for it; of
+// the latter it matters only that it is there. Thread-safe: functions without state.
 
 #pragma once
 
@@ -13,6 +13,7 @@ namespace primgr {
 
 inline constexpr const char* voters_file = "voters";
 inline constexpr const char* lost_note_file = "lost";
+inline constexpr const char* forget_timeline_note_file = "forget-timeline";
 
 // What the note says.
 std::string print_lost_note(const Lost_Declaration& note);

@@ -23,6 +23,7 @@
 #include "daemon/request.hpp"
 #include "daemon/status.hpp"
 #include "node/database.hpp"
+#include "node/lists_text.hpp"
 #include "tests/fake_postgres.hpp"
 
 namespace {
@@ -139,6 +140,34 @@ void grants(const std::string& text) {
   }
 }
 
+// What another node serves of its lists of voters, and the file of one's own.
+void lists_text(const std::string& text) {
+  std::string why;
+  Addresses addresses;
+  if (const auto served = parse_lists(text, addresses, why)) {
+    const std::string printed = print_lists(*served, addresses);
+    require(printed.size() <= most_list_bytes, "what is served is limited");
+    Addresses again;
+    require(parse_lists(printed, again, why) == served, "lists are read back the same");
+    for (const lists::List* list : {&served->held.current, &served->held.pending}) {
+      require(list->members.size() <= lists::most_members, "a list is limited");
+      require(std::is_sorted(list->members.begin(), list->members.end()), "members ascend");
+    }
+  } else {
+    require(!why.empty(), "lists, or a reason");
+  }
+  why.clear();
+  for (const bool whole_cluster : {false, true}) {
+    if (const auto held = parse_held(text, whole_cluster, why)) {
+      const std::string printed = print_held(*held);
+      const auto again = parse_held(printed, whole_cluster, why);
+      require(again && print_held(*again) == printed, "a file is read back the same");
+    } else {
+      require(!why.empty(), "a file, or a reason");
+    }
+  }
+}
+
 // Two looks at a database server, in virtual time. The first byte selects the statement that gets
 // the other bytes as its answer; all other statements get correct answers.
 void database(const std::string& bytes) {
@@ -147,6 +176,7 @@ void database(const std::string& bytes) {
       {"SET ", pg_complete("SET") + pg_ready()},
       {"EXECUTE ", pg_table(1, {{"f"}})},
       {"SELECT CASE ", pg_table(11, {Pg_Row(11, "1")})},
+      {"SELECT system_identifier", pg_table(1, {{"7"}})},
       {"SELECT application_name", pg_table(6, {Pg_Row(6, "1")})},
       {"SELECT node_id", pg_table(6, {{"1", "n1", "s", "primary", "t", "host=h"}})}};
   auto hostile = correct.begin();
@@ -370,12 +400,13 @@ void http(const std::string& bytes) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   static const std::map<std::string, void (*)(const std::string&)> targets = {
-      {"config", config}, {"reply", reply}, {"node", node},
-      {"grants", grants}, {"http", http},   {"database", database}};
+      {"config", config}, {"reply", reply},       {"node", node},       {"grants", grants},
+      {"http", http},     {"database", database}, {"lists", lists_text}};
   static const auto target = [] {
     const char* name = getenv("FUZZ_TARGET");
     const auto found = targets.find(name ? name : "");
-    require(found != targets.end(), "FUZZ_TARGET is config, reply, node, grants, http or database");
+    require(found != targets.end(),
+            "FUZZ_TARGET is config, reply, node, grants, lists, http or database");
     signal(SIGPIPE, SIG_IGN);
     return found->second;
   }();

@@ -27,10 +27,13 @@ constexpr Time sync_interest = 20s;
 Core::Core(Core_Settings with, Promise promised, Voter_Lists known)
     : settings(std::move(with)),
       lease{settings.vote_lease, settings.check_delay},
-      addresses(std::move(known.addresses)),
+      addresses(known.addresses),
+      stored_addresses(std::move(known.addresses)),
       lost(std::move(known.lost)),
+      voted(known.voted),
       unreadable(std::move(known.unreadable)),
       promise(std::move(promised)) {
+  scope.system = voted.system;
   for (lists::Held& held : known.held) parts.push_back({0, std::move(held), {}});
 }
 
@@ -83,6 +86,8 @@ void Core_Step::operator()(const Facts_Read& event) {
   const Facts& facts = core_.facts;
   if (facts.reachable) core_.answered_at = facts.asked_at;
   const Replication& r = facts.replication;
+  if (!facts.reachable) core_.timeline = 0;
+  if (r.known && r.timeline) core_.timeline = *r.timeline;
   if (r.sender_lsn && r.position) {
     core_.replay.add(r.asked_at, r.end(), *r.position);
   } else if (!r.known || !facts.in_recovery) {

@@ -127,6 +127,8 @@ struct Own_Vote_Late {};
 struct Own_Vote_Handed_Back {
   std::string token;
 };
+// The operator has this node forget on which timeline the Primary was that it voted for.
+struct Timeline_Forgotten {};
 // The operator takes these voters for lost.
 struct Lost_Declared {
   Lost_Declaration declaration;
@@ -158,26 +160,32 @@ struct Tick {
 using Event =
     std::variant<Facts_Read, Vote_Replied, State_Replied, Standby_Replied, Hand_Back_Replied,
                  Lists_Replied, Reply_Lost, Not_Sent, Vote_Asked, Grant_Stored, Lists_Stored,
-                 Handed_Back, Own_Vote_Late, Own_Vote_Handed_Back, Lost_Declared, Clock_Missed,
-                 Synchrony_Wanted, Votes_Wanted, Answers_Late, Tick>;
+                 Handed_Back, Own_Vote_Late, Own_Vote_Handed_Back, Timeline_Forgotten,
+                 Lost_Declared, Clock_Missed, Synchrony_Wanted, Votes_Wanted, Answers_Late, Tick>;
 
 // What a peer answered to a question of that kind.
 Event read_reply(Question_Kind kind, const Replied& to, const Http_Reply& reply);
 
 // ---- effects
 
-// Something that happened to the lists of voters, for the log.
+// Something that happened to the lists of voters, or to what it has voted for, for the log.
 struct Note {
   enum class Kind {
     not_lost,        // `names` were declared lost, but answer
     none_left,       // without `names` no voter would be left, or it is not known who they are
     taken_for_lost,  // `names`; empty: none
     new_voters,      // the voters are now `names`; they were `before`
-    votes_again      // `names` was lost, and votes for this node
+    votes_again,     // `names` was lost, and votes for this node
+    older_timeline,  // the candidate `names` gets no vote: it is on timeline `before`, and this
+                     // node has voted for a Primary on timeline `count`
+    outdated,        // the database names `names`, which is on an older timeline than `count`; the
+                     // vote stays with `before`
+    other_history,   // the cluster's system identifier is now `names`; it was `before`
+    forgotten        // that it had voted for a Primary on timeline `count`; 0: it had not
   };
   Kind kind{};
   std::string names, before;
-  std::size_t count = 1;  // of `names`
+  std::size_t count = 1;  // of `names`, if it is not said what else
 
   bool operator==(const Note&) const = default;
 };
@@ -237,6 +245,11 @@ struct Core {
   // This node's part in the lists of its own scope; null: it has not read repmgr.nodes yet.
   const lists::Participant* part() const { return part(scope); }
   const lists::Participant* part(const lists::Scope& of) const;
+  // That scope as this node has it. Where a system identifier is not known, it is taken for that of
+  // this node's cluster: of an earlier version, or of a node that cannot read it.
+  lists::Scope as_held(lists::Scope of) const;
+  // Whether this node has voted for a Primary on a newer timeline than that of who asks this.
+  bool has_voted_for_newer(const std::optional<Lists_Question>& asked) const;
   // What it serves of the lists of that scope; none while that may be other than what is stored.
   std::optional<lists::Served> served_lists(const lists::Scope& of) const;
   // Whether a ballot or a list of voters waits for the store.
@@ -284,8 +297,26 @@ struct Core {
   // The lists of voters: this node's part in those of each scope, and which scope is its own.
   std::vector<lists::Participant> parts;
   lists::Scope scope;
-  Addresses addresses;
+  Addresses addresses, stored_addresses;
   std::vector<Lost_Voter> lost;
+  Primary_Timeline voted;  // as in Voter_Lists
+  // When that is to be stored at the latest; none: it is.
+  std::optional<Time> store_due;
+  int timeline = 0;        // of the server's WAL, as last read; 0: not known
+  bool to_forget = false;  // the operator wants `voted.number` to be forgotten
+  // The node that its own database names, if that is known to be on an older timeline: see
+  // Core_Step::named_for().
+  std::string outdated;
+  bool outdated_noted = false;  // in the log
+  // The last candidate to which it gave no vote since that is on an older timeline.
+  struct Refused {
+    std::string name;
+    int timeline = 0, voted = 0;
+    bool noted = false;  // in the log
+
+    bool operator==(const Refused&) const = default;
+  };
+  std::optional<Refused> refused;
   std::string unreadable;  // as in Voter_Lists, until it is settled
   Voter_List read;         // the voters by its own database
   std::string holds;       // State_Report::list
@@ -320,6 +351,7 @@ struct Core {
   struct Storing {
     std::vector<lists::Participant> parts;
     std::vector<Lost_Voter> lost;
+    Addresses addresses;
     std::list<Note> notes;
     struct Late {
       lists::Scope scope;
@@ -334,7 +366,8 @@ struct Core {
     bool operator==(const Storing&) const = default;
   };
   std::optional<Storing> storing;
-  bool unsure = false;  // the store may hold something else: store all before anything is said
+  std::list<Note> notes;  // of what stands already
+  bool unsure = false;    // the store may hold something else: store all before anything is said
   Lost_Declaration declaration;     // the last one
   std::optional<Time> declared_at;  // of that, until it is judged
 

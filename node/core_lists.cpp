@@ -14,6 +14,8 @@ namespace {
 
 // From one fetch of the same node's lists to the next.
 constexpr Time fetch_interval = 50ms;
+// After a store that failed, what need not be stored before anything is said is stored again.
+constexpr Time store_again = 10s;
 // Of how many sites lists are held.
 constexpr std::size_t most_parts = 100;
 
@@ -36,7 +38,7 @@ Node voter_of(const Core& core, int id) {
   if (const Node* node = find_id(core.nodes, id)) return *node;
   Node node;
   node.id = id;
-  node.site = core.scope.value_or("");
+  node.site = core.scope.site.value_or("");
   const auto known = core.addresses.find(id);
   if (known != core.addresses.end() && !find_node(core.nodes, known->second.name)) {
     node.name = known->second.name;
@@ -63,7 +65,17 @@ Voter_List voters_of(const Core& core, const lists::Members& members) {
 }
 
 const lists::Participant* Core::part(const lists::Scope& of) const {
-  return find_part(parts, of);
+  return find_part(parts, as_held(of));
+}
+
+lists::Scope Core::as_held(lists::Scope of) const {
+  if (of.system == 0 || scope.system == 0) of.system = scope.system;
+  return of;
+}
+
+bool Core::has_voted_for_newer(const std::optional<Lists_Question>& asked) const {
+  return asked && asked->timeline && asked->timeline < voted.number &&
+         as_held(asked->scope).system == voted.system;
 }
 
 std::optional<lists::Served> Core::served_lists(const lists::Scope& of) const {
@@ -98,11 +110,11 @@ void Core_Step::take_list() {
   const Core_Settings& settings = core_.settings;
   const std::vector<Node>& nodes = core_.facts.nodes;
   const Node* self = find_node(nodes, settings.node_name);
-  if (settings.consensus_cluster) core_.scope.reset();
-  if (self && !settings.consensus_cluster) core_.scope = self->site;
+  if (settings.consensus_cluster) core_.scope.site.reset();
+  if (self && !settings.consensus_cluster) core_.scope.site = self->site;
   core_.read.clear();
   for (const Node& node : nodes) {
-    if (!core_.scope || node.site == *core_.scope) core_.read.push_back(node);
+    if (!core_.scope.site || node.site == *core_.scope.site) core_.read.push_back(node);
     core_.addresses[node.id] = {node.name, node.host};
   }
   std::erase_if(core_.addresses, [&](const auto& known) {
@@ -117,6 +129,15 @@ void Core_Step::take_list() {
       return false;
     });
   });
+  have_own_part();
+  const bool any = std::any_of(core_.parts.begin(), core_.parts.end(),
+                               [](const auto& part) { return part.held.current.number; });
+  if (any && core_.addresses != core_.stored_addresses && !core_.store_due) core_.store_due = now_;
+}
+
+// Once it is known which node of repmgr.nodes this is.
+void Core_Step::have_own_part() {
+  const Node* self = find_node(core_.nodes, core_.settings.node_name);
   if (self) part_of(core_.parts, core_.scope);
   for (lists::Participant& part : core_.parts) {
     if (self && part.id != self->id) {
@@ -183,7 +204,7 @@ void Core_Step::drop_candidates() {
 std::optional<Lists_Question> Core_Step::question(const lists::Scope& scope) {
   lists::Participant* part = find_part(core_.parts, scope);
   if (!part) return std::nullopt;
-  return Lists_Question{scope, lists::ask(*part)};
+  return Lists_Question{scope, lists::ask(*part), core_.timeline};
 }
 
 // `votes`: this node would vote for the candidate but for the lists.
@@ -205,7 +226,7 @@ void Core_Step::want(const Core::Awaited& asked) {
   const Node* node = find_node(core_.nodes, asked.candidate);
   if (!node) node = find_node(core_.unlisted, asked.candidate);
   if (!node || node->id != asked.lists->numbers.candidate) return;
-  core_.to_fetch[node->name] = asked.lists->scope;
+  core_.to_fetch[node->name] = core_.as_held(asked.lists->scope);
   effects.turn = true;
 }
 
@@ -232,6 +253,10 @@ std::string Core_Step::why_lists_forbid() const {
   if (!core_.settings.candidate) return {};
   if (!own || !own->held.current.number) {
     return core_.unreadable.empty() ? "it is not known yet which voters count" : core_.unreadable;
+  }
+  const std::uint64_t system = core_.facts.system;
+  if (system && core_.voted.system && system != core_.voted.system) {
+    return "its server is of another cluster now";
   }
   return own->candidate.reigns ? "" : "it is not known yet which voters count besides";
 }
@@ -278,12 +303,14 @@ void Core_Step::operator()(const Lists_Replied& event) {
 }
 
 void Core_Step::take_fetched(std::vector<lists::Participant>& parts, Time missed) {
-  for (const Core::Fetched& told : std::exchange(core_.fetched, {})) {
+  for (Core::Fetched& told : std::exchange(core_.fetched, {})) {
     const Node* from = find_node(core_.nodes, told.from);
     if (!from) from = find_node(core_.unlisted, told.from);
     if (!from) continue;
-    const lists::Scope& scope = told.served.held.scope;
-    if (!find_part(parts, scope) && parts.size() >= most_parts) continue;
+    const lists::Scope scope = core_.as_held(told.served.held.scope);
+    told.served.held.scope = scope;
+    const bool is_news = parts.size() < most_parts && told.served.held.current.number;
+    if (!find_part(parts, scope) && !is_news) continue;
     lists::Participant& part = part_of(parts, scope);
     const bool bound = core_.promise.is_bound_to_another(told.from, now_);
     part = lists::fetched(std::move(part), from->id, told.served, bound,
@@ -313,8 +340,9 @@ void Core_Step::decide_lists(Time missed) {
     return;
   }
   settle_votes(missed);
+  take_timeline(missed);
   watch_sites(missed);
-  Core::Storing next{core_.parts, core_.lost, {}, {}};
+  Core::Storing next{core_.parts, core_.lost, {}, {}, {}};
   take_fetched(next.parts, missed);
   lists::Participant* own = find_part(next.parts, core_.scope);
   if (own && core_.candidate()) {
@@ -349,38 +377,184 @@ void Core_Step::decide_lists(Time missed) {
   }
   if (core_.declared_at) declare(next);
   watch_lost(next);
-  const bool same = next.lost == core_.lost && next.parts.size() == core_.parts.size() &&
-                    std::equal(next.parts.begin(), next.parts.end(), core_.parts.begin(),
-                               [](const auto& a, const auto& b) { return a.held == b.held; });
-  if (!same || core_.unsure) return store_lists(std::move(next));
+  const bool due = core_.store_due && now_ >= *core_.store_due;
+  if (!holds_same(next) || core_.unsure || due) return store_lists(std::move(next));
   core_.parts = std::move(next.parts);
+  effects.notes.splice(effects.notes.end(), core_.notes);
   effects.notes.splice(effects.notes.end(), next.notes);
   use_lists();
+}
+
+// Whether that is what stands already.
+bool Core_Step::holds_same(const Core::Storing& next) const {
+  return next.lost == core_.lost && next.parts.size() == core_.parts.size() &&
+         std::equal(next.parts.begin(), next.parts.end(), core_.parts.begin(),
+                    [](const auto& a, const auto& b) { return a.held == b.held; });
+}
+
+// ---- timelines ----------------------------------------------------------------------------------
+
+// Notes on which timeline the Primary is that this node has voted for, by what that node itself
+// reports at its own address; and of which cluster it is. This stands at once, whether or not it
+// can be stored: it only takes votes away, and what cannot be stored is no reason to do without a
+// Primary. REQUIRES: nothing waits for the store.
+void Core_Step::take_timeline(Time missed) {
+  const Primary_Timeline before = core_.voted;
+  if (core_.refused && !std::exchange(core_.refused->noted, true)) {
+    const Core::Refused& r = *core_.refused;
+    core_.notes.push_back({Note::Kind::older_timeline, r.name, std::to_string(r.timeline),
+                           static_cast<std::size_t>(r.voted)});
+  }
+  if (!core_.outdated.empty() && !std::exchange(core_.outdated_noted, true)) {
+    core_.notes.push_back({Note::Kind::outdated, core_.outdated,
+                           voter_of(core_, core_.voted.node).name,
+                           static_cast<std::size_t>(core_.voted.number)});
+  }
+  if (std::exchange(core_.to_forget, false)) {
+    const int number = std::exchange(core_.voted.number, 0);
+    core_.voted.node = 0;
+    core_.outdated.clear();
+    core_.refused.reset();
+    core_.notes.push_back({Note::Kind::forgotten, "", "", static_cast<std::size_t>(number)});
+  }
+  const std::string& name = core_.settings.node_name;
+  const Node* self = find_node(core_.nodes, name);
+  if (!self) return;
+  // A server knows its own cluster. That of a witness is none of it, so a witness goes by the
+  // primary that it names, and later by that which it votes for.
+  const bool witness = self->type == "witness";
+  const auto reported = [&](const Node* peer) {
+    const auto last = peer ? core_.polls.reported(peer->name) : std::nullopt;
+    return last ? last->first : State_Report();
+  };
+  if (!witness) {
+    begin_history(core_.facts.system);
+  } else if (core_.voted.system == 0) {
+    begin_history(reported(named_primary(core_.facts.nodes)).system);
+  }
+
+  const std::string_view to = core_.promise.bound_to(now_);
+  const Node* promised = find_node(core_.nodes, to);
+  Primary_Timeline primary;
+  if (promised == self) {
+    const bool is_primary = core_.decision_at(now_, missed).state == State::primary;
+    if (is_primary) primary = {core_.facts.system, core_.timeline, self->id};
+  } else if (const State_Report report = reported(promised); report.state == State::primary) {
+    primary = {report.system, report.timeline.value_or(0), promised->id};
+  }
+  if (primary.number && witness) begin_history(primary.system);
+  Primary_Timeline& voted = core_.voted;
+  const bool same = !primary.system || !voted.system || primary.system == voted.system;
+  if (same && primary.number && primary.number >= voted.number) {
+    voted.number = primary.number;
+    voted.node = primary.node;
+  }
+  if (voted != before) core_.store_due = now_;
+}
+
+bool Core_Step::is_of_this_history(const State_Report& report) const {
+  return !report.system || !core_.voted.system || report.system == core_.voted.system;
+}
+
+// Whom this node names to a candidate. A database may go back to an old primary: that of a witness
+// does, when repmgrd on it finds that one first. It is out of date if the node that it names takes
+// writes on an older timeline than that on which this node has voted for a Primary, by the own word
+// of that node. Then the vote stays with that Primary, if that says that it still is on that
+// timeline, and not a standby; or nobody would be Primary. So it does while the node that is named
+// is not heard of: that is no Primary by this vote, and the other one may be healthy.
+const Node* Core_Step::named_for(const std::string& candidate) {
+  const Node* named = core_.primary_at(now_, Time::zero());
+  if (!named) return nullptr;
+  const Primary_Timeline& voted = core_.voted;
+  const auto reported = core_.polls.reported(named->name);
+  if (core_.outdated != named->name) core_.outdated.clear();
+  // Else what was known of it stands.
+  if (reported && (reported->first.timeline || !reported->first.detailed)) {
+    const State_Report& report = reported->first;
+    const bool takes_writes = report.state == State::unknown || report.state == State::primary;
+    const bool outdated = takes_writes && is_of_this_history(report) && report.timeline &&
+                          *report.timeline < voted.number;
+    if (outdated != !core_.outdated.empty()) core_.outdated = outdated ? named->name : "";
+  }
+  core_.outdated_noted = core_.outdated_noted && !core_.outdated.empty();
+  const Node* asks = find_node(core_.nodes, candidate);
+  const bool silent = core_.outdated.empty() && core_.polls.silent_since(named->name, Time::min());
+  if ((core_.outdated.empty() && !silent) || !asks || asks->id != voted.node ||
+      asks->id == named->id) {
+    return named;
+  }
+  const auto last = core_.polls.reported(asks->name);
+  if (silent && last && last->first.state != State::primary) return named;
+  if (!last || last->first.state == State::standby || !is_of_this_history(last->first) ||
+      last->first.timeline.value_or(0) < voted.number) {
+    return named;
+  }
+  return asks;
+}
+
+// The cluster has this system identifier; zero: it is not known. What is held without one was of
+// the same cluster. What is held of another cluster has nothing to do with this one.
+void Core_Step::begin_history(std::uint64_t system) {
+  Primary_Timeline& voted = core_.voted;
+  if (system == 0 || system == voted.system) return;
+  if (voted.system) {
+    core_.notes.push_back(
+        {Note::Kind::other_history, std::to_string(system), std::to_string(voted.system), 1});
+    voted.number = voted.node = 0;
+    core_.polls.forget_votes();
+    core_.own_vote.reset();
+  }
+  for (lists::Participant& part : core_.parts) {
+    if (part.held.scope.system == 0) part.held.scope.system = system;
+  }
+  core_.scope.system = voted.system = system;
+  have_own_part();
+  if (own_part() && own_part()->held.current.number) drop_other_histories();
+  use_lists();
+}
+
+// This cluster has a list, so those of another one are of no use any more.
+void Core_Step::drop_other_histories() {
+  std::erase_if(core_.parts, [&](const lists::Participant& part) {
+    return part.held.scope.system != core_.scope.system;
+  });
+}
+
+void Core_Step::operator()(const Timeline_Forgotten&) {
+  core_.to_forget = true;
+  effects.turn = true;
 }
 
 void Core_Step::store_lists(Core::Storing&& next) {
   Voter_Lists store;
   for (const lists::Participant& part : next.parts) store.held.push_back(part.held);
-  store.addresses = core_.addresses;
+  store.addresses = next.addresses = core_.addresses;
   store.lost = next.lost;
+  store.voted = core_.voted;
   effects.store_lists = std::move(store);
   core_.storing = std::move(next);
 }
 
 void Core_Step::operator()(const Lists_Stored& event) {
   if (!core_.storing) return;
+  effects.notes.splice(effects.notes.end(), core_.notes);
   Core::Storing next = std::move(*core_.storing);
   core_.storing.reset();
-  core_.unsure = !event.stored;
+  if (event.stored || !holds_same(next)) core_.unsure = !event.stored;
+  core_.store_due.reset();
+  if (!event.stored) core_.store_due = now_ + store_again;
   if (event.stored) {
     const lists::Participant* before = own_part();
     const lists::Number current = before ? before->held.current.number : lists::Number();
     core_.parts = std::move(next.parts);
     core_.lost = std::move(next.lost);
+    core_.stored_addresses = std::move(next.addresses);
     effects.notes.splice(effects.notes.end(), next.notes);
     const lists::Participant* own = core_.part();
     if (own && own->held.current.number && !own->held.mute) core_.unreadable.clear();
+    if (own && own->held.current.number && !current) drop_other_histories();
     use_lists();
+    own = core_.part();
     if (own && own->held.current.number != current) {
       core_.list_changed_at = now_;
       core_.polls.forget_answers();

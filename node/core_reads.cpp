@@ -106,9 +106,12 @@ State_Report Core::state_report(Time now, Time missed) const {
   if (const auto since = promise.unbound_since(now)) report.unbound = now - std::min(*since, now);
   report.list = holds;
   const Replication& r = facts.replication;
+  const Node* self = find_node(facts.nodes, settings.node_name);
+  // That of a witness's own server says nothing of the cluster.
+  report.system = self && self->type == "witness" ? voted.system : facts.system;
   const Time max_age = std::max<Time>(2 * settings.refresh_interval, 1s);
-  if (report.state == State::primary && r.known && now - r.asked_at <= max_age) {
-    report.position = r.position;
+  if (r.known && now - r.asked_at <= max_age) {
+    if (report.state == State::primary) report.position = r.position;
     report.timeline = r.timeline;
   }
   return report;

@@ -29,12 +29,12 @@ bool is_own_voter(const Core& core, int id) {
 // Which sites there are, which lists are wished there, and who is asked for that. A voter of this
 // node's own lists is asked as such only, as one question at a time is under way to it.
 void Core_Step::watch_sites(Time missed) {
-  const bool makes_lists = core_.scope && core_.names_itself() &&
+  const bool makes_lists = core_.scope.site && core_.names_itself() &&
                            core_.decision_at(now_, missed).state == State::primary;
   if (!makes_lists) return end_sites();
   std::vector<Core::Site> sites;
   for (const Node& node : core_.nodes) {
-    const lists::Scope scope = node.site;
+    const lists::Scope scope{node.site, core_.scope.system};
     if (scope == core_.scope) continue;
     auto site = std::find_if(sites.begin(), sites.end(),
                              [&](const Core::Site& known) { return known.scope == scope; });

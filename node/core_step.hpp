@@ -34,6 +34,7 @@ class Core_Step {
   void operator()(const Votes_Wanted& event);
   void operator()(const Answers_Late& event);
   // In node/core_lists.cpp.
+  void operator()(const Timeline_Forgotten& event);
   void operator()(const Lost_Declared& event);
   void operator()(const Lists_Replied& event);
   void operator()(const Lists_Stored& event);
@@ -46,6 +47,7 @@ class Core_Step {
   void decide_state();
   // In node/core_votes.cpp.
   void vote(Voter_Question&& question, Core::Awaited&& asked);
+  void refuse(const Core::Awaited& asked);
   void give_ballot(Ballot&& ballot, const Core::Awaited& asked);
   void own_ballot(const Ballot& ballot, const Core::Awaited& asked);
   void ballot_for_another(Ballot&& ballot, const Core::Awaited& asked);
@@ -57,6 +59,7 @@ class Core_Step {
   lists::Participant& part_of(std::vector<lists::Participant>& parts, const lists::Scope& scope);
   void decide_list(lists::Participant& part, const Voter_List& wished, Time missed);
   void take_list();
+  void have_own_part();
   void use_lists();
   void settle_votes(Time missed);
   void drop_candidates();
@@ -72,6 +75,12 @@ class Core_Step {
   void fetch_lists();
   void decide_lists(Time missed);
   void take_fetched(std::vector<lists::Participant>& parts, Time missed);
+  void take_timeline(Time missed);
+  const Node* named_for(const std::string& candidate);
+  bool is_of_this_history(const State_Report& report) const;
+  void begin_history(std::uint64_t system);
+  void drop_other_histories();
+  bool holds_same(const Core::Storing& next) const;
   std::optional<Voter_List> judge_lost(std::list<Note>& notes);
   void declare(Core::Storing& next);
   void store_lists(Core::Storing&& next);

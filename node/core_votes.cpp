@@ -21,7 +21,7 @@ constexpr Time hand_back_time = 1s, handed_back_interval = 50ms;
 // ---- as a voter ---------------------------------------------------------------------------------
 
 void Core_Step::operator()(const Vote_Asked& event) {
-  const Node* named = core_.primary_at(now_, Time::zero());
+  const Node* named = named_for(event.candidate);
   effects.look = !named || !names_equal(named->name, event.candidate);
   const bool down = !named && core_.state_at(now_, Time::zero()) == State::down;
   // Or the candidate would count the vote for longer than it is granted.
@@ -54,11 +54,16 @@ void Core_Step::vote(Voter_Question&& question, Core::Awaited&& asked) {
     const bool silent = !core_.promise.is_bound_to_another("", now_);
     const bool bound =
         core_.promise.is_bound_to_another(asked.candidate, now_) && !(question.alone && silent);
-    const lists::Answer said = answer(asked, named && !bound);
+    const bool newer = core_.has_voted_for_newer(asked.lists);
+    const lists::Answer said = answer(asked, named && !bound && !newer);
     if (said.fetch) want(asked);
     asked.lists_reply = said.reply;
-    // It would get the vote, but for its list.
+    // It would get the vote, but for its list, or its timeline.
     if (named && !bound && !said.reply.vote) ballot.emplace();
+    if (named && !bound && newer) {
+      ballot->newer_timeline = core_.voted.number;
+      refuse(asked);
+    }
   }
   if (!ballot) ballot = core_.promise.vote(question, now_);
   if (!ballot) {
@@ -67,6 +72,14 @@ void Core_Step::vote(Voter_Question&& question, Core::Awaited&& asked) {
   } else {
     give_ballot(std::move(*ballot), asked);
   }
+}
+
+void Core_Step::refuse(const Core::Awaited& asked) {
+  const int voted = core_.voted.number;
+  const auto& last = core_.refused;
+  if (last && last->name == asked.named && last->voted == voted) return;
+  core_.refused = Core::Refused{asked.named, asked.lists->timeline, voted, false};
+  effects.turn = !asked.own;  // which notes it
 }
 
 void Core_Step::give_ballot(Ballot&& ballot, const Core::Awaited& asked) {
@@ -114,8 +127,9 @@ void Core_Step::own_ballot(const Ballot& ballot, const Core::Awaited& asked) {
     return;
   }
   const lists::Members votes = core_.voting(core_.scope, now_);
-  const char* why = asked.named.empty() ? "names none" : "keeps an earlier promise";
+  std::string why = asked.named.empty() ? "names none" : "keeps an earlier promise";
   if (asked.lists_reply && ballot.names.empty()) why = "does not know which voters count";
+  if (ballot.newer_timeline) why = describe_newer_timeline(ballot.newer_timeline);
   core_.own_vote = {asked.asked_at, ballot.names, why, vote_lease};
   core_.own_vote->bound_until = bound_until;
   core_.own_vote->answers = true;

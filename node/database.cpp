@@ -197,6 +197,7 @@ Facts Database::facts() const {
   }
   facts.in_recovery = in_recovery_;
   facts.superuser = superuser_;
+  facts.system = found_.system;
   facts.nodes_known = found_.nodes_known;
   facts.nodes = found_.nodes;
   facts.nodes_read_at = found_.nodes_read_at;
@@ -352,7 +353,7 @@ bool Database::fail(Exchange& exchange, const std::string& problem) {
     reachable_ = false;
     gone_ = exchange.gone;
     problem_ = problem;
-    found_.nodes_due = found_.standbys_due = {};
+    found_.nodes_due = found_.standbys_due = found_.system_due = {};
   } else {
     found_.blocked = problem;
     if (found_.replication.asked_at < exchange.asked_at) {
@@ -442,9 +443,13 @@ bool Database::read_results(Exchange& exchange) {
       if (!may_retry || exchange.retries++ >= max_retries) return fail(exchange, error);
     } else if (exchange.phase == Phase::asking) {
       // Skips statements that were blocked a moment ago, unless the look is urgent.
+      const auto skipped = [&] {
+        if (!exchange.statement->due) return false;
+        const Time due = found_.*exchange.statement->due;
+        return due == Time::max() || (!urgent_ && exchange.asked_at < due);
+      };
       do ++exchange.statement;
-      while (exchange.statement != exchange.end && exchange.statement->due && !urgent_ &&
-             exchange.asked_at < found_.*exchange.statement->due);
+      while (exchange.statement != exchange.end && skipped());
       if (exchange.statement == exchange.end) {
         exchange.phase = Phase::idle;
         return true;

@@ -7,6 +7,7 @@
 #include <poll.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -62,11 +63,13 @@ class Database {
   // The last results of the survey.
   struct Found {
     Replication replication;
+    std::uint64_t system = 0;  // as in Facts
     bool nodes_known = false;
     std::vector<Node> nodes;
     Time nodes_read_at{};
-    Time standbys_due{}, nodes_due{};  // if it was blocked: when to ask again
-    std::string blocked, problem;      // as in Facts
+    // If it was blocked: when to ask again. max(): not as long as the server runs.
+    Time standbys_due{}, nodes_due{}, system_due{};
+    std::string blocked, problem;  // as in Facts
   };
   // A statement, and the functions that store its result or its error.
   struct Statement {
@@ -74,7 +77,8 @@ class Database {
     int columns;
     void (*read)(Database& database, const PGresult* rows);  // REQUIRES: rows of `columns` columns
     void (*failed)(Database& database, const std::string& sqlstate, const std::string& message);
-    Time Found::*due;  // skipped before that time, unless urgent; null: never skipped
+    // Skipped before that time, unless urgent and not max(); null: never skipped.
+    Time Found::*due;
   };
   enum class Phase { idle, waiting, connecting, preparing, asking };
   // Statements sent one after the other on one connection. Phase::waiting: for a connection.
@@ -96,7 +100,7 @@ class Database {
     bool connect_failed_once = false;  // since a connection was lost
   };
 
-  static const Statement pulse_statement, survey_statements[3];
+  static const Statement pulse_statement, survey_statements[4];
   // Whether the error means that the statement is valid but could not run now.
   static bool is_blocked(const std::string& sqlstate);
 

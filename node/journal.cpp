@@ -32,6 +32,32 @@ Journal::Line line_of(const Note& note) {
                                     ", no voter would be left, or it is not known yet which count"};
     case Note::Kind::new_voters:
       return {Log_Level::info, "the voters are now " + note.names + "; they were " + note.before};
+    case Note::Kind::older_timeline:
+      return {Log_Level::warning,
+              note.names + " gets no vote: its WAL is on timeline " + note.before +
+                  ", and this node has voted for a Primary on timeline " +
+                  std::to_string(note.count) +
+                  ". If the cluster was rebuilt from a backup, run on the host of each voter that "
+                  "logs this: primgr --forget-timeline"};
+    case Note::Kind::outdated:
+      return {Log_Level::warning, "the database names " + note.names +
+                                      " as primary, whose WAL is on an older timeline "
+                                      "than " +
+                                      std::to_string(note.count) +
+                                      ": it is out of date. The vote stays with " + note.before +
+                                      ", if that asks for it"};
+    case Note::Kind::other_history:
+      return {Log_Level::warning,
+              "the system identifier of the cluster is now " + note.names + "; it was " +
+                  note.before +
+                  ": this is another cluster, so its lists of voters and timelines begin anew"};
+    case Note::Kind::forgotten:
+      return {Log_Level::warning,
+              note.count == 0
+                  ? "--forget-timeline: this node has voted for a Primary on no timeline"
+                  : "--forget-timeline: this node may vote again for a Primary on a "
+                    "timeline before " +
+                        std::to_string(note.count)};
     case Note::Kind::votes_again:
       break;
   }

@@ -88,9 +88,14 @@ struct List {
   bool operator==(const List&) const = default;
 };
 
-// The site whose voters a list has; none: those of the whole cluster. Lists of different scopes
-// have nothing to do with each other.
-using Scope = std::optional<std::string>;
+// Whose voters a list has. Lists of different scopes have nothing to do with each other.
+struct Scope {
+  std::optional<std::string> site = {};  // none: the whole cluster
+  // The cluster's system identifier: another cluster on the same hosts has another. 0: not known.
+  std::uint64_t system = 0;
+
+  bool operator==(const Scope&) const = default;
+};
 
 // What is stored.
 struct Held {

@@ -1,6 +1,7 @@
 #include "node/lists_text.hpp"
 
 #include <algorithm>
+#include <charconv>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -22,10 +23,15 @@ using lists::Served;
 constexpr int max_depth = 6;
 constexpr const char* first_version = "primgr 1";
 constexpr const char* version = "primgr 2";
-constexpr std::size_t most_scopes = 100, longest_name = 63, longest_host = 255,
+constexpr std::size_t most_scopes = 101, longest_name = 63, longest_host = 255,
                       most_file_bytes = 1024 * 1024;
 
 // ---- printing
+
+Json print_voted(const Primary_Timeline& voted) {
+  return {
+      {"system", std::to_string(voted.system)}, {"timeline", voted.number}, {"node", voted.node}};
+}
 
 Json print_round(const Round& round) {
   return Json::array({round.number, round.maker});
@@ -39,7 +45,8 @@ Json print_list(const List& list) {
 
 Json print_one(const Held& held) {
   Json json = Json::object();
-  if (held.scope) json["site"] = url_encoded(*held.scope);
+  if (held.scope.site) json["site"] = url_encoded(*held.scope.site);
+  if (held.scope.system) json["system"] = std::to_string(held.scope.system);
   json["noted"] = print_round(held.noted);
   if (held.mute) json["mute"] = true;
   if (held.current.number) json["current"] = print_list(held.current);
@@ -127,10 +134,21 @@ List read_list(const Json& json, const char* key) {
   return list;
 }
 
+// In text, as a number in JSON is exact up to 2^53 only for many. Zero if there is none.
+std::uint64_t read_system(const Json& json) {
+  if (at(json, "system").is_null()) return 0;
+  const std::string text = text_at(json, "system");
+  std::uint64_t system = 0;
+  const auto read = std::from_chars(text.data(), text.data() + text.size(), system);
+  if (read.ec != std::errc() || read.ptr != text.data() + text.size()) damaged("system");
+  return system;
+}
+
 Held read_one(const Json& json) {
   Held held;
   if (!json.is_object()) damaged("list");
-  if (!at(json, "site").is_null()) held.scope = read_text(json, "site", longest_host);
+  if (!at(json, "site").is_null()) held.scope.site = read_text(json, "site", longest_host);
+  held.scope.system = read_system(json);
   held.noted = read_round(at(json, "noted"));
   held.mute = read_flag(json, "mute");
   held.current = read_list(json, "current");
@@ -179,7 +197,7 @@ Voter_Lists read_first(const Json& json, bool whole_cluster) {
   const Members confirmed = read_first_members(first, lost, lists.addresses);
   if (confirmed.empty()) return lists;
   Held held;
-  if (!whole_cluster) held.scope = read_text(first[0], "site", longest_host);
+  if (!whole_cluster) held.scope.site = read_text(first[0], "site", longest_host);
   held.current = lists::first_list(confirmed);
   const Json& received = read_array(at(json, "received"), most_scopes, false, "received");
   if (!received.empty()) {
@@ -244,7 +262,8 @@ std::string print_held(const Voter_Lists& lists) {
   return dump({{"version", version},
                {"lists", sets},
                {"addresses", print_addresses(all, lists.addresses)},
-               {"lost", lost}}) +
+               {"lost", lost},
+               {"voted", print_voted(lists.voted)}}) +
          "\n";
 }
 
@@ -261,6 +280,10 @@ std::optional<Voter_Lists> parse_held(const std::string& text, bool whole_cluste
     read_addresses(at(json, "addresses"), 2 * lists::most_members * most_scopes, lists.addresses);
     for (const Json& one : read_array(at(json, "lost"), lists::most_members, false, "lost")) {
       lists.lost.push_back(read_lost(one));
+    }
+    if (const Json& voted = at(json, "voted"); !voted.is_null()) {
+      lists.voted = {read_system(voted), read_id(at(voted, "timeline"), "timeline"),
+                     read_id(at(voted, "node"), "node")};
     }
     return lists;
   });

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <optional>
@@ -91,6 +92,15 @@ struct Replication {
   bool operator==(const Replication&) const = default;
 };
 
+// On which timeline of its cluster's WAL a Primary was.
+struct Primary_Timeline {
+  std::uint64_t system = 0;  // the cluster's system identifier; 0: not known
+  int number = 0;            // 0: there was none
+  int node = 0;              // the node_id of that Primary
+
+  bool operator==(const Primary_Timeline&) const = default;
+};
+
 // The result of one look at the local database.
 struct Facts {
   Time asked_at{};         // when the look began
@@ -100,6 +110,7 @@ struct Facts {
   bool gone = false;
   bool in_recovery = false;    // pg_is_in_recovery()
   bool superuser = false;      // primgr's role is one
+  std::uint64_t system = 0;    // the system identifier; 0: it could not be read
   bool nodes_known = false;    // repmgr.nodes was read
   std::vector<Node> nodes;     // its rows, by node_id
   Time nodes_read_at{};        // when they were asked for; before asked_at if it is blocked now

@@ -172,17 +172,26 @@ bool Polls::holds_tokens() const {
                      [](const auto& peer) { return !peer.second.held.token.empty(); });
 }
 
+void Polls::forget_votes() {
+  for (const auto& [name, peer] : peers_) forget_vote(name);
+}
+
 void Polls::give_up_votes() {
   for (const auto& [name, peer] : peers_) give_up_vote(name);
 }
 
-void Polls::give_up_vote(const std::string& name) {
+// answered_by() ignores a reply whose question is not the one that is under way.
+void Polls::forget_vote(const std::string& name) {
   votes_.erase(name);
+  const auto found = peers_.find(name);
+  if (found != peers_.end()) found->second.poll(Kind::vote).under_way = 0;
+}
+
+void Polls::give_up_vote(const std::string& name) {
+  forget_vote(name);
   const auto found = peers_.find(name);
   if (found == peers_.end()) return;
   Peer& peer = found->second;
-  // answered_by() ignores a reply whose question is not the one that is under way.
-  peer.poll(Kind::vote).under_way = 0;
   if (!peer.held.token.empty()) peer.to_hand_back = std::exchange(peer.held, {});
 }
 

@@ -104,8 +104,9 @@ class Polls {
   std::string token(const std::string& peer) const;
   // Whether a peer has given a token that was not given up.
   bool holds_tokens() const;
-  // Drops all votes and tokens, or those of one peer. Replies to questions that were sent before
-  // are ignored. From then on to_hand_back() returns the tokens.
+  // Drops all votes. Replies to questions that were sent before are ignored.
+  void forget_votes();
+  // So, for all peers or one, and drops the tokens, too. From then on to_hand_back() returns them.
   void give_up_votes();
   void give_up_vote(const std::string& peer);
   // The tokens of the promises that have yet to be handed back, by peer.
@@ -170,6 +171,7 @@ class Polls {
     bool operator==(const Peer&) const = default;
   };
 
+  void forget_vote(const std::string& peer);
   // Null if the peer was never asked anything.
   const Peer* find(std::string_view peer) const;
   // When the next question may be sent.

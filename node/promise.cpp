@@ -65,6 +65,10 @@ std::optional<Time> Promise::end(std::string_view candidate, std::string_view to
   return std::max(grant_.until - now, Time::zero());
 }
 
+std::string_view Promise::bound_to(Time now) const {
+  return now < grant_.until ? std::string_view(grant_.to) : std::string_view();
+}
+
 bool Promise::is_bound_to_another(std::string_view candidate, Time now) const {
   return now < grant_.until && !names_equal(grant_.to, candidate);
 }

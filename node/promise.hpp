@@ -62,6 +62,8 @@ class Promise {
   // when it is handed back again. REQUIRES: not awaits_store().
   std::optional<Time> end(std::string_view candidate, std::string_view token, Time now);
 
+  // The node that it is bound to; empty: none, or it is not known to which.
+  std::string_view bound_to(Time now) const;
   // Whether it is bound to another than `candidate`.
   bool is_bound_to_another(std::string_view candidate, Time now) const;
   // Since when this node is bound by no promise; none: it is bound, or may be and does not know it.

@@ -1,6 +1,7 @@
 // The SQL of Database, and how it reads each result.
 
 #include <charconv>
+#include <cstdint>
 #include <string_view>
 #include <utility>
 
@@ -69,6 +70,14 @@ Replication read_replication(const PGresult* rows) {
   return replication;
 }
 
+// SQL has a signed number for what PostgreSQL has as an unsigned one. Zero: it is none.
+std::uint64_t read_system(const std::string& text) {
+  std::int64_t system = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), system);
+  const bool whole = error == std::errc() && end == text.data() + text.size();
+  return whole ? static_cast<std::uint64_t>(system) : 0;
+}
+
 std::vector<Attached_Standby> read_standbys(const PGresult* rows) {
   std::vector<Attached_Standby> standbys;
   for (int r = 0; r < PQntuples(rows); ++r) {
@@ -135,6 +144,10 @@ const Database::Statement Database::survey_statements[] = {
        // Keeps the standbys until the next statement has read them.
        Replication before = std::move(database.found_.replication);
        database.found_.replication = read_replication(rows);
+       if (before.server_started != database.found_.replication.server_started) {
+         database.found_.system = 0;
+         database.found_.system_due = {};
+       }
        database.found_.replication.standbys = std::move(before.standbys);
        database.found_.replication.standbys_asked_at = before.standbys_asked_at;
        database.found_.replication.asked_at = database.survey_.asked_at;
@@ -143,8 +156,25 @@ const Database::Statement Database::survey_statements[] = {
        database.found_.replication = {};
        database.found_.replication.problem = message;
        database.found_.replication.asked_at = database.survey_.asked_at;
+       database.found_.system_due = {};
      },
      nullptr},
+    // By itself, so that a server that has taken this right away is known in all else. It stays as
+    // it is as long as the server runs.
+    {"SELECT system_identifier FROM pg_catalog.pg_control_system()", 1,
+     [](Database& database, const PGresult* rows) {
+       database.found_.system = read_system(field(rows, 0, 0));
+       database.found_.system_due = Time::max();
+     },
+     [](Database& database, const std::string& sqlstate, const std::string&) {
+       if (is_blocked(sqlstate)) {
+         database.found_.system_due = database.survey_.asked_at + blocked_interval;
+         return;
+       }
+       database.found_.system = 0;
+       database.found_.system_due = Time::max();
+     },
+     &Found::system_due},
     {"SELECT application_name, client_addr, state, sync_state, replay_lsn,"
      " extract(epoch FROM replay_lag) FROM pg_catalog.pg_stat_replication"
      " ORDER BY application_name, pid LIMIT 32",

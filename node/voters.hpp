@@ -45,6 +45,9 @@ struct Voter_Lists {
   std::vector<lists::Held> held;  // one for each scope
   Addresses addresses;
   std::vector<Lost_Voter> lost;
+  // The cluster whose Primary it votes for, the highest timeline on which it has voted for a
+  // Primary of that, and for which one.
+  Primary_Timeline voted = {};
   // Why it is not known what was held before this process started, though something was, and what
   // to do; empty: it is known. Until a Primary tells, the node does not vote.
   std::string unreadable;

@@ -133,6 +133,10 @@ std::vector<Voter> describe_voters(const std::vector<Node>& voters, const Tally&
   return described;
 }
 
+std::string describe_newer_timeline(int timeline) {
+  return "has voted for a Primary on timeline " + std::to_string(timeline) + ", which is newer";
+}
+
 std::size_t votes_counted(const std::vector<Voter>& voters) {
   return static_cast<std::size_t>(
       std::count_if(voters.begin(), voters.end(), [](const Voter& voter) { return voter.counts; }));

@@ -32,6 +32,9 @@ struct Ballot {
   bool stored = true;    // false: no vote, since the promise could not be stored in time
   std::string token;     // granted: with which the candidate can hand the vote back
   Time bound_for{};      // how long an earlier promise to `names` lasts; zero: it is free
+  // The timeline of a Primary that it has voted for, if the candidate is on an older one and gets
+  // no vote for that; else 0.
+  int newer_timeline = 0;
   // What the voter says of lists of voters; none: the question has no numbers.
   std::optional<lists::Reply> lists;
   // Granted: the node that had the vote before, see Promise_History. Empty: there is none to tell.
@@ -109,6 +112,9 @@ bool names_another(const std::vector<Node>& voters, const Tally& tally);
 
 // The vote of each of `voters` on the candidate.
 std::vector<Voter> describe_voters(const std::vector<Node>& voters, const Tally& tally);
+
+// Why a voter gives no vote to a candidate on an older timeline.
+std::string describe_newer_timeline(int timeline);
 
 // How many of them vote for the candidate.
 std::size_t votes_counted(const std::vector<Voter>& voters);

@@ -125,8 +125,20 @@ std::optional<lists::Number> parse_number(std::string_view text) {
                        static_cast<std::uint32_t>(parts[2])};
 }
 
-lists::Scope read_scope(const Params& params) {
-  return params.contains("site") ? lists::Scope(param(params, "site")) : std::nullopt;
+// A number that may be left out, which is 0 then.
+std::optional<std::uint64_t> whole_param(const Params& params, const char* name,
+                                         std::uint64_t most) {
+  return params.contains(name) ? parse_whole(param(params, name), most) : 0;
+}
+
+// None: the system identifier is no number.
+std::optional<lists::Scope> read_scope(const Params& params) {
+  lists::Scope scope;
+  if (params.contains("site")) scope.site = param(params, "site");
+  const auto system = whole_param(params, "system", UINT64_MAX);
+  if (!system) return std::nullopt;
+  scope.system = *system;
+  return scope;
 }
 
 std::string print_lists_question(const Lists_Question& lists) {
@@ -135,7 +147,9 @@ std::string print_lists_question(const Lists_Question& lists) {
                      "&round=" + std::to_string(numbers.round) +
                      "&current=" + print_number(numbers.current) + "&";
   if (numbers.pending) text += "pending=" + print_number(numbers.pending) + "&";
-  if (lists.scope) text += "site=" + url_encoded(*lists.scope) + "&";
+  if (lists.scope.site) text += "site=" + url_encoded(*lists.scope.site) + "&";
+  if (lists.scope.system) text += "system=" + std::to_string(lists.scope.system) + "&";
+  if (lists.timeline) text += "timeline=" + std::to_string(lists.timeline) + "&";
   return text;
 }
 
@@ -145,8 +159,11 @@ std::optional<Lists_Question> read_lists_params(const Params& params) {
   const auto current = parse_number(param(params, "current"));
   const std::string made = param(params, "pending");
   const auto pending = made.empty() ? lists::Number() : parse_number(made);
-  if (!id || !round || !current || !pending) return std::nullopt;
-  return Lists_Question{read_scope(params), {static_cast<int>(*id), *current, *round, *pending}};
+  const auto scope = read_scope(params);
+  const auto timeline = whole_param(params, "timeline", INT_MAX);
+  if (!id || !round || !current || !pending || !scope || !timeline) return std::nullopt;
+  return Lists_Question{
+      *scope, {static_cast<int>(*id), *current, *round, *pending}, static_cast<int>(*timeline)};
 }
 
 Json print_lists_reply(const lists::Reply& lists) {
@@ -162,6 +179,13 @@ Json print_lists_reply(const lists::Reply& lists) {
 std::optional<lists::Number> json_numbers(const json& object, const char* key) {
   const auto text = json_string(object, {key});
   return text ? parse_number(*text) : std::nullopt;
+}
+
+std::optional<int> json_timeline(const json& object, const char* key) {
+  if (!object.is_object() || !object.contains(key)) return std::nullopt;
+  const json& value = object[key];
+  const bool is_one = value.is_number_unsigned() && value.get<std::uint64_t>() <= INT_MAX;
+  return is_one ? std::optional(value.get<int>()) : std::nullopt;
 }
 
 Sync_Report unknown_sync(std::string why) {
@@ -213,8 +237,10 @@ std::optional<std::string> http_node_reports_primary(const Http_Reply& reply, st
     if (name && !name->empty()) return node && names_equal(*node, *name) ? node : name;
     why = "200 without the name of a primary";
   } else if (reply.status == 503) {
-    why = "names none, its state is " +
-          reported_state(json::parse(reply.body, nullptr, false)).value_or("not told");
+    const json body = json::parse(reply.body, nullptr, false);
+    const int newer = json_timeline(body, "newerTimeline").value_or(0);
+    why = newer ? describe_newer_timeline(newer)
+                : "names none, its state is " + reported_state(body).value_or("not told");
   } else {
     why = "HTTP status " + std::to_string(reply.status);
   }
@@ -256,8 +282,10 @@ std::optional<Reply> primary_reply(const Ballot& ballot, bool accepts_less, Time
   return reply.body.size() <= max_reply_size ? std::optional(std::move(reply)) : std::nullopt;
 }
 
-Reply primary_reply_without_name(bool down, const std::optional<lists::Reply>& lists) {
+Reply primary_reply_without_name(bool down, const std::optional<lists::Reply>& lists,
+                                 int newer_timeline) {
   Json body = {{"state", to_string(down ? State::down : State::unknown)}};
+  if (newer_timeline) body["newerTimeline"] = newer_timeline;
   if (lists) body["lists"] = print_lists_reply(*lists);
   return {503, dump(body)};
 }
@@ -288,7 +316,9 @@ std::optional<lists::Reply> read_lists_reply(const Http_Reply& reply) {
 // ---- lists of voters ----------------------------------------------------------------------------
 
 std::string lists_question(const std::string& node, const lists::Scope& scope) {
-  return "/lists?node=" + url_encoded(node) + (scope ? "&site=" + url_encoded(*scope) : "");
+  return "/lists?node=" + url_encoded(node) +
+         (scope.site ? "&site=" + url_encoded(*scope.site) : "") +
+         (scope.system ? "&system=" + std::to_string(scope.system) : "");
 }
 
 std::optional<lists::Scope> read_lists_question(const Params& params, std::string_view name) {
@@ -326,13 +356,10 @@ State_Report read_state_reply(const Http_Reply& reply) {
   report.detailed = true;
   if (unbound->is_number_integer()) report.unbound = json_milliseconds(body, "unbound");
   report.list = json_string(body, {"list"}).value_or("").substr(0, longest_token);
+  report.timeline = json_timeline(body, "timeline");
+  report.system = parse_whole(json_string(body, {"system"}).value_or(""), UINT64_MAX).value_or(0);
   if (report.state != State::primary) return report;
   report.position = parse_lsn(json_string(body, {"position"}).value_or(""));
-  const auto timeline = body.find("timeline");
-  if (timeline != body.end() && timeline->is_number_unsigned() &&
-      timeline->get<std::uint64_t>() <= INT_MAX) {
-    report.timeline = timeline->get<int>();
-  }
   return report;
 }
 
@@ -349,8 +376,9 @@ Reply state_reply(const State_Report& report) {
   if (report.unbound) body["unbound"] = whole_ms(*report.unbound);
   if (report.state == State::primary) {
     body["position"] = report.position ? Json(print_lsn(*report.position)) : Json(nullptr);
-    body["timeline"] = report.timeline ? Json(*report.timeline) : Json(nullptr);
   }
+  body["timeline"] = report.timeline ? Json(*report.timeline) : Json(nullptr);
+  if (report.system) body["system"] = std::to_string(report.system);
   return {state_status(report.state), dump(body)};
 }
 

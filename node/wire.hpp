@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <map>
 #include <optional>
 #include <string>
@@ -63,10 +64,12 @@ struct Promise_Terms {
   bool handed_back = false;  // that node handed the vote back
 };
 
-// What a candidate asks about lists of voters: numbers only, see node/lists.hpp.
+// What a candidate says of its cluster's history and asks about lists of voters: numbers only, see
+// node/lists.hpp.
 struct Lists_Question {
   lists::Scope scope;
   lists::Question numbers;
+  int timeline = 0;  // of the candidate's WAL; 0: it is not known
 
   bool operator==(const Lists_Question&) const = default;
 };
@@ -106,9 +109,9 @@ Primary_Question read_primary_question(const Params& params);
 // The answer that names a node, and what else a candidate that accepts less is sent. None if
 // `ballot` names none, or a name that is too long. `vote_lease`: that of this voter.
 std::optional<Reply> primary_reply(const Ballot& ballot, bool accepts_less, Time vote_lease);
-// The answer that names none. `down`: the state of the node is Down. `lists`: as in a Ballot.
-Reply primary_reply_without_name(bool down,
-                                 const std::optional<lists::Reply>& lists = std::nullopt);
+// The answer that names none. `down`: the state of the node is Down. The rest is as in a Ballot.
+Reply primary_reply_without_name(bool down, const std::optional<lists::Reply>& lists = std::nullopt,
+                                 int newer_timeline = 0);
 // What a voter's reply says of lists of voters; none: nothing that is understood.
 std::optional<lists::Reply> read_lists_reply(const Http_Reply& reply);
 
@@ -133,11 +136,11 @@ struct State_Report {
   // Which lists of voters of its own scope it holds: digest() of each. If it holds none: of the
   // voters by its own database.
   std::string list;
-  // Of a Primary: the end of its WAL, as it read it two refresh_intervals ago or later, or 1 s, and
-  // the timeline of that.
+  // Of a Primary: the end of its WAL, as it read it two refresh_intervals ago or later, or 1 s.
   std::optional<Lsn> position;
-  std::optional<int> timeline;
-  bool detailed = false;  // it reports these where they apply; false: an earlier version
+  std::optional<int> timeline;  // of its WAL, as it read that then
+  std::uint64_t system = 0;     // the system identifier of its cluster; 0: it is not known
+  bool detailed = false;        // it reports these where they apply; false: an earlier version
 
   bool operator==(const State_Report&) const = default;
 };

@@ -153,7 +153,7 @@ class Search {
     return saved;
   }
   Held unpack(const Saved& saved) const {
-    return {std::nullopt,
+    return {{},
             list(saved.current),
             list(saved.pending),
             {saved.noted_round, saved.noted_maker},

@@ -218,7 +218,7 @@ TEST_CASE("a list stands when it is stored, and nothing else is decided meanwhil
   look(core, make_facts(make_site(3), true), start);
   turn(core, start);
   const lists::Number current = core.part()->held.current.number;
-  const Lists_Question numbers{"default", {1, current, 7, {}}};
+  const Lists_Question numbers{{"default"}, {1, current, 7, {}}};
   const Vote_Asked asked{"n1", 3s, "", numbers, "t1"};
   Effects effects = step(core, asked, start);
   REQUIRE(effects.ballot);
@@ -245,7 +245,7 @@ TEST_CASE("a list stands when it is stored, and nothing else is decided meanwhil
     CHECK(core.part()->held.noted.number == 0);
     step(core, Lists_Stored{works}, start);
     CHECK_FALSE(core.awaits_store());
-    CHECK(core.served_lists("default").has_value() == works);
+    CHECK(core.served_lists({"default"}).has_value() == works);
     effects = step(core, asked, start);
     REQUIRE(effects.ballot);
     CHECK(effects.ballot->granted == works);

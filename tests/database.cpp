@@ -334,6 +334,43 @@ TEST_CASE("a connection that breaks is replaced within the look, a few times at 
   CHECK(down.problem != "");
 }
 
+TEST_CASE("the system identifier is asked for once as long as the server runs") {
+  Faked faked;
+  const std::string statement = "SELECT system_identifier";
+  const auto started = [&](const char* when) {
+    faked.answers["SELECT CASE"] =
+        pg_table(11, {{"0/10", "000000020000000000000001", {}, {}, {}, {}, {}, {}, {}, {}, when}});
+  };
+  started("10:00");
+  faked.answers[statement] = pg_table(1, {{"7412345678901234567"}});
+  CHECK(faked.look().system == 7412345678901234567U);
+  faked.look();
+  faked.look();
+  CHECK(faked.count_asked(statement) == 1);
+  started("11:00");
+  faked.answers[statement] = pg_table(1, {{"-2"}});  // a server has it without a sign
+  CHECK(faked.look().system == 18446744073709551614U);
+  CHECK(faked.count_asked(statement) == 2);
+  // Who may not ask is asked no more, and no other statement fails for it.
+  started("12:00");
+  faked.answers[statement] = pg_error("42501", "permission denied") + pg_ready();
+  for (int i = 0; i < 3; ++i) {
+    const Facts facts = faked.look();
+    CHECK(facts.system == 0);
+    CHECK(facts.reachable);
+    CHECK(facts.nodes_known);
+    CHECK(facts.replication.timeline == 2);
+  }
+  CHECK(faked.count_asked(statement) == 3);
+  started("13:00");
+  for (const char* odd : {"", "7.5", "x7", "7x", "18446744073709551616"}) {
+    CAPTURE(odd);
+    started(odd);
+    faked.answers[statement] = pg_table(1, {{odd}});
+    CHECK(faked.look().system == 0);
+  }
+}
+
 TEST_CASE("malformed answers of the server are reported and do no harm") {
   const Pg_Row six(6, "1");
   for (const std::string& answer :
@@ -345,8 +382,9 @@ TEST_CASE("malformed answers of the server are reported and do no harm") {
         pg_message('I', "") + pg_ready(), pg_message('3', "") + pg_ready(),
         pg_table(6, {Pg_Row(6, std::nullopt)}), pg_table(6, {Pg_Row(6, std::string(70000, 'x'))}),
         std::string("\0\0\0\0\0", 5), std::string("T\xff\xff\xff\xff")}) {
-    for (const std::string statement : {"EXECUTE primgr_pulse", "SELECT CASE",
-                                        "SELECT application_name", "SELECT node_id", "SET "}) {
+    for (const std::string statement :
+         {"EXECUTE primgr_pulse", "SELECT CASE", "SELECT system_identifier",
+          "SELECT application_name", "SELECT node_id", "SET "}) {
       Faked faked;
       faked.answers[statement] = answer;
       CAPTURE(statement);

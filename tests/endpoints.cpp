@@ -279,7 +279,7 @@ TEST_CASE("a node that asks another by its name learns what its staleness rests 
   world.look(facts);
   // It has voted for itself, but is not Primary.
   const std::string list = R"("list":")" + digest({1, 2, 3}) + "\"";
-  CHECK(state("?node=n1") == R"({"state":"Unknown","unbound":null,)" + list + "}");
+  CHECK(state("?node=n1") == R"({"state":"Unknown","unbound":null,)" + list + R"(,"timeline":7})");
   world.names("n2", "n1");
   world.pass(1s);
   CHECK(state("?node=N1") == R"({"state":"Primary","unbound":null,)" + list +

@@ -54,7 +54,7 @@ TEST_CASE("what was kept is known at the next start") {
   const State_Folder state;
   Voter_Lists lists;
   lists::Held held;
-  held.scope = "default";
+  held.scope.site = "default";
   held.current = lists::first_list({1, 2, 3});
   lists.held.push_back(held);
   State_Change change;

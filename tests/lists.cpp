@@ -242,7 +242,7 @@ TEST_CASE("a voter stores what its candidate has made, and no lower list") {
   holds.held.pending = {number(2, 2), false, {1, 2}};
   CHECK(fetched(holds, 1, told, false, {}).held.pending.number == number(2, 2));
   Served elsewhere = told;
-  elsewhere.held.scope = "dc2";
+  elsewhere.held.scope.site = "dc2";
   CHECK(fetched(reign.n3, 1, elsewhere, false, {}) == reign.n3);
 }
 
@@ -297,7 +297,7 @@ TEST_CASE("--lost makes lists of a higher round without them") {
 
 TEST_CASE("lists are read as they were printed") {
   Served told;
-  told.held.scope = "dc \xff";
+  told.held.scope.site = "dc \xff";
   told.held.current = {number(highest_round, 3, 7), true, {1, 2, 3}};
   told.held.noted = {5, 2};
   told.round = 8;
@@ -314,7 +314,7 @@ TEST_CASE("lists are read as they were printed") {
   }
 
   const std::vector<Held> held = {told.held, node(1).held};
-  const Voter_Lists kept = {held, found, {{make_lost(4, "n4"), "today"}}, ""};
+  const Voter_Lists kept = {held, found, {{make_lost(4, "n4"), "today"}}, {77, 5, 2}, ""};
   CHECK(parse_held(print_held(kept), false, why) == kept);
 }
 
@@ -381,7 +381,7 @@ TEST_CASE("the file of version 1.0 is read as round 1") {
     CHECK(lists->addresses.at(1) == Voter_Address{"n1", "h1"});
     return lists->held.front();
   };
-  CHECK(read("", "") == Held{"dc1", first_list({1, 2}), {}, {}});
+  CHECK(read("", "") == Held{{"dc1"}, first_list({1, 2}), {}, {}});
   CHECK(read("", gone).current == first_list({1}));
   const Held both = read("[" + last + "]", "");
   CHECK(both.current == first_list({1, 2}));

@@ -41,6 +41,8 @@ TEST_CASE("the command line") {
                                                                  {"--look", "--json"},
                                                                  {"--look", "x"},
                                                                  {"--lost", "--look"},
+                                                                 {"--forget-timeline", "n2"},
+                                                                 {"--forget-timeline", "--lost"},
                                                                  {"--drain", "--undrain"},
                                                                  {"--undrain", "why"},
                                                                  {"--history", "--status"},
@@ -55,6 +57,7 @@ TEST_CASE("the command line") {
   CHECK(parse({"--history", "--json", "--url", "http://n2"}).mode == Options::Mode::history);
   CHECK(parse({"--drain"}).reason.empty());
   CHECK(parse({"--drain", "a new", "disk"}).reason == "a new disk");
+  CHECK(parse({"--forget-timeline"}).mode == Options::Mode::forget_timeline);
   CHECK(parse({"--lost"}).lost.empty());
   CHECK(parse({"--lost", "n2", "n 3"}).lost == std::vector<std::string>{"n2", "n 3"});
   CHECK(parse({"--once", "--once"}).mode == Options::Mode::once);

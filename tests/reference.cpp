@@ -258,14 +258,16 @@ struct Situations {
     standby.replication.since_commit = 2s;
     Facts in_capitals = make_facts(make_site(3));
     in_capitals.nodes[0].name = "N1";
-    return {standby, cut_off, unlisted, in_capitals, old_list, primary};
+    Facts of_a_cluster = primary;
+    of_a_cluster.system = 7;
+    return {standby, cut_off, unlisted, in_capitals, old_list, primary, of_a_cluster};
   }
 };
 
 // The question of a candidate that has the lists that the voter held first, or older ones.
-Params vote_params(const std::string& current) {
-  return {{"candidate", "n1"},  {"accepts", "less"},  {"id", "1"},        {"round", "9"},
-          {"current", current}, {"pending", "2.3.0"}, {"site", "default"}};
+Params vote_params(const std::string& current, const std::string& timeline = "3") {
+  return {{"candidate", "n1"},  {"accepts", "less"},  {"id", "1"},         {"round", "9"},
+          {"current", current}, {"pending", "2.3.0"}, {"site", "default"}, {"timeline", timeline}};
 }
 
 // The headings of a section of the man page, each of which names one thing or several.
@@ -312,6 +314,7 @@ TEST_CASE("doc/http.md has each field of each endpoint, with its type, and when 
       documented.check(Json::parse(situations.ask(path, {{"node", "n1"}, {"site", "default"}})));
       documented.check(Json::parse(situations.ask(path, vote_params(held_number()))));
       documented.check(Json::parse(situations.ask(path, vote_params("1.0.0"))));
+      documented.check(Json::parse(situations.ask(path, vote_params(held_number(), "2"))));
       documented.check(
           Json::parse(situations.ask(path, {{"candidate", "n1"}, {"accepts", "less"}})));
       // While the vote is promised to n1, if it is.

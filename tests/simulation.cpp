@@ -50,6 +50,7 @@ class Simulation {
     // And these without.
     wall_clock,
     one_clock,
+    timelines_ignored,
     // Of the staleness of standbys.
     nobody_answers_primary,
     staleness_stands_still,
@@ -341,6 +342,9 @@ class Simulation {
       }
     }
     if (what_.empty()) what_ = two_up();
+    for (const auto& [site, i] : primary) {
+      if (what_.empty()) what_ = older_timeline(i);
+    }
     return what_.empty();
   }
 
@@ -359,6 +363,23 @@ class Simulation {
     Lsn record;
     double primary_time;  // for how long there had been a Primary when it was acknowledged
   };
+
+  // What a Primary lacks if a majority of its voters has voted for one on a newer timeline; empty:
+  // nothing.
+  std::string older_timeline(std::size_t i) {
+    const bool kept = broken_ == Broken::nothing || broken_ == Broken::timelines_ignored;
+    // A server that is a standby again was on another timeline when primgr looked at it.
+    if (members_ || !kept || hosts_[i].in_recovery) return {};
+    const int own = static_cast<int>(hosts_[i].timeline) + 1;
+    std::size_t newer = 0;
+    const Voter_List voters = list_of(i);
+    for (const Node& voter : voters) {
+      if (hosts_[host_of(voter)].lists.voted.number > own) ++newer;
+    }
+    if (newer < votes_needed(voters.size())) return {};
+    return "n" + std::to_string(i + 1) + " is Primary at " + std::to_string(now_) +
+           " s on the older timeline " + std::to_string(own);
+  }
 
   bool breaks_reads() const { return broken_ >= Broken::nobody_answers_primary; }
 
@@ -664,6 +685,7 @@ class Simulation {
     }
     const std::string current = param(params, "current");
     if (broken_ == Broken::lists_not_compared) use_list_of(*voter.node, params);
+    if (broken_ == Broken::timelines_ignored) params.erase("timeline");
     const bool hands_back = params.contains("handback");
     if (hands_back && broken_ == Broken::token_ignored) {
       params.erase("handback");
@@ -769,11 +791,11 @@ class Simulation {
   }
   // By its own database; none: the whole cluster.
   lists::Scope scope_of(std::size_t i) {
-    if (cluster_) return std::nullopt;
+    if (cluster_) return {};
     for (const Node& row : rows_of(i)) {
-      if (host_of(row) == i) return row.site;
+      if (host_of(row) == i) return {row.site};
     }
-    return hosts_[i].site;
+    return {hosts_[i].site};
   }
   // What host i has read counts for it at once.
   void take_at_once(std::size_t i) {
@@ -1056,6 +1078,7 @@ class Simulation {
       default:
         repair();
     }
+    if (!members_ && chance(0.1)) go_back();
     if (chance(0.05)) cut_off_standby();
     if (members_ && chance(0.03)) lose_for_good(j);
     if (chance(0.1)) hosts_[j].replays = chance(0.5);
@@ -1086,6 +1109,23 @@ class Simulation {
   void cut_off_standby() {
     const std::size_t p = a_primary(), i = another_of_its_site(p);
     if (i != p) cut_.insert({{i, p}, {p, i}});
+  }
+
+  // A node fails over to another, and comes back; and the databases of some voters, of a witness at
+  // least, name it again.
+  void go_back() {
+    const std::size_t p = a_primary(), next = another_of_its_site(p);
+    if (next == p) return;
+    for (std::size_t k = 0; k < hosts_.size(); ++k) cut_.insert({{p, k}, {k, p}});
+    follow(next, 1);
+    hosts_[p].names = p;
+    at(now_ + 6 + 3 * uniform(), [this, p] {
+      if (now_ >= faults_end_) return;
+      for (std::size_t k = 0; k < hosts_.size(); ++k) {
+        cut_.erase({p, k}), cut_.erase({k, p});
+        if (rows_[k].type == "witness" || chance(0.3)) hosts_[k].names = p;
+      }
+    });
   }
 
   // The primary's network gets slow, then fails, and another node of its site is followed.
@@ -1147,6 +1187,7 @@ class Simulation {
     do leader_ = members_ ? last_primary_ : any_host();
     while (rows_[leader_].type == "witness");
     repair();
+    set_recovery(leader_, true);  // so that it is promoted last
     if (members_) return settle_members();
     for (std::size_t i = 0; i < hosts_.size(); ++i) {
       set_recovery(i, i != leader_);
@@ -1288,6 +1329,7 @@ TEST_CASE(
       {"a voter acknowledges a list that it has stored", Simulation::Broken::acknowledged_unheard},
       {"the clock is not the wall clock", Simulation::Broken::wall_clock},
       {"another clock tells that the machine was stopped", Simulation::Broken::one_clock},
+      {"votes never go back in time", Simulation::Broken::timelines_ignored},
       {"no node can be Primary: a majority is bound by no promise, not: nobody who answers is",
        Simulation::Broken::nobody_answers_primary},
       {"data get staler while a Primary lives", Simulation::Broken::staleness_stands_still},
@@ -1302,8 +1344,8 @@ TEST_CASE(
       Simulation simulation(seed, broken);
       const bool held = simulation.run(15);
       const std::string& what = simulation.what();
-      if (!held &&
-          (what.find(" are both ") != what.npos || (!lists && what.find(" stale ") != what.npos))) {
+      const auto has = [&](const char* words) { return what.find(words) != what.npos; };
+      if (!held && (has(" are both ") || (!lists && (has(" stale ") || has(" older timeline "))))) {
         return "seed " + std::to_string(seed) + ": " + what;
       }
     }

@@ -48,7 +48,7 @@ TEST_CASE("what is saved is there for the next process, whole and private") {
   const State_Folder state;
   Logged log;
   {
-    State_Directory directory(state.folder, "note", log.logger());
+    State_Directory directory(state.folder, {"note"}, log.logger());
     CHECK_FALSE(directory.load("voters", 10s));
     for (const char* contents : {"1", "2", "3"}) directory.save("voters", contents);
     directory.save("other", "x");
@@ -58,7 +58,7 @@ TEST_CASE("what is saved is there for the next process, whole and private") {
   struct stat status {};
   REQUIRE(stat(state.path("voters").c_str(), &status) == 0);
   CHECK((status.st_mode & 07777) == 0600);
-  State_Directory again(state.folder, "note", log.logger());
+  State_Directory again(state.folder, {"note"}, log.logger());
   CHECK(again.load("voters", 10s) == "3");
   CHECK(log.text == "");
 }
@@ -76,12 +76,12 @@ TEST_CASE("what a process that was killed has left does no harm, nor does a link
 TEST_CASE("a note is taken once, and removed") {
   const State_Folder state;
   Logged log;
-  State_Directory directory(state.folder, "note", log.logger());
+  State_Directory directory(state.folder, {"note"}, log.logger());
   write_file(state.path("note"), "lost");
   std::optional<std::string> note;
-  REQUIRE(eventually(10, [&] { return (note = directory.take_note()).has_value(); }));
+  REQUIRE(eventually(10, [&] { return (note = directory.take_note("note")).has_value(); }));
   CHECK(note == "lost");
-  CHECK_FALSE(directory.take_note());
+  CHECK_FALSE(directory.take_note("note"));
   CHECK_FALSE(std::filesystem::exists(state.path("note")));
 }
 
@@ -90,7 +90,7 @@ TEST_CASE(
   const State_Folder state;
   Logged log;
   write_file(state.path("drained"), "1");
-  State_Directory directory(state.folder, "note", log.logger());
+  State_Directory directory(state.folder, {"note"}, log.logger());
   CHECK_FALSE(directory.watched());
   directory.watch("drained", 10s);
   CHECK(directory.watched() == "1");
@@ -103,7 +103,8 @@ TEST_CASE(
   std::filesystem::remove(state.path("drained"));
   std::filesystem::create_directory(state.path("drained"));
   write_file(state.path("note"), "now");
-  CHECK(eventually(10, [&] { return directory.take_note().has_value(); }));  // it looked once more
+  CHECK(eventually(
+      10, [&] { return directory.take_note("note").has_value(); }));  // it looked once more
   CHECK(directory.watched() == "3");
 }
 
@@ -111,9 +112,10 @@ TEST_CASE("one process has the folder, until it ends") {
   const State_Folder state;
   Logged log;
   bool in_use = false;
-  std::optional<State_Directory> first(std::in_place, state.folder, "note", log.logger());
+  std::optional<State_Directory> first(std::in_place, state.folder,
+                                       std::vector<std::string>{"note"}, log.logger());
   CHECK(first->lock(10s, in_use) == "");
-  State_Directory second(state.folder, "note", log.logger());
+  State_Directory second(state.folder, {"note"}, log.logger());
   CHECK(second.lock(10s, in_use) ==
         state.folder + "/ is in use by another process: each daemon " + "needs its own");
   CHECK(in_use);
@@ -126,14 +128,15 @@ TEST_CASE("the folder says when a daemon was alive in it for the last time") {
   const State_Folder state;
   Logged log;
   bool in_use = false;
-  std::optional<State_Directory> first(std::in_place, state.folder, "note", log.logger());
+  std::optional<State_Directory> first(std::in_place, state.folder,
+                                       std::vector<std::string>{"note"}, log.logger());
   CHECK(first->lock(10s, in_use) == "");
   CHECK_FALSE(first->last_alive());
   CHECK(eventually(10, [&] { return std::filesystem::exists(state.path("alive")); }));
   first.reset();
   const timespec times[] = {{1000, 0}, {1000, 5}};
   REQUIRE(utimensat(AT_FDCWD, state.path("alive").c_str(), times, 0) == 0);
-  State_Directory second(state.folder, "note", log.logger());
+  State_Directory second(state.folder, {"note"}, log.logger());
   CHECK(second.lock(10s, in_use) == "");
   REQUIRE(second.last_alive());
   CHECK(*second.last_alive() == std::chrono::system_clock::time_point(1000s + 5ns));
@@ -148,7 +151,7 @@ TEST_CASE("a folder that cannot be used is told, once, and tried again") {
   State_Folder state;
   Logged log;
   const std::string folder = state.path("missing");
-  State_Directory directory(folder, "note", log.logger());
+  State_Directory directory(folder, {"note"}, log.logger());
   bool in_use = true;
   CHECK(directory.lock(10s, in_use) == "cannot open " + folder + "/: No such file or directory");
   CHECK_FALSE(in_use);
@@ -156,7 +159,7 @@ TEST_CASE("a folder that cannot be used is told, once, and tried again") {
   directory.save("voters", "1");
   const auto told = [&](const char* what) {
     return eventually(10, [&] {
-      directory.take_note();  // logs what went wrong
+      directory.take_note("note");  // logs what went wrong
       return log.has(what);
     });
   };
@@ -172,7 +175,7 @@ TEST_CASE("what is no readable file is told, and counts as none") {
   const State_Folder state;
   Logged log;
   std::filesystem::create_directory(state.path("voters"));
-  State_Directory directory(state.folder, "note", log.logger());
+  State_Directory directory(state.folder, {"note"}, log.logger());
   CHECK_FALSE(directory.load("voters", 10s));
   CHECK(log.has("voters: not a regular file"));
 }

@@ -106,7 +106,7 @@ struct Nodes {
   }
   // Of that site; its list.
   Members members(const std::string& name, const std::string& site) {
-    return (*this)[name].node.get_lists(site)->first.held.current.members;
+    return (*this)[name].node.get_lists({site})->first.held.current.members;
   }
   std::size_t asked_in(const std::string& site) const {
     const std::string parameter = "&site=" + site + "&";
@@ -127,7 +127,7 @@ struct Nodes {
   }
   // Which members the current list of that node has.
   Members members(const std::string& name) {
-    return (*this)[name].node.get_lists("default")->first.held.current.members;
+    return (*this)[name].node.get_lists({"default"})->first.held.current.members;
   }
 };
 
@@ -216,6 +216,20 @@ TEST_CASE("a site that is gone holds up nobody else's list") {
   CHECK(nodes.members("n4") == Members{1, 2, 3, 4});
 }
 
+TEST_CASE("a voter that is renamed is called by its new name, also where that is stored") {
+  Nodes nodes;
+  nodes.turn(4);
+  auto rows = list({1, 2, 3});
+  rows[2].name = "db-three";
+  nodes.all["n1"].rows = rows;
+  nodes.turn(2);
+  CHECK(nodes["n1"].stored.addresses[3].name == "db-three");
+  CHECK(nodes.members("n1") == Members{1, 2, 3});
+  nodes["n1"].node.declare_lost({{"db-three"}, "then"});
+  nodes.turn(10);
+  CHECK(nodes["n1"].logged("no voters any more: db-three") == 1);
+}
+
 TEST_CASE("a cluster that begins takes what is read, and nodes that are not up change nothing") {
   Nodes nodes;
   for (const int id : {1, 2, 3}) nodes.start(id, {});
@@ -299,7 +313,7 @@ TEST_CASE("a node whose store fails says nothing that rests on it, and a Primary
   nodes.turn(10);
   CHECK(nodes.primaries() == "n1");
   CHECK(nodes["n2"].stored.held[0].current.members == Members{1, 2, 3});
-  CHECK_FALSE(nodes["n2"].node.get_lists("default"));
+  CHECK_FALSE(nodes["n2"].node.get_lists({"default"}));
   nodes["n2"].store_fails = false;
   nodes.turn(10);
   CHECK(nodes.members("n2") == Members{1, 2, 3, 4});
@@ -312,7 +326,7 @@ TEST_CASE("what a node holds of lists outlives a restart") {
   nodes.turn(10);
   CHECK(nodes.members("n3") == Members{1, 3, 4});
   nodes.start(3, nodes["n3"].stored);
-  CHECK(nodes["n3"].node.get_lists("default")->first.held.current.members == Members{1, 3, 4});
+  CHECK(nodes["n3"].node.get_lists({"default"})->first.held.current.members == Members{1, 3, 4});
 }
 
 TEST_CASE("peers of an earlier version leave a Primary Primary") {
@@ -325,7 +339,7 @@ TEST_CASE("peers of an earlier version leave a Primary Primary") {
     n1.look(Alone::with_primary({1, 2}));
     CHECK(n1.node.get_state() == State::primary);
   }
-  CHECK(n1.node.get_lists("default")->first.held.current.members == Members{1, 2, 3});
+  CHECK(n1.node.get_lists({"default"})->first.held.current.members == Members{1, 2, 3});
   // A candidate of an earlier version has a vote.
   World n2(World::named("n2"), {[] { return Grant{}; }, nullptr}, {}, known_site(3));
   Facts facts = Alone::with_primary({1, 2, 3});

@@ -29,7 +29,8 @@ TEST_SUITE_BEGIN("wire");
 TEST_CASE("a question for a vote is read as it was written") {
   for (const std::string& name : {std::string("n1"), std::string("n &?=%1"), std::string("Ä_2")}) {
     CAPTURE(name);
-    const Lists_Question lists{name, {3, {{7, 2}, 1}, 9, {{9, 3}, 4294967295}}};
+    const Lists_Question lists{
+        {name, 18446744073709551615U}, {3, {{7, 2}, 1}, 9, {{9, 3}, 4294967295}}, 2147483647};
     const auto asked = read_primary_question(
         decoded_parameters(vote_question(name, "n2", 2999500us, "t0k", lists)));
     CHECK(asked.candidate == name);
@@ -94,6 +95,8 @@ TEST_CASE("a ballot is read as it was written") {
   CHECK_FALSE(primary_reply(Ballot{}, true, 4s));
   CHECK_FALSE(http_node_reports_primary(received(primary_reply_without_name(true)), why));
   CHECK(why == "names none, its state is Down");
+  CHECK_FALSE(http_node_reports_primary(received(primary_reply_without_name(false, {}, 5)), why));
+  CHECK(why == "has voted for a Primary on timeline 5, which is newer");
   ballot.names = std::string(max_reply_size, 'x');
   CHECK_FALSE(primary_reply(ballot, true, 4s));
 }
@@ -111,15 +114,17 @@ TEST_CASE("a state is read as it was written") {
     report.list = "d1g";
     report.position = 0x1234567890;
     report.timeline = 7;
+    report.system = 18446744073709551615U;
     const State_Report read = read_state_reply(received(state_reply(report)));
     CHECK(read.state == state);
     CHECK(read.detailed);
     CHECK(read.unbound == 1500ms);
     CHECK(read.list == "d1g");
     CHECK(read.position.has_value() == (state == State::primary));
+    CHECK(read.timeline == 7);
+    CHECK(read.system == report.system);
     if (state != State::primary) continue;
     CHECK(read.position == report.position);
-    CHECK(read.timeline == 7);
     report.unbound.reset();
     report.position.reset();
     CHECK(read_state_reply(received(state_reply(report))).detailed);

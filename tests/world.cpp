@@ -26,7 +26,7 @@ std::vector<Node> make_site(int size) {
 
 Voter_Lists known_site(int size) {
   lists::Held held;
-  held.scope = "default";
+  held.scope.site = "default";
   held.current = lists::first_list(members_of(make_site(size)));
   Voter_Lists known;
   known.held.push_back(std::move(held));
