@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "daemon/file.hpp"
+#include "daemon/repmgr_conf.hpp"
 #include "node/text.hpp"
 #include "node/voting.hpp"
 
@@ -156,26 +157,6 @@ Config parse_config(const std::string& text, const std::string& file) {
   });
   check_combinations(config, places);
   return config;
-}
-
-std::string read_repmgr_conf(const std::string& path) {
-  constexpr std::string_view key = "node_name";
-  std::string name;
-  for_each_line(read_file(path), path, [&](std::string_view line, const std::string& where) {
-    line = trimmed(line);
-    if (!line.starts_with(key)) return;
-    line = line.substr(key.size());
-    if (line.empty() || (line.front() != '=' && blanks.find(line.front()) == blanks.npos)) return;
-    line = trimmed(line);
-    if (line.starts_with('=')) line.remove_prefix(1);
-    try {
-      name = parse_value(line);
-    } catch (const Config_Error& error) {
-      throw Config_Error(where + error.what());
-    }
-  });
-  if (name.empty()) throw Config_Error(path + ": has no node_name");
-  return name;
 }
 
 namespace {

@@ -55,10 +55,6 @@ Log_Level parse_log_level(const std::string& text);
 // contradict each other.
 Config parse_config(const std::string& text, const std::string& file);
 
-// node_name of a repmgr.conf, in which repmgr allows `key value` without the =. Other lines are not
-// checked. Throws Config_Error if there is no node_name.
-std::string read_repmgr_conf(const std::string& path);
-
 // Reads a configuration file; what it does not set has its default. Without a file name, reads
 // /etc/primgr.conf if that exists. Throws Config_Error.
 Config read_config(const std::string& file);

@@ -8,6 +8,7 @@
 
 #include "daemon/config.hpp"
 #include "daemon/file.hpp"
+#include "daemon/repmgr_conf.hpp"
 #include "node/conninfo.hpp"
 #include "tests/state_folder.hpp"
 #include "tests/support.hpp"
@@ -190,20 +191,6 @@ TEST_CASE("a file that is no configuration is refused with the reason") {
   CHECK(error_of([&] { read_file(path); }).starts_with(path + ": larger than 1 MB"));
   std::filesystem::remove(path);
   CHECK(error_of([] { read_file("build/tests"); }).starts_with("build/tests: "));
-}
-
-TEST_CASE("node_name from a repmgr.conf") {
-  const State_Folder folder;
-  const std::string path = folder.path("repmgr.conf");
-  const auto name_in = [&](const std::string& text) {
-    std::ofstream(path) << text;
-    return read_repmgr_conf(path);
-  };
-  CHECK(name_in("node_id=1\nnode_name='Node_1' # x\nconninfo='host=a'") == "Node_1");
-  CHECK(name_in("node_name=n2\n#node_name=n3") == "n2");
-  CHECK(name_in("  node_name   n4\ninclude 'x'\nwhat ever") == "n4");
-  CHECK(error_of([&] { name_in("node_names = x"); }).ends_with("has no node_name"));
-  CHECK(error_of([&] { name_in("node_name = 'x"); }).starts_with(path + ":1: "));
 }
 
 TEST_CASE("under systemd the unit says where the state is, unless configured") {
