@@ -173,20 +173,30 @@ void lists_text(const std::string& text) {
 void database(const std::string& bytes) {
   if (bytes.empty()) return;
   const std::map<std::string, std::string> correct = {
-      {"SET ", pg_complete("SET") + pg_ready()},
+      {"BEGIN;", pg_complete("BEGIN") + pg_complete("PREPARE") + pg_complete("COMMIT")},
       {"EXECUTE ", pg_table(1, {{"f"}})},
+      {"SELECT pg_catalog.pg_backend_pid()",
+       pg_table(1, {{std::to_string(Fake_Postgres::backend)}})},
       {"SELECT CASE ", pg_table(11, {Pg_Row(11, "1")})},
       {"SELECT system_identifier", pg_table(1, {{"7"}})},
       {"SELECT application_name", pg_table(6, {Pg_Row(6, "1")})},
       {"SELECT node_id", pg_table(6, {{"1", "n1", "s", "primary", "t", "host=h"}})}};
   auto hostile = correct.begin();
   std::advance(hostile, static_cast<unsigned char>(bytes[0]) % correct.size());
-  Fake_Postgres server([&](const std::string& sql) -> std::optional<std::string> {
+  const auto answer_to = [&](const std::string& sql) -> std::optional<std::string> {
     if (sql.starts_with(hostile->first)) return bytes.substr(1);
     for (const auto& [begin, answer] : correct) {
       if (sql.starts_with(begin)) return answer;
     }
     return std::nullopt;
+  };
+  Fake_Postgres server([&](const std::string& sql) -> std::optional<std::string> {
+    const auto answer = answer_to(sql);
+    if (!answer || !sql.starts_with("BEGIN;")) return answer;
+    // The first statement of a connection comes in one query with what prepares that.
+    const std::string end = "COMMIT; ";
+    const auto next = answer_to(sql.substr(sql.find(end) + end.size()));
+    return next ? *answer + *next : next;
   });
   Database database(server.conninfo(), 100ms, 3, nullptr);
   Time now = 1h;

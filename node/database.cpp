@@ -1,6 +1,7 @@
 #include "node/database.hpp"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <new>
@@ -55,20 +56,55 @@ std::set<std::string> take_sqlstates(std::string& message) {
   return states;
 }
 
-// The first query on each new connection.
+// What is said of a connection whose other end is not the backend that answers.
+constexpr const char* pooled =
+    "conninfo leads to a connection pooler, such as PgBouncer, which gives a session to several "
+    "clients: let it lead to PostgreSQL itself";
+
+// The settings of each session, for libpq's `options`. Sent with the request for the connection,
+// they are in force from its first moment, and before what others have set for the server, the
+// database or the role.
 // - statement_timeout: no statement runs longer than db_timeout. If one connection serves both
 //   exchanges, a slow survey must leave time for the pulse.
 // - lock_timeout: a statement that waits for a lock fails soon, so that the next survey, with the
 //   state of replication, is not late.
-// - search_path: others may have set one for the role or the database.
-// - default_transaction_read_only: primgr writes nothing.
-std::string make_preparation(Time timeout, std::size_t max_connections) {
+// - default_transaction_…: primgr writes nothing; a hot standby refuses serializable transactions,
+//   and deferrable ones wait for those of others.
+// - search_path, row_security: what a name means, and which rows there are.
+// - DateStyle, TimeZone, extra_float_digits: how results are written.
+// - exit_on_error: an error would end the session.
+// - jit, max_parallel_workers_per_gather: they could be made to compile each of these small
+//   statements, and to start a process for it.
+// - client_min_messages: nobody reads them.
+// Left as they are: `role`, by which an operator may give rights, and what makes no difference to
+// these statements.
+std::string make_session_options(Time timeout, std::size_t max_connections) {
   const Time statement = max_connections > 1 ? timeout * 9 / 10 : timeout / 2;
   const Time lock = std::min<Time>(500ms, timeout / 2);
-  return "SET statement_timeout = " + print_milliseconds(statement) +
-         "; SET lock_timeout = " + print_milliseconds(lock) +
-         "; SET search_path = pg_catalog, pg_temp; SET default_transaction_read_only = on;"
-         " PREPARE primgr_pulse AS SELECT pg_catalog.pg_is_in_recovery()";
+  return "-c statement_timeout=" + print_milliseconds(statement) +
+         " -c lock_timeout=" + print_milliseconds(lock) +
+         " -c default_transaction_read_only=on -c default_transaction_isolation=read\\ committed"
+         " -c default_transaction_deferrable=off -c search_path=pg_catalog,pg_temp"
+         " -c row_security=on -c DateStyle=ISO -c TimeZone=UTC -c extra_float_digits=0"
+         " -c exit_on_error=off -c jit=off -c max_parallel_workers_per_gather=0"
+         " -c client_min_messages=error";
+}
+
+// What comes before the first statement on a new connection, with it in one query. Some settings
+// are not known to each version, which would refuse the connection for them.
+std::string preparation(const PGconn* connection) {
+  constexpr int version_14 = 140000, version_17 = 170000;
+  const int version = PQserverVersion(connection);
+  return std::string("BEGIN;") + (version >= version_14 ? " SET idle_session_timeout = 0;" : "") +
+         (version >= version_17 ? " SET transaction_timeout = 0;" : "") +
+         " PREPARE primgr_pulse AS SELECT pg_catalog.pg_is_in_recovery(); COMMIT; ";
+}
+
+// The `options` of the connection string, which come before those of the session.
+std::string given_options(const Conninfo& options) {
+  const std::string given = conninfo_option(options, "options");
+  const char* environment = getenv("PGOPTIONS");
+  return given.empty() && environment ? environment : given;
 }
 
 }  // namespace
@@ -77,7 +113,7 @@ Database::Database(std::string conninfo, Time timeout, std::size_t max_connectio
     : conninfo_(std::move(conninfo)),
       timeout_(timeout),
       max_connections_(max_connections),
-      preparation_(make_preparation(timeout, max_connections)),
+      session_options_(make_session_options(timeout, max_connections)),
       resolve_(std::move(resolve)),
       pool_(max_connections) {}
 
@@ -222,7 +258,7 @@ bool Database::take_idle(Exchange& exchange) {
   if (&exchange == &survey_ && !pulse_.connection && pool_.idle() < 2 && !shares) return false;
   exchange.connection = pool_.take();
   if (!exchange.connection) return false;
-  exchange.reused = true;
+  exchange.prepared = true;
   send(exchange);
   return true;
 }
@@ -246,7 +282,7 @@ bool Database::get_connection(Exchange& exchange, Time now) {
   if (take_idle(exchange) || open(exchange, now)) return true;
   // The connection of the other exchange may become idle in time.
   const Exchange& other = &exchange == &pulse_ ? survey_ : pulse_;
-  if (other.phase == Phase::asking || other.phase == Phase::preparing) return false;
+  if (other.phase == Phase::asking || other.phase == Phase::checking) return false;
   if (other.phase == Phase::connecting && exchange.connect_error.empty()) return false;
   if (!exchange.connect_error.empty()) return fail(exchange, exchange.connect_error);
   if (&exchange == &survey_ && !survey_connect_error_.empty())
@@ -276,8 +312,10 @@ void Database::connect(Exchange& exchange, Time budget) try {
       return;
     }
   }
-  std::vector<const char*> keys = {"dbname", "fallback_application_name", "client_encoding"};
-  std::vector<const char*> values = {conninfo_.c_str(), "primgr", "UTF8"};
+  const std::string settings = given_options(options) + " " + session_options_;
+  std::vector<const char*> keys = {"dbname", "fallback_application_name", "client_encoding",
+                                   "options"};
+  std::vector<const char*> values = {conninfo_.c_str(), "primgr", "UTF8", settings.c_str()};
   if (!hostaddr.empty()) {
     keys.insert(keys.end(), {"host", "hostaddr"});
     values.insert(values.end(), {host.c_str(), hostaddr.c_str()});
@@ -294,27 +332,29 @@ void Database::connect(Exchange& exchange, Time budget) try {
       exchange.connection, [](void*, const char*) {}, nullptr);
   PQsetErrorVerbosity(exchange.connection, PQERRORS_VERBOSE);  // for take_sqlstates()
   exchange.phase = Phase::connecting;
-  exchange.reused = exchange.contacted = false;
+  exchange.prepared = exchange.contacted = false;
   exchange.events = POLLOUT;  // libpq's manual: as if PQconnectPoll() had returned …_WRITING
 } catch (const std::bad_alloc&) {
   pool_.discard(nullptr);
   exchange.connect_error = "out of memory";
 }
 
-// Sends preparation_. advance() notices a failure by the connection's status.
-void Database::prepare(Exchange& exchange) {
+// Asks which backend answers: a pooler has made up a process ID of its own for the connection.
+// advance() notices a failure by the connection's status.
+void Database::check(Exchange& exchange) {
   survey_connect_error_.clear();  // the server accepts connections again
-  exchange.phase = Phase::preparing;
+  exchange.phase = Phase::checking;
   exchange.events = POLLIN | POLLOUT;
   if (PQsetnonblocking(exchange.connection, 1) == 0) {
-    PQsendQuery(exchange.connection, preparation_.c_str());
+    PQsendQuery(exchange.connection, "SELECT pg_catalog.pg_backend_pid()");
   }
 }
 
 void Database::send(Exchange& exchange) {
   exchange.phase = Phase::asking;
   exchange.events = POLLIN | POLLOUT;
-  PQsendQuery(exchange.connection, exchange.statement->sql);
+  const std::string before = exchange.prepared ? "" : preparation(exchange.connection);
+  PQsendQuery(exchange.connection, (before + exchange.statement->sql).c_str());
 }
 
 // The connection failed. After the loss of an established connection, another is tried, since the
@@ -330,7 +370,11 @@ void Database::connection_lost(Exchange& exchange) {
     std::string message = PQerrorMessage(exchange.connection);
     const bool starting_or_ending = take_sqlstates(message).contains(cannot_connect_now);
     exchange.gone = !was_open && (!exchange.contacted || starting_or_ending);
-    const std::string problem = one_line(message);
+    std::string problem = one_line(message);
+    // A PgBouncer refuses the options of the session, unless it was told to ignore them.
+    if (problem.find("unsupported startup parameter") != problem.npos) {
+      problem += std::string(": ") + pooled;
+    }
     // libpq gives no message if socket(2) fails.
     exchange.connect_error =
         problem.empty() ? "no connection, and libpq does not say why" : problem;
@@ -366,7 +410,7 @@ bool Database::fail(Exchange& exchange, const std::string& problem) {
 }
 
 std::string Database::timeout_message(Phase phase) const {
-  const bool connected = phase == Phase::asking || phase == Phase::preparing;
+  const bool connected = phase == Phase::asking || phase == Phase::checking;
   return std::string(connected ? "no answer" : "no connection") + " within db_timeout (" +
          print_milliseconds(timeout_) + " ms)";
 }
@@ -396,7 +440,7 @@ bool Database::advance(Exchange& exchange, Time now) {
     if (exchange.phase == Phase::connecting) {
       switch (PQconnectPoll(exchange.connection)) {
         case PGRES_POLLING_OK:
-          prepare(exchange);
+          check(exchange);
           break;
         case PGRES_POLLING_READING:  // what it has sent is to be answered
           exchange.contacted = true;
@@ -434,13 +478,14 @@ bool Database::read_results(Exchange& exchange) {
     }
     // A null result: the answer to one query is complete.
     if (PQstatus(exchange.connection) == CONNECTION_BAD) return false;
-    if (exchange.phase == Phase::asking && !std::exchange(exchange.answered, false)) {
-      exchange.statement->failed(*this, "", "the server answers nothing");
+    if (!std::exchange(exchange.answered, false)) {
+      constexpr const char* nothing = "the server answers nothing";
+      if (exchange.phase == Phase::asking) exchange.statement->failed(*this, "", nothing);
+      if (exchange.phase == Phase::checking) exchange.error = nothing;
     }
     if (!exchange.error.empty()) {
       const std::string error = std::exchange(exchange.error, {});
-      const bool may_retry = exchange.may_retry && exchange.phase == Phase::asking;
-      if (!may_retry || exchange.retries++ >= max_retries) return fail(exchange, error);
+      if (!exchange.may_retry || exchange.retries++ >= max_retries) return fail(exchange, error);
     } else if (exchange.phase == Phase::asking) {
       // Skips statements that were blocked a moment ago, unless the look is urgent.
       const auto skipped = [&] {
@@ -462,12 +507,19 @@ bool Database::read_results(Exchange& exchange) {
 }
 
 void Database::take_result(Exchange& exchange, const PGresult* result) {
-  const bool preparing = exchange.phase == Phase::preparing;
+  const bool checking = exchange.phase == Phase::checking;
   const ExecStatusType status = PQresultStatus(result);
-  if (preparing && status == PGRES_COMMAND_OK) return;
+  if (!checking && !exchange.prepared && status == PGRES_COMMAND_OK) {
+    exchange.prepared = PQcmdStatus(const_cast<PGresult*>(result)) == std::string_view("COMMIT");
+    return;
+  }
   exchange.answered = true;
-  if (!preparing && status == PGRES_TUPLES_OK && PQnfields(result) == exchange.statement->columns) {
-    exchange.statement->read(*this, result);
+  const int columns = checking ? 1 : exchange.statement->columns;
+  if (status == PGRES_TUPLES_OK && PQnfields(result) == columns) {
+    if (!checking) return exchange.statement->read(*this, result);
+    const std::string backend = std::to_string(PQbackendPID(exchange.connection));
+    const bool same = PQntuples(result) == 1 && PQgetvalue(result, 0, 0) == backend;
+    if (!same) exchange.error = pooled;
     return;
   }
   const char* sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
@@ -475,12 +527,13 @@ void Database::take_result(Exchange& exchange, const PGresult* result) {
   std::string problem = one_line(message ? message : PQresultErrorMessage(result));
   if (status != PGRES_FATAL_ERROR) {
     problem = "the server answered with " + std::to_string(PQnfields(result)) +
-              " columns instead of " + std::to_string(exchange.statement->columns);
+              " columns instead of " + std::to_string(columns);
   } else if (problem.empty()) {
     problem = "the server reports an error without words";
   }
-  exchange.may_retry = sqlstate && is_blocked(sqlstate);
-  if (preparing) {
+  const bool ready = !checking && exchange.prepared;
+  exchange.may_retry = ready && sqlstate && is_blocked(sqlstate);
+  if (!ready) {
     exchange.error = problem;
   } else {
     exchange.statement->failed(*this, sqlstate ? sqlstate : "", problem);

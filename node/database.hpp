@@ -30,6 +30,9 @@ namespace primgr {
 // The server must not suffer: each session has its own statement_timeout and lock_timeout,
 // statements are sent one by one, each in its own transaction, and an abandoned one is cancelled.
 //
+// Nor must others that share a session: a connection pooler is found out before anything is changed
+// in its sessions, and makes the database unreachable.
+//
 // Not thread-safe, but for connections(): it belongs to the refresher.
 class Database {
  public:
@@ -80,12 +83,13 @@ class Database {
     // Skipped before that time, unless urgent and not max(); null: never skipped.
     Time Found::*due;
   };
-  enum class Phase { idle, waiting, connecting, preparing, asking };
+  enum class Phase { idle, waiting, connecting, checking, asking };
   // Statements sent one after the other on one connection. Phase::waiting: for a connection.
+  // Phase::checking: whether that is the server's own.
   struct Exchange {
     Phase phase = Phase::idle;
     PGconn* connection = nullptr;
-    bool reused = false;  // the connection was idle before
+    bool prepared = false;  // the connection has had preparation()
     short events = 0;
     const Statement* statement = nullptr;  // the current one
     const Statement* end = nullptr;
@@ -112,7 +116,7 @@ class Database {
   bool open(Exchange& exchange, Time now);
   bool get_connection(Exchange& exchange, Time now);
   void connect(Exchange& exchange, Time budget);
-  void prepare(Exchange& exchange);
+  void check(Exchange& exchange);
   void send(Exchange& exchange);
   bool read_results(Exchange& exchange);
   void take_result(Exchange& exchange, const PGresult* result);
@@ -124,7 +128,7 @@ class Database {
   const std::string conninfo_;
   const Time timeout_;
   const std::size_t max_connections_;
-  const std::string preparation_;  // the first query on a new connection
+  const std::string session_options_;  // of each connection, for the server
   const Resolve resolve_;
   Connection_Pool pool_;
   Exchange pulse_, survey_;

@@ -20,25 +20,36 @@ struct Faked {
   // The answer to each statement, by the words it begins with; the longest that fits.
   std::map<std::string, std::optional<std::string>> answers = {
       {"", pg_error("42601", "what?") + pg_ready()},
-      {"SET ", pg_complete("SET") + pg_complete("PREPARE") + pg_ready()},
+      {"SELECT pg_catalog.pg_backend_pid()",
+       pg_table(1, {{std::to_string(Fake_Postgres::backend)}})},
       {"EXECUTE primgr_pulse", pg_table(1, {{"f"}})},
       {"SELECT CASE",
        pg_table(11, {{"0/10", "000000020000000000000001", {}, {}, {}, {}, {}, {}, {}, {}, {}}})},
       {"SELECT application_name", pg_table(6, {})},
       {"SELECT node_id", pg_table(6, {{"1", "n1", "s", "primary", "t", "host=10.0.0.1"}})}};
   std::vector<std::string> asked;
+  // What comes before the first statement of each connection is apart.
+  std::string preparation_answer = pg_complete("BEGIN") + pg_complete("SET") + pg_complete("SET") +
+                                   pg_complete("PREPARE") + pg_complete("COMMIT");
+  std::vector<std::string> preparations;
   // How many statements began with that.
   std::ptrdiff_t count_asked(const std::string& words) const {
     return std::count_if(asked.begin(), asked.end(),
                          [&](const std::string& sql) { return sql.starts_with(words); });
   }
-  Fake_Postgres server{[this](const std::string& sql) {
+  Fake_Postgres server{[this](std::string sql) -> std::optional<std::string> {
+    const std::string end = "COMMIT; ";
+    const auto at = sql.starts_with("BEGIN;") ? sql.find(end) + end.size() : 0;
+    if (at) preparations.push_back(sql.substr(0, at));
+    sql.erase(0, at);
     asked.push_back(sql);
     const auto* best = &*answers.begin();
     for (const auto& answer : answers) {
       if (sql.starts_with(answer.first)) best = &answer;
     }
-    return best->second;
+    if (!at || !best->second) return best->second;
+    if (preparation_answer.ends_with(pg_ready())) return preparation_answer;  // it fails
+    return preparation_answer + *best->second;
   }};
   Database database;
   Time now = 1000s;
@@ -92,21 +103,66 @@ TEST_CASE("a look reads the state, the nodes and replication, on two connections
   CHECK(std::count(faked.asked.begin(), faked.asked.end(), "EXECUTE primgr_pulse") == 2);
 }
 
-TEST_CASE("each connection sets its timeouts and search_path first") {
+TEST_CASE("each session begins with its settings") {
+  setenv("PGOPTIONS", "-c geqo=off", 1);
   Faked faked;
   faked.look();
-  const std::string& first = faked.asked.at(0);
-  CHECK(first.find("SET statement_timeout = 900;") != first.npos);
-  CHECK(first.find("SET lock_timeout = 500;") != first.npos);
-  CHECK(first.find("SET search_path = pg_catalog, pg_temp;") != first.npos);
-  CHECK(std::count(faked.asked.begin(), faked.asked.end(), first) == 2);
-  faked.answers["SET "] = pg_error("22023", "no such thing") + pg_ready();
+  unsetenv("PGOPTIONS");
+  REQUIRE(faked.server.started.size() == 2);
+  for (const std::string& started : faked.server.started) {
+    const auto at = started.find(std::string("\0options\0-c geqo=off ", 21));
+    REQUIRE(at != started.npos);
+    const std::string options = started.c_str() + at + 9;
+    CHECK(options.find(" -c statement_timeout=900 ") != options.npos);
+    CHECK(options.find(" -c lock_timeout=500 ") != options.npos);
+    CHECK(options.find(" -c search_path=pg_catalog,pg_temp ") != options.npos);
+    CHECK(options.find(" -c default_transaction_isolation=read\\ committed ") != options.npos);
+  }
+  CHECK(faked.preparations ==
+        std::vector<std::string>(
+            2,
+            "BEGIN; SET idle_session_timeout = 0; SET transaction_timeout = 0; PREPARE "
+            "primgr_pulse AS SELECT pg_catalog.pg_is_in_recovery(); COMMIT; "));
+  CHECK(faked.count_asked("SELECT pg_catalog.pg_backend_pid()") == 2);
+
+  Faked older;
+  older.server.version = "16.9";
+  older.preparation_answer =
+      pg_complete("BEGIN") + pg_complete("SET") + pg_complete("PREPARE") + pg_complete("COMMIT");
+  CHECK(older.look().reachable);
+  CHECK(older.preparations.at(0).find("transaction_timeout") == std::string::npos);
+
   Faked refusing;
-  refusing.answers["SET "] = faked.answers["SET "];
+  refusing.preparation_answer = pg_error("57014", "no such thing") + pg_ready();
   const Facts facts = refusing.look();
   CHECK_FALSE(facts.reachable);
   CHECK(facts.problem == "no such thing");
-  CHECK(std::count(refusing.asked.begin(), refusing.asked.end(), "EXECUTE primgr_pulse") == 0);
+  CHECK(refusing.database.connections() <= 1);
+}
+
+TEST_CASE("a connection pooler is refused before anything is set in its sessions") {
+  Faked faked;
+  faked.answers["SELECT pg_catalog.pg_backend_pid()"] = pg_table(1, {{"8"}});
+  for (int i = 0; i < 3; ++i) {
+    const Facts facts = faked.look();
+    CHECK_FALSE(facts.reachable);
+    CHECK_FALSE(facts.gone);
+    CHECK(facts.problem.find("connection pooler, such as PgBouncer") != std::string::npos);
+  }
+  CHECK(faked.preparations.empty());
+  CHECK(faked.asked == std::vector<std::string>(3, "SELECT pg_catalog.pg_backend_pid()"));
+  for (const std::string& answer :
+       {pg_ready(), pg_complete("SELECT 0") + pg_ready(), pg_table(1, {}),
+        pg_table(1, {{"7"}, {"7"}}), pg_table(2, {{"7", "7"}}), pg_table(1, {{std::nullopt}}),
+        pg_error("57014", "x") + pg_ready()}) {
+    CAPTURE(answer);
+    Faked other;
+    other.answers["SELECT pg_catalog.pg_backend_pid()"] = answer;
+    const Facts facts = other.look();
+    CHECK_FALSE(facts.reachable);
+    CHECK(facts.problem != "");
+    CHECK(other.preparations.empty());
+  }
 }
 
 TEST_CASE("with one connection allowed, pulse and survey share it") {
@@ -114,7 +170,7 @@ TEST_CASE("with one connection allowed, pulse and survey share it") {
   const Facts facts = faked.look();
   CHECK(facts.nodes_known);
   CHECK(faked.database.connections() == 1);
-  CHECK(faked.asked.at(0).find("SET statement_timeout = 500;") != std::string::npos);
+  CHECK(faked.server.started.at(0).find("-c statement_timeout=500 ") != std::string::npos);
   // The survey gets no answer: the pulse waits for the connection, and gives up in time.
   faked.answers["SELECT node_id"] = "";
   CHECK(faked.look().reachable);
@@ -384,7 +440,7 @@ TEST_CASE("malformed answers of the server are reported and do no harm") {
         std::string("\0\0\0\0\0", 5), std::string("T\xff\xff\xff\xff")}) {
     for (const std::string statement :
          {"EXECUTE primgr_pulse", "SELECT CASE", "SELECT system_identifier",
-          "SELECT application_name", "SELECT node_id", "SET "}) {
+          "SELECT application_name", "SELECT node_id", "SELECT pg_catalog.pg_backend_pid()"}) {
       Faked faked;
       faked.answers[statement] = answer;
       CAPTURE(statement);
@@ -394,7 +450,9 @@ TEST_CASE("malformed answers of the server are reported and do no harm") {
       CHECK(faked.database.connections() <= 3);
       if (!facts.reachable) CHECK(facts.problem != "");
       if (!facts.nodes_known) CHECK(facts.nodes.empty());
-      if (statement.starts_with("SELECT")) CHECK(facts.reachable);
+      if (statement.starts_with("SELECT") && statement.find("backend") == statement.npos) {
+        CHECK(facts.reachable);
+      }
     }
   }
   // NULL is no true, no name and no position.

@@ -98,6 +98,12 @@ class Fake_Postgres {
   // Connections whose other end is open, too, and that were not ended here.
   std::size_t clients() const { return clients_.size(); }
 
+  // What it says of itself.
+  std::string version = "18.0";
+  static constexpr std::size_t backend = 7;
+  // What clients asked for a session with: keywords and values, a zero byte behind each.
+  std::vector<std::string> started;
+
   // Whether one more client is let in, when there are so many; else it is told why not.
   std::function<bool(std::size_t clients)> admit;
 
@@ -139,7 +145,10 @@ class Fake_Postgres {
         client.greeted = true;
         reply = pg_message('R', big_endian(0, 4)) +
                 pg_message('S', std::string("is_superuser\0off\0", 17)) +
-                pg_message('K', big_endian(7, 8)) + pg_ready();
+                pg_message(
+                    'S', "server_version" + std::string(1, '\0') + version + std::string(1, '\0')) +
+                pg_message('K', big_endian(backend, 4) + big_endian(1, 4)) + pg_ready();
+        started.push_back(message->substr(1));
       } else if (message->front() == 'Q') {
         client.last = message->substr(1, message->size() - 2);
         reply = answer_(client.last);

@@ -167,6 +167,46 @@ class Beside {
   std::string pid_;
 };
 
+// PgBouncer beside n1, before its database. `more`: lines of its pgbouncer.ini.
+class Pooler {
+ public:
+  Pooler(const Lab& lab, const std::string& more) : lab_(lab) {
+    REQUIRE(::chmod(folder_.folder.c_str(), 0755) == 0);
+    const std::string ini = folder_.path("ini"), users = folder_.path("users");
+    std::ofstream(users) << "\"primgr\" \"\"\n";
+    std::ofstream(ini) << "[databases]\n* = host=" << lab.conf("n1", "socket")
+                       << "\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = 6432\n"
+                          "unix_socket_dir =\nauth_type = trust\nauth_file = "
+                       << users << "\n"
+                       << more;
+    std::ofstream(folder_.path("conf"))
+        << "conninfo = host=127.0.0.1 port=6432 dbname=repmgr user=primgr\nnode_name = n1\n"
+           "listen = 127.0.0.1:6999\n";
+    pooler_.emplace(lab.conf("n1", "netns"),
+                    "setpriv --reuid postgres --regid postgres --clear-groups pgbouncer " + ini,
+                    folder_.path("log"));
+    const bool up = eventually(20, [&] { return client("SELECT 1") == "1"; });
+    INFO(read_file(folder_.path("log")));
+    REQUIRE(up);
+  }
+  // What a client is answered.
+  std::string client(const std::string& sql) const {
+    return lab_
+        .attempt("exec-node n1 psql -X -At -h 127.0.0.1 -p 6432 -U primgr -d repmgr -c " +
+                 quoted(sql))
+        .output;
+  }
+  // What a primgr says whose conninfo leads here.
+  Ran once() const {
+    return lab_.attempt("exec-node n1 " + program() + " --once --config " + folder_.path("conf"));
+  }
+
+ private:
+  const Lab& lab_;
+  const State_Folder folder_;
+  std::optional<Beside> pooler_;
+};
+
 // A form that is posted to the hub: the request, as it came.
 class Webhook {
  public:
@@ -382,6 +422,35 @@ TEST_CASE("lab: on_change: a notification, a fence, PgBouncer; an address that k
   if (!can_move)
     skipped.push_back("keepalived, PgBouncer: they are not installed (make check does)");
   if (can_move) check_address_and_pooler(lab);
+}
+
+TEST_CASE("lab: a pooler is refused, and those who share its sessions notice nothing") {
+  if (!lab_possible("a pooler")) return;
+  if (shell("type pgbouncer").status != 0) {
+    skipped.push_back("a pooler: PgBouncer is not installed (make check does)");
+    return;
+  }
+  const Lab lab("--nodes 1 --no-repmgrd --no-haproxy");
+  const std::string of_session =
+      "SELECT current_setting('statement_timeout'), current_setting('lock_timeout'),"
+      " current_setting('search_path'), current_setting('default_transaction_read_only'),"
+      " (SELECT count(*) FROM pg_prepared_statements)";
+  for (const std::string more :
+       {"pool_mode = transaction\n",
+        "pool_mode = transaction\nignore_startup_parameters = options\n",
+        "pool_mode = session\nignore_startup_parameters = options\nserver_reset_query =\n"}) {
+    CAPTURE(more);
+    const Pooler pooler(lab, "default_pool_size = 2\n" + more);
+    const std::string before = pooler.client(of_session);
+    CHECK(before == "0|0|\"$user\", public|off|0");
+    for (int i = 0; i < 3; ++i) {
+      const Ran ran = pooler.once();
+      CAPTURE(ran.output);
+      CHECK(ran.status == 3);
+      CHECK(ran.output.find("let it lead to PostgreSQL itself") != ran.output.npos);
+    }
+    for (int i = 0; i < 6; ++i) CHECK(pooler.client(of_session) == before);
+  }
 }
 
 TEST_SUITE_END();
