@@ -230,25 +230,26 @@ void Http_Client::use_addresses(const Config& config) {
 }
 
 // The configured address of a peer (peer.NAME), else the host of its conninfo and peer_port.
-Address Http_Client::address_of(const Node& peer) {
+Http_Client::Place Http_Client::place_of(const Node& peer) {
   const std::lock_guard lock(mutex_);
-  Address address{peer.host, peer_port_};
+  Place place{{peer.host, peer_port_}, peer.hostaddr};
   for (const auto& [name, configured] : peers_) {
     if (!names_equal(name, peer.name)) continue;
-    address.host = configured.host;
-    if (configured.port) address.port = configured.port;
+    place.address.host = place.at = configured.host;
+    if (configured.port) place.address.port = configured.port;
   }
-  return address;
+  if (place.at.empty()) place.at = place.address.host;
+  return place;
 }
 
 Http_Reply Http_Client::ask(Call& call) try {
   const auto left = [&] { return call.deadline - std::chrono::steady_clock::now(); };
-  const Address address = address_of(call.peer);
+  const auto [address, at] = place_of(call.peer);
   if (address.host.empty()) {
     return no_reply("its conninfo has no host: set peer." + call.peer.name);
   }
-  const std::vector<std::string> addresses = resolver_(address.host, left());
-  if (addresses.empty()) return no_reply("no address found for " + address.host);
+  const std::vector<std::string> addresses = resolver_(at, left());
+  if (addresses.empty()) return no_reply("no address found for " + at);
   Http_Reply reply;
   for (std::size_t i = 0; i < addresses.size() && left() > 0ns; ++i) {
     // Some addresses of a host may not answer, so each gets an equal share of the time left.

@@ -44,14 +44,22 @@ TEST_CASE("a majority is floor(n/2)+1") {
 }
 
 TEST_CASE("the host of a conninfo is hostaddr, else host, and never a socket folder") {
-  CHECK(conninfo_host("host=db1 port=5432") == "db1");
-  CHECK(conninfo_host("host=db1 hostaddr=10.0.0.1") == "10.0.0.1");
-  CHECK(conninfo_host("postgresql://u@db2:6432/repmgr") == "db2");
-  CHECK(conninfo_host("host=db1,db2") == "db1");
-  CHECK(conninfo_host("host=/run/postgresql") == "");
-  CHECK(conninfo_host("host=@abstract") == "");
-  CHECK(conninfo_host("dbname=repmgr") == "");
-  CHECK(conninfo_host("this is = no ' conninfo") == "");
+  const auto host = [](const char* conninfo) {
+    const Conninfo_Host found = conninfo_host(conninfo);
+    return found.address.empty() ? found.name : found.name + " at " + found.address;
+  };
+  CHECK(host("host=db1 port=5432") == "db1");
+  CHECK(host("host=db1 hostaddr=10.0.0.1") == "db1 at 10.0.0.1");
+  CHECK(host("hostaddr=10.0.0.1") == "10.0.0.1");
+  CHECK(host("host=/run/postgresql hostaddr=10.0.0.1") == "10.0.0.1");
+  CHECK(host("host=db1,db2 hostaddr=10.0.0.1,10.0.0.2") == "db1 at 10.0.0.1");
+  CHECK(host("host=db1,db2 hostaddr=,10.0.0.2") == "db1");
+  CHECK(host("postgresql://u@db2:6432/repmgr") == "db2");
+  CHECK(host("host=db1,db2") == "db1");
+  CHECK(host("host=/run/postgresql") == "");
+  CHECK(host("host=@abstract") == "");
+  CHECK(host("dbname=repmgr") == "");
+  CHECK(host("this is = no ' conninfo") == "");
 }
 
 TEST_CASE("the named primary is the one active primary row") {

@@ -65,8 +65,15 @@ class Http_Client {
     void abort();
   };
 
+  // Where a peer is asked: `address` has the host that its certificate is for, `at` where that is
+  // reached, a name or an IP address.
+  struct Place {
+    Address address;
+    std::string at;
+  };
+
   void remove(const std::shared_ptr<Call>& call);
-  Address address_of(const Node& peer);
+  Place place_of(const Node& peer);
   Http_Reply ask(Call& call);
   Http_Reply ask_at(Call& call, const Address& to, const std::string& at,
                     std::chrono::nanoseconds connect_timeout);

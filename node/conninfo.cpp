@@ -21,15 +21,19 @@ bool is_tcp_host(std::string_view host) {
   return !host.empty() && host.front() != '/' && host.front() != '@';
 }
 
-std::string conninfo_host(const std::string& conninfo) {
+Conninfo_Host conninfo_host(const std::string& conninfo) {
   const Conninfo options(PQconninfoParse(conninfo.c_str(), nullptr));
-  std::string host = conninfo_option(options, "hostaddr");
-  if (host.empty()) host = conninfo_option(options, "host");
-  host = host.substr(0, host.find(','));
-  // No host name contains an @. It comes from a password that was not escaped in a URL, and the
-  // result is shown to other hosts.
-  const bool has_at = host.find('@') != host.npos;
-  return is_tcp_host(host) && !has_at ? host : std::string();
+  const auto first = [&](const char* keyword) {
+    const std::string hosts = conninfo_option(options, keyword);
+    const std::string host = hosts.substr(0, hosts.find(','));
+    // No host name contains an @. It comes from a password that was not escaped in a URL, and the
+    // result is shown to other hosts.
+    const bool has_at = host.find('@') != host.npos;
+    return is_tcp_host(host) && !has_at ? host : std::string();
+  };
+  const std::string name = first("host"), address = first("hostaddr");
+  if (name.empty()) return {address, {}};
+  return {name, address};
 }
 
 namespace {

@@ -26,10 +26,14 @@ std::string conninfo_option(const Conninfo& options, std::string_view keyword);
 // the abstract namespace.
 bool is_tcp_host(std::string_view host);
 
-// The host of a connection string (the first, if it lists several): hostaddr, else host.
-// Empty if there is none, if it is a socket folder, if it contains an @ (it may be part of a
-// password), or if the string cannot be parsed.
-std::string conninfo_host(const std::string& conninfo);
+// The host of a connection string (the first, if it lists several), as libpq has it: `name` is what
+// a certificate is for, and `address` is where it is reached, if not by that name. Without `host`,
+// the name is `hostaddr`. A name is empty if there is none, if it is a socket folder, if it
+// contains an @ (it may be part of a password), or if the string cannot be parsed.
+struct Conninfo_Host {
+  std::string name, address;
+};
+Conninfo_Host conninfo_host(const std::string& conninfo);
 
 // Checks a connection string, and returns it unchanged. Throws Config_Error if libpq cannot parse
 // it, or would reject a value only when it connects, with a message that quotes the value. The text

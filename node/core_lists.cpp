@@ -43,6 +43,7 @@ Node voter_of(const Core& core, int id) {
   if (known != core.addresses.end() && !find_node(core.nodes, known->second.name)) {
     node.name = known->second.name;
     node.host = known->second.host;
+    node.hostaddr = known->second.hostaddr;
   }
   if (node.name.empty()) node.name = "node_id " + std::to_string(id);
   return node;
@@ -115,7 +116,7 @@ void Core_Step::take_list() {
   core_.read.clear();
   for (const Node& node : nodes) {
     if (!core_.scope.site || node.site == *core_.scope.site) core_.read.push_back(node);
-    core_.addresses[node.id] = {node.name, node.host};
+    core_.addresses[node.id] = {node.name, node.host, node.hostaddr};
   }
   std::erase_if(core_.addresses, [&](const auto& known) {
     const int id = known.first;

@@ -24,7 +24,7 @@ constexpr int max_depth = 6;
 constexpr const char* first_version = "primgr 1";
 constexpr const char* version = "primgr 2";
 constexpr std::size_t most_scopes = 101, longest_name = 63, longest_host = 255,
-                      most_file_bytes = 1024 * 1024;
+                      longest_hostaddr = 63, most_file_bytes = 1024 * 1024;
 
 // ---- printing
 
@@ -54,6 +54,12 @@ Json print_one(const Held& held) {
   return json;
 }
 
+void print_host(const std::string& host, const std::string& hostaddr, Json& json) {
+  json["host"] = host.size() <= longest_host ? url_encoded(host) : "";
+  if (!hostaddr.empty() && hostaddr.size() <= longest_hostaddr)
+    json["hostaddr"] = url_encoded(hostaddr);
+}
+
 // JSON has no bytes that are not UTF-8, and names may be any.
 Json print_addresses(const std::vector<const Held*>& all, const Addresses& addresses) {
   Json json = Json::array();
@@ -65,10 +71,8 @@ Json print_addresses(const std::vector<const Held*>& all, const Addresses& addre
       return has(held->current) || has(held->pending);
     });
     if (!is_member || address.name.size() > longest_name) continue;
-    const bool fits = address.host.size() <= longest_host;
-    json.push_back({{"id", id},
-                    {"name", url_encoded(address.name)},
-                    {"host", fits ? url_encoded(address.host) : ""}});
+    json.push_back({{"id", id}, {"name", url_encoded(address.name)}});
+    print_host(address.host, address.hostaddr, json.back());
   }
   return json;
 }
@@ -104,6 +108,10 @@ std::string read_text(const Json& json, const char* key, std::size_t most) {
   const auto text = value.is_string() ? url_decoded(value.get<std::string>()) : std::nullopt;
   if (!text || text->size() > most) damaged(key);
   return *text;
+}
+
+std::string read_hostaddr(const Json& json) {
+  return json.contains("hostaddr") ? read_text(json, "hostaddr", longest_hostaddr) : std::string();
 }
 
 // An array of `size` elements at most; `exactly`: of so many.
@@ -162,6 +170,7 @@ Lost_Voter read_lost(const Json& json) {
   lost.node.id = read_id(at(json, "id"), "lost");
   lost.node.name = read_text(json, "name", longest_name);
   lost.node.host = read_text(json, "host", longest_host);
+  lost.node.hostaddr = read_hostaddr(json);
   lost.since = text_at(json, "since");
   return lost;
 }
@@ -169,7 +178,8 @@ Lost_Voter read_lost(const Json& json) {
 void read_addresses(const Json& json, std::size_t most, Addresses& addresses) {
   for (const Json& entry : read_array(json, most, false, "address")) {
     addresses[read_id(at(entry, "id"), "address")] = {read_text(entry, "name", longest_name),
-                                                      read_text(entry, "host", longest_host)};
+                                                      read_text(entry, "host", longest_host),
+                                                      read_hostaddr(entry)};
   }
 }
 
@@ -253,11 +263,9 @@ std::string print_held(const Voter_Lists& lists) {
   }
   for (const Lost_Voter& voter : lists.lost) {
     if (voter.node.name.size() > longest_name) continue;
-    const bool fits = voter.node.host.size() <= longest_host;
-    lost.push_back({{"id", voter.node.id},
-                    {"name", url_encoded(voter.node.name)},
-                    {"host", fits ? url_encoded(voter.node.host) : ""},
-                    {"since", voter.since}});
+    lost.push_back(
+        {{"id", voter.node.id}, {"name", url_encoded(voter.node.name)}, {"since", voter.since}});
+    print_host(voter.node.host, voter.node.hostaddr, lost.back());
   }
   return dump({{"version", version},
                {"lists", sets},

@@ -39,7 +39,8 @@ struct Node {
   std::string site;  // column "location"
   std::string type;  // "primary", "standby" or "witness"
   bool active = false;
-  std::string host;  // of its conninfo, see conninfo_host(); empty: none
+  std::string host;           // of its conninfo, see conninfo_host(); empty: none
+  std::string hostaddr = {};  // where to connect to instead; empty: host says it
 
   bool operator==(const Node&) const = default;
 };

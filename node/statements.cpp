@@ -98,7 +98,9 @@ std::vector<Node> read_nodes(const PGresult* rows) {
     node.site = text(2);
     node.type = text(3);
     node.active = text(4) == "t";
-    node.host = conninfo_host(text(5));
+    Conninfo_Host host = conninfo_host(text(5));
+    node.host = std::move(host.name);
+    node.hostaddr = std::move(host.address);
     nodes.push_back(std::move(node));
   }
   return nodes;

@@ -34,7 +34,7 @@ struct Lost_Declaration {
 // Where a voter was found last, for a node that does not read it in repmgr.nodes. No part of a
 // list: a voter is its node_id.
 struct Voter_Address {
-  std::string name, host;  // at most 63 and 255 bytes; what is longer is left out
+  std::string name, host, hostaddr = {};  // at most 63, 255 and 63 bytes; else it is left out
 
   bool operator==(const Voter_Address&) const = default;
 };

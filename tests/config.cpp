@@ -169,7 +169,7 @@ TEST_CASE("what may be part of a password is not shown") {
   CHECK(print_conninfo("dbname='password=secret x=1'").find("secret") == std::string::npos);
   CHECK(print_conninfo("user=u password=x host=h", true) == "user=u host=h");
   CHECK(print_conninfo("host=@abstract dbname=db").find("host=@abstract") != std::string::npos);
-  CHECK(conninfo_host("postgresql://u:my@secret@h/db") == "");
+  CHECK(conninfo_host("postgresql://u:my@secret@h/db").name == "");
 }
 
 TEST_CASE("a file that is no configuration is refused with the reason") {

@@ -302,13 +302,14 @@ TEST_CASE("lists are read as they were printed") {
   told.held.noted = {5, 2};
   told.round = 8;
   told.reigns = told.made = true;
-  const Addresses known = {{1, {"n\xff", "10.0.0.1"}}, {3, {"n3", std::string(256, 'x')}}, {9, {}}};
+  const Addresses known = {
+      {1, {"n\xff", "h1", "10.0.0.1"}}, {3, {"n3", std::string(256, 'x')}}, {9, {}}};
   const std::string text = print_lists(told, known);
   Addresses found;
   std::string why;
   CHECK(parse_lists(text, found, why) == told);
   CHECK(why == "");
-  CHECK(found == Addresses{{1, {"n\xff", "10.0.0.1"}}, {3, {"n3", ""}}});
+  CHECK(found == Addresses{{1, {"n\xff", "h1", "10.0.0.1"}}, {3, {"n3", ""}}});
   for (std::size_t size = 0; size + 1 < text.size(); ++size) {
     CHECK_FALSE(parse_lists(text.substr(0, size), found, why));
   }
@@ -324,7 +325,7 @@ TEST_CASE("the longest lists are served") {
   for (int id = 1; id <= 200; ++id) {
     const int large = 2'000'000'000 + id;
     (id % 2 ? told.held.current : told.held.pending).members.push_back(large);
-    addresses[large] = {std::string(63, '\xff'), std::string(255, '\xff')};
+    addresses[large] = {std::string(63, '\xff'), std::string(255, '\xff'), std::string(63, '\xff')};
   }
   told.held.current.number = number(1, 0, 1);
   told.held.pending.number = number(2, 1);

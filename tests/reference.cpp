@@ -131,11 +131,10 @@ class Fields {
   std::set<std::string> here_;
 };
 
-// A node n1 in every situation that changes what is answered. Its peers'
-// answers to /node are in `documents`; who is not there cannot be reached.
 // What n1 held before it started: a pending list that another node has made besides.
 Voter_Lists held_lists() {
   Voter_Lists held = known_site(3);
+  held.addresses[2] = {"n2", "db2", "10.0.0.2"};
   held.held[0].pending = {{{2, 3}, 0}, false, {1, 2, 3}};
   return held;
 }
@@ -143,6 +142,8 @@ std::string held_number() {
   return "1.0." + std::to_string(held_lists().held[0].current.number.count);
 }
 
+// A node n1 in every situation that changes what is answered. Its peers' answers to /node are in
+// `documents`; who is not there cannot be reached.
 struct Situations {
   Situations() {
     config.node.max_connections_in_pool = 3;

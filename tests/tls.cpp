@@ -117,9 +117,10 @@ struct Both_Ways {
     served.config.peer_port = served.port;
     client.use_addresses(served.config);
   }
-  Http_Reply ask(const std::string& host = "127.0.0.1") {
+  Http_Reply ask(const std::string& host = "127.0.0.1", const std::string& hostaddr = "") {
     Node peer = make_node(1, "peer");
     peer.host = host;
+    peer.hostaddr = hostaddr;
     std::promise<Http_Reply> reply;
     client.get(peer, "/primary", 20s, [&](Http_Reply r) { reply.set_value(std::move(r)); });
     return reply.get_future().get();
@@ -261,6 +262,21 @@ TEST_CASE("TLS: intermediate certificates are sent in both directions") {
   Asker asker;
   asker.config = certificates.config("leaf");
   CHECK(asker.ask({"127.0.0.1", chained.served.port}, 20s).status == 0);
+}
+
+TEST_CASE("TLS: a node is asked at its hostaddr, and shows a certificate for its host") {
+  const Certificates certificates;
+  Both_Ways both(certificates.config("elsewhere"));
+  const Http_Reply reply = both.ask("elsewhere.example", "127.0.0.1");
+  CAPTURE(reply.error);
+  CHECK(reply.status == 200);
+  const std::string another = "its certificate is for another host";
+  CHECK(both.ask("another.example", "127.0.0.1").error == another);
+  CHECK(both.ask("127.0.0.1").error == another);
+  // peer.<name> stands for both.
+  both.served.config.peers["peer"] = {"127.0.0.1", both.served.port};
+  both.client.use_addresses(both.served.config);
+  CHECK(both.ask("elsewhere.example", "127.0.0.1").error == another);
 }
 
 TEST_CASE("TLS: the system's authorities are not trusted where tls_ca is set") {
