@@ -475,6 +475,7 @@ class Http_Server::Server : private httplib::Server {
   }
 
   bool bind(const std::string& host, int port) { return bind_to_port(host, port); }
+  void log(Log_Level level, const std::string& message) const { log_(level, message); }
   using httplib::Server::bind_to_any_port;
 
   void run() { connections_.run(static_cast<int>(svr_sock_)); }
@@ -568,6 +569,16 @@ class Http_Server::Server : private httplib::Server {
   Connections connections_;
 };
 
+namespace {
+
+// Whether the kernel, and the sandbox of this process, have IPv6.
+bool has_ipv6() {
+  const Descriptor socket(::socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  return socket || errno != EAFNOSUPPORT;
+}
+
+}  // namespace
+
 Http_Server::Http_Server(const Config& config, Repmgr_Node& node, const Tls& tls,
                          const Stderr_Log& log, Http_Get peers)
     : server_(std::make_unique<Server>(config, node, tls, log, std::move(peers))) {}
@@ -576,11 +587,11 @@ Http_Server::~Http_Server() = default;
 
 bool Http_Server::bind(const Address& address) {
   errno = 0;
+  if (address.host != "*") return server_->bind(address.host, address.port);
   // PostgreSQL's and HAProxy's notation for all addresses, IPv6 and IPv4.
-  if (address.host == "*") {
-    return server_->bind("::", address.port) || server_->bind("0.0.0.0", address.port);
-  }
-  return server_->bind(address.host, address.port);
+  if (has_ipv6()) return server_->bind("::", address.port);
+  server_->log(Log_Level::info, "this host has no IPv6, so it is served over IPv4 alone");
+  return server_->bind("0.0.0.0", address.port);
 }
 
 int Http_Server::bind_to_any_port(const std::string& host) {

@@ -15,7 +15,7 @@ namespace primgr {
 
 struct Config {
   Node_Settings node;
-  Address listen{"0.0.0.0", 5999};
+  Address listen{"*", 5999};
   std::string repmgr_conf;
   int peer_port = 5999;
   std::map<std::string, Address> peers;  // peer.<name>, by <name>; port 0: peer_port

@@ -1,16 +1,24 @@
 #include <arpa/inet.h>
 #include <doctest/doctest.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <bit>
+#include <cerrno>
+#include <cstddef>
 #include <filesystem>
 #include <fstream>
 #include <optional>
 
+#include "daemon/config.hpp"
 #include "daemon/file.hpp"
 #include "tests/http_client.hpp"
 #include "tests/raw_server.hpp"
@@ -27,13 +35,13 @@ namespace {
 class Daemon {
  public:
   // `limit` is run in the child, between fork() and exec: system calls only.
-  explicit Daemon(const std::function<void()>& limit) {
-    port_ = Raw_Server(nullptr).port();  // free
+  explicit Daemon(const std::function<void()>& limit, const std::string& host = "127.0.0.1") {
+    port_ = Raw_Server(nullptr, INADDR_ANY).port();  // free on all addresses
     folder_ =
         std::filesystem::temp_directory_path() / ("primgr-limits-" + std::to_string(getpid()));
     std::filesystem::create_directory(folder_);
     const std::string config = folder_ / "conf", log = folder_ / "log",
-                      listen = "127.0.0.1:" + std::to_string(port_);
+                      listen = host + ":" + std::to_string(port_);
     std::ofstream(config) << "conninfo = 'host=127.0.0.1 port=1 dbname=x'\nnode_name = n1\n";
     const int binary = ::open(program_path().c_str(), O_PATH | O_CLOEXEC);
     REQUIRE(binary >= 0);
@@ -165,6 +173,59 @@ TEST_CASE("with few threads, checks are answered under a flood from another addr
     [[maybe_unused]] const int set = setgid(54'321) + setuid(54'321);
   });
   check_under_flood(daemon);
+}
+
+namespace {
+
+// From here on, the kernel has no IPv6 for this process.
+void forbid_ipv6() {
+  constexpr unsigned low_half = std::endian::native == std::endian::little ? 0 : 4;
+  sock_filter steps[] = {{BPF_LD | BPF_W | BPF_ABS, 0, 0, offsetof(seccomp_data, nr)},
+                         {BPF_JMP | BPF_JEQ | BPF_K, 0, 3, SYS_socket},
+                         {BPF_LD | BPF_W | BPF_ABS, 0, 0, offsetof(seccomp_data, args) + low_half},
+                         {BPF_JMP | BPF_JEQ | BPF_K, 0, 1, AF_INET6},
+                         {BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ERRNO | EAFNOSUPPORT},
+                         {BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ALLOW}};
+  const sock_fprog program{std::size(steps), steps};
+  prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+  prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
+}
+
+// The status of the answer to a check, of IPv6 too; 000: there is none.
+std::string status_at(const std::string& host, int port) {
+  return shell("curl -s -o /dev/null -w '%{http_code}' 'http://" + host + ":" +
+               std::to_string(port) + "/state'")
+      .output;
+}
+
+}  // namespace
+
+TEST_CASE("by default it serves IPv6 and IPv4, and IPv4 alone where there is no IPv6") {
+  if (access(program_path().c_str(), X_OK) != 0) {
+    skipped.push_back("IPv6: there is no ./primgr: make");
+    return;
+  }
+  if (status_at("127.0.0.1", 1) != "000") {
+    skipped.push_back("IPv6: there is no curl");
+    return;
+  }
+  const std::string by_default = Config().listen.host;
+  Daemon both([] {}, by_default);
+  CHECK(status_at("127.0.0.1", both.port()) == "503");
+  if (shell("ip -6 address show lo").output.empty()) {
+    skipped.push_back("IPv6: this machine has none");
+  } else {
+    CHECK(status_at("[::1]", both.port()) == "503");
+  }
+  CHECK(both.end() == 0);
+  Daemon one(forbid_ipv6, by_default);
+  CHECK(status_at("127.0.0.1", one.port()) == "503");
+  CHECK(one.log().find("info: this host has no IPv6, so it is served over IPv4 alone") !=
+        std::string::npos);
+  CHECK(one.end() == 0);
+  Daemon asked([] {}, "0.0.0.0");
+  CHECK(status_at("127.0.0.1", asked.port()) == "503");
+  CHECK(status_at("[::1]", asked.port()) == "000");
 }
 
 TEST_SUITE_END();
