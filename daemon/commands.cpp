@@ -359,6 +359,12 @@ void run_once(Config config, const Tls& tls, const Options& options, const Stder
   if (const auto answer = ask_own_daemon(config, tls, log, options.subject)) {
     std::_Exit(print_once(*answer, options));
   }
+  try {
+    complete_node_name(config);
+  } catch (const Config_Error& error) {
+    throw Config_Error("no daemon of this host answers, and this process cannot look itself: " +
+                       std::string(error.what()));
+  }
   config.node.candidate = false;
   Wired_Node wired(config, tls, log);
   wired.node.run([&] { return wired.node.settled(options.subject == "real-primary"); });

@@ -174,7 +174,7 @@ Config read_config(const std::string& file) {
   return config;
 }
 
-Config load_config(const std::string& file) {
+Config load_config(const std::string& file, bool named) {
   Config config = read_config(file);
   // Set by systemd from a unit's RuntimeDirectory= and StateDirectory=: systemd.exec(5).
   const char* runtime = getenv("RUNTIME_DIRECTORY");
@@ -183,15 +183,24 @@ Config load_config(const std::string& file) {
   }
   const char* state = getenv("STATE_DIRECTORY");
   if (config.state_directory.empty() && state && *state == '/') config.state_directory = state;
-  if (!config.node.node_name.empty()) return config;
+  if (named || config.repmgr_conf.empty()) complete_node_name(config);
+  return config;
+}
+
+void complete_node_name(Config& config) {
+  if (!config.node.node_name.empty()) return;
   if (!config.repmgr_conf.empty()) {
-    config.node.node_name = read_repmgr_conf(config.repmgr_conf);
-    return config;
+    try {
+      config.node.node_name = read_repmgr_conf(config.repmgr_conf);
+    } catch (const Config_Error& error) {
+      throw Config_Error("repmgr_conf: " + std::string(error.what()) +
+                         " (node_name, if it is set, is taken instead)");
+    }
+    return;
   }
   char host[256] = {};
   gethostname(host, sizeof host - 1);
   config.node.node_name = host;
-  return config;
 }
 
 std::string print_config(const Config& config) {

@@ -62,7 +62,13 @@ Config read_config(const std::string& file);
 // read_config(), completed from the environment: node.node_name, if not set, is the node_name of
 // repmgr_conf, else the host name; state_file, if not set, is in systemd's RuntimeDirectory= if
 // there is one, and state_directory is its StateDirectory=. Throws Config_Error.
-Config load_config(const std::string& file);
+//
+// `named`: false for who asks a daemon: a repmgr_conf, which others may not be allowed to read, is
+// left alone, and node.node_name is empty if it would come from there.
+Config load_config(const std::string& file, bool named = true);
+
+// Reads node.node_name as load_config() does, if it is empty. Throws Config_Error.
+void complete_node_name(Config& config);
 
 // What --check-config prints. parse_config() reads it back as the same configuration.
 std::string print_config(const Config& config);

@@ -166,7 +166,7 @@ Json parse_node_document(const Node& node, const Http_Reply& reply, std::string&
     const Json& name = at(document, "name");
     if (!name.is_string()) {
       why = "its answer to /node is none";
-    } else if (!names_equal(name.get<std::string>(), node.name)) {
+    } else if (!node.name.empty() && !names_equal(name.get<std::string>(), node.name)) {
       why = "another node answers at its address: " + name.get<std::string>();
     } else {
       return document;

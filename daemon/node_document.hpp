@@ -53,8 +53,8 @@ Json make_node_document(const Repmgr_Node& node, const Process& process,
                         std::size_t changes = max_changes);
 
 // Parses what `node` answered to /node. Returns null, with the reason in `why`, if that is not the
-// document of this node. Untrusted: what is nested deeper than 5 is left out, and nothing but
-// `name` is checked.
+// document of this node; one without a name is any. Untrusted: what is nested deeper than 5 is left
+// out, and nothing but `name` is checked.
 Json parse_node_document(const Node& node, const Http_Reply& reply, std::string& why);
 
 }  // namespace primgr

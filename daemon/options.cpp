@@ -190,7 +190,9 @@ Options parse_options(int argc, char** argv) {
 }
 
 Config load_config(const Options& options) {
-  Config config = load_config(options.config_file);
+  const bool asks = options.mode == Options::Mode::once || options.mode == Options::Mode::status ||
+                    options.mode == Options::Mode::history;
+  Config config = load_config(options.config_file, !asks);
   if (!options.listen.empty()) config.listen = parse_address(options.listen, true);
   // A script wants the state only; --log-level shows the reasons.
   if (options.mode == Mode::once) config.log_level = Log_Level::error;

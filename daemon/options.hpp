@@ -46,7 +46,8 @@ struct Options {
 // Parses the command line. Throws Config_Error on wrong usage. Not thread-safe: getopt(3).
 Options parse_options(int argc, char** argv);
 
-// load_config(), with what the command line says instead. Throws Config_Error.
+// load_config(), with what the command line says instead. Of --once, --status and --history without
+// a name from repmgr_conf. Throws Config_Error.
 Config load_config(const Options& options);
 
 // What --help prints.

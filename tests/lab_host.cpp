@@ -285,6 +285,42 @@ TEST_CASE("lab: --look reaches the daemon on the port, of any user, and causes o
   CHECK(ran.output.ends_with("gone: 69"));
 }
 
+TEST_CASE("lab: who may not read repmgr.conf asks the daemon of this host all the same") {
+  if (!lab_possible("asking without repmgr.conf")) return;
+  const State_Folder folder;
+  const std::string conf = folder.path("conf"), log = folder.path("log"),
+                    repmgr_conf = folder.path("repmgr.conf"), copy = folder.path("primgr");
+  std::ofstream(conf) << "listen = 127.0.0.1:5999\nconninfo = host=/nonexistent\nrepmgr_conf = "
+                      << repmgr_conf << "\n";
+  std::ofstream(repmgr_conf) << "node_name=n1\nconninfo='host=n1 password=x'\n";
+  std::filesystem::permissions(folder.folder, std::filesystem::perms(0755));
+  std::filesystem::permissions(repmgr_conf, std::filesystem::perms(0600));
+  std::filesystem::copy_file(program_path(), copy);
+  const std::string run = copy + " --config " + conf,
+                    nobody = "setpriv --reuid nobody --regid 65534 --clear-groups " + run;
+  std::string commands;
+  for (const std::string what :
+       {"--once", "--once primary", "--once real-primary", "--status", "--history"}) {
+    commands += nobody + " " + what + "; echo '" + what + "': $?; ";
+  }
+  const Ran ran = shell(
+      "exec 2>&1; timeout -k 5 120 unshare -n sh -c " +
+      quoted("ip link set lo up; " + nobody + " --once; echo alone: $?; " + run + " 2>" + log +
+             " & daemon=$!; until curl -s -o /dev/null http://127.0.0.1:5999/state; do sleep "
+             "0.05; done; " +
+             commands + "kill $daemon; wait $daemon"));
+  INFO(ran.output);
+  CHECK(ran.output.starts_with(
+      "primgr: no daemon of this host answers, and this process cannot look itself: repmgr_conf: " +
+      repmgr_conf + ": cannot read it: Permission denied"));
+  CHECK(ran.output.find("alone: 78\n") != ran.output.npos);
+  CHECK(ran.output.find("Down\n--once: 3\n") != ran.output.npos);
+  CHECK(ran.output.find("Down\n--once primary: 3\n") != ran.output.npos);
+  CHECK(ran.output.find("Down\n--once real-primary: 3\n") != ran.output.npos);
+  CHECK(ran.output.find("--status: 2\n") != ran.output.npos);
+  CHECK(ran.output.ends_with("--history: 0"));
+}
+
 TEST_CASE("lab: an event notification of repmgrd makes a primgr of another user look at once") {
   if (!lab_possible("event notification")) return;
   const Lab lab(
