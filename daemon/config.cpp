@@ -18,18 +18,8 @@ namespace primgr {
 
 namespace {
 
-// The value in what follows `key =`: in single quotes, where '' is one quote, or up to a comment. A
-// # begins a comment only after a blank.
-std::string parse_value(std::string_view rest) {
-  rest = trimmed(rest);
-  if (rest.empty() || rest.front() != '\'') {
-    for (std::size_t i = 0; i < rest.size(); ++i) {
-      if (rest[i] == '#' && (i == 0 || blanks.find(rest[i - 1]) != blanks.npos)) {
-        rest = rest.substr(0, i);
-      }
-    }
-    return std::string(trimmed(rest));
-  }
+// Takes what is in single quotes, where '' is one quote, off the beginning of `rest`.
+std::string take_quoted(std::string_view& rest) {
   std::string value;
   for (std::size_t i = 1; i < rest.size(); ++i) {
     if (rest[i] != '\'') {
@@ -37,22 +27,55 @@ std::string parse_value(std::string_view rest) {
     } else if (i + 1 < rest.size() && rest[i + 1] == '\'') {
       value += rest[i++];
     } else {
-      const std::string_view after = trimmed(rest.substr(i + 1));
-      if (after.empty() || after.front() == '#') return value;
-      throw Config_Error("there is more after the closing quote");
+      rest.remove_prefix(i + 1);
+      return value;
     }
   }
   throw Config_Error("the closing quote is missing");
 }
 
-// Parses `key = value`; the key is empty for a blank line or a comment.
+// The value in what follows `key =`: in single quotes, or up to a comment. A # begins a comment
+// only after a blank.
+std::string parse_value(std::string_view rest) {
+  rest = trimmed(rest);
+  if (rest.starts_with('"')) {
+    throw Config_Error("the value begins with a double quote: put it in single quotes");
+  }
+  if (!rest.starts_with('\'')) {
+    for (std::size_t i = 0; i < rest.size(); ++i) {
+      if (rest[i] == '#' && (i == 0 || blanks.find(rest[i - 1]) != blanks.npos)) {
+        rest = rest.substr(0, i);
+      }
+    }
+    return std::string(trimmed(rest));
+  }
+  const std::string value = take_quoted(rest);
+  rest = trimmed(rest);
+  if (!rest.empty() && rest.front() != '#') {
+    throw Config_Error("there is more after the closing quote");
+  }
+  return value;
+}
+
+constexpr std::string_view peer_prefix = "peer.";
+
+// Parses `key = value`; the key is empty for a blank line or a comment. The name of a peer may have
+// blanks, and whatever else in single quotes.
 std::pair<std::string, std::string> parse_line(std::string_view line) {
   line = trimmed(line);
   if (line.empty() || line.front() == '#') return {};
-  const auto key_end = std::min(line.find_first_of(" \t="), line.size());
-  const std::string_view rest = trimmed(line.substr(key_end));
-  if (key_end == 0 || !rest.starts_with('=')) throw Config_Error("not of the form key = value");
-  return {std::string(line.substr(0, key_end)), parse_value(rest.substr(1))};
+  std::string key;
+  const bool is_peer = line.starts_with(peer_prefix);
+  if (is_peer && line.substr(peer_prefix.size()).starts_with('\'')) {
+    line.remove_prefix(peer_prefix.size());
+    key = std::string(peer_prefix) + take_quoted(line);
+  } else {
+    key = trimmed(line.substr(0, line.find_first_of(is_peer ? "=" : " \t=")));
+    line.remove_prefix(key.size());
+  }
+  line = trimmed(line);
+  if (key.empty() || !line.starts_with('=')) throw Config_Error("not of the form key = value");
+  return {key, parse_value(line.substr(1))};
 }
 
 // The key, quoted, for an error message. Empty if the line might be a connection URL in the place
@@ -77,7 +100,7 @@ using Places = std::map<std::string, std::string>;
 
 // Two keys are the same if this is: the names of peers are compared as names_equal() does.
 std::string canonical_key(std::string key) {
-  if (!key.starts_with("peer.")) return key;
+  if (!key.starts_with(peer_prefix)) return key;
   for (char& c : key) c = c == '_' ? '-' : static_cast<char>(std::tolower(c));
   return key;
 }
@@ -91,8 +114,8 @@ void parse_setting(std::string_view line, const std::string& where, Config& conf
     throw Config_Error("key" + quoted_key(key) + " was set before, at " +
                        first->second.substr(0, first->second.size() - 2));
   }
-  if (key.starts_with("peer.")) {
-    const std::string name = key.substr(5);
+  if (key.starts_with(peer_prefix)) {
+    const std::string name = key.substr(peer_prefix.size());
     if (name.empty()) throw Config_Error("the value is empty");
     config.peers[name] = parse_address(value, false);
     return;
@@ -205,17 +228,23 @@ void complete_node_name(Config& config) {
 
 std::string print_config(const Config& config) {
   std::string text;
+  const auto quoted = [](const std::string& value) {
+    std::string made = "'";
+    for (const char c : value) made += c == '\'' ? std::string("''") : std::string(1, c);
+    return made + "'";
+  };
   const auto line = [&](const std::string& key, const std::string& value) {
-    std::string quoted;
-    for (const char c : value) quoted += c == '\'' ? std::string("\'\'") : std::string(1, c);
-    text += key + " = \'" + quoted + "\'\n";
+    text += key + " = " + quoted(value) + "\n";
   };
   for (const Config_Key& key : config_keys()) {
     const std::string value = key.print(config);
     // An empty conninfo means libpq's defaults, not ours.
     if (!value.empty() || key.name == std::string_view("conninfo")) line(key.name, value);
   }
-  for (const auto& [name, address] : config.peers) line("peer." + name, print_address(address));
+  for (const auto& [name, address] : config.peers) {
+    const bool plain = name.find_first_of("='") == name.npos && trimmed(name) == name;
+    line(std::string(peer_prefix) + (plain ? name : quoted(name)), print_address(address));
+  }
   return text;
 }
 

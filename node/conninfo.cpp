@@ -48,12 +48,15 @@ std::string describe_conninfo_error(const std::string& text, std::string_view me
   if (message.starts_with(option) && !may_hold_secret) {
     const std::string_view keyword =
         message.substr(option.size(), message.find('"', option.size()) - option.size());
-    if (keyword.find_first_not_of("abcdefghijklmnopqrstuvwxyz_") == keyword.npos)
+    const bool is_word = keyword.find_first_not_of("abcdefghijklmnopqrstuvwxyz_") == keyword.npos;
+    if (!keyword.empty() && is_word)
       return "libpq knows no option \"" + std::string(keyword) + "\"";
   }
   std::string what = "a keyword in it is none that libpq knows";
   if (text.starts_with("postgresql://") || text.starts_with("postgres://")) {
     what = "not of the form postgresql://user@host:port/dbname?keyword=value";
+  } else if (message.starts_with(std::string(option) + "\"")) {
+    what = "a keyword is missing, or begins with a double quote";
   } else if (message.starts_with("missing \"=\"")) {
     what = "not of the form keyword=value keyword=value";
   } else if (message.starts_with("unterminated quoted string")) {

@@ -42,6 +42,31 @@ TEST_CASE("values, quotes, comments") {
   CHECK(config.on_change_timeout == 2min);
 }
 
+TEST_CASE("the name of a peer may be any") {
+  const Config config = parse_config(
+      "peer.node 2 = 10.0.0.2 # = x\npeer.'a=b' = b\n peer.it's\t= c:7\npeer. x='d'\n"
+      "peer.' # y ' = e\npeer.n#1=f\npeer.'it''s 2' = g",
+      "f");
+  const auto host = [&](const char* name) { return config.peers.at(name).host; };
+  CHECK(config.peers.size() == 7);
+  CHECK(host("node 2") == "10.0.0.2");
+  CHECK(host("a=b") == "b");
+  CHECK(host("it's") == "c");
+  CHECK(host(" x") == "d");
+  CHECK(host(" # y ") == "e");
+  CHECK(host("n#1") == "f");
+  CHECK(host("it's 2") == "g");
+  const std::string printed = print_config(config);
+  CHECK(printed.find("\npeer.node 2 = '10.0.0.2'\n") != printed.npos);
+  CHECK(print_config(parse_config(printed, "printed")) == printed);
+  CHECK(error_of([] { parse_config("peer.Node 2 = a\npeer.'node 2' = b", "f"); }) ==
+        "f:2: key \"peer.node 2\" was set before, at f:1");
+  for (const char* line : {"peer.node 2", "peer.'x = y", "peer.'x' y", "peer.'' = x"}) {
+    CAPTURE(line);
+    CHECK(error_of([&] { parse_config(line, "f"); }).starts_with("f:1: "));
+  }
+}
+
 TEST_CASE("what is wrong is told with file and line") {
   const auto error = [](const std::string& text) {
     return error_of([&] { parse_config(text, "f"); });
@@ -245,6 +270,15 @@ TEST_CASE("an error about a connection string quotes nothing of a password") {
   }
   CHECK(error("conninfo = 'hots=x'") ==
         "f:1: conninfo: not a libpq connection string: libpq knows no option \"hots\"");
+  for (const char* line :
+       {"conninfo = '\"host=x\"'", "conninfo = '=x'", "conninfo = '\"host=pass'"}) {
+    CHECK(error(line).find("a keyword is missing, or begins with a double quote") !=
+          std::string::npos);
+  }
+  for (const std::string key : {"conninfo", "node_name", "listen", "repmgr_conf", "peer.n2"}) {
+    CHECK(error(key + " = \"host=pass x\"") ==
+          "f:1: the value begins with a double quote: put it in single quotes");
+  }
   CHECK(error("conninfo = 'host'").find("not of the form keyword=value") != std::string::npos);
   CHECK(error("conninfo = postgresql://u@h:65433,g:1/db") == "no error");
   const Config config =
