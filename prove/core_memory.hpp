@@ -1,0 +1,106 @@
+// Each host that the search has met, once, and what follows from each step of one. step() is a pure
+// function, and hosts with equal encodings go on alike, so each is computed once, however many
+// states of the cluster it is part of.
+
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "prove/core_encoding.hpp"
+#include "prove/core_host.hpp"
+
+namespace primgr::prove {
+
+// What happens to a host.
+struct Operation {
+  enum Kind : std::uint8_t {
+    begins,
+    asks,
+    decides,
+    serves,
+    takes,
+    restarts,
+    looks,
+    passes,
+    stops,
+    declares
+  } kind{};
+  Store store{};
+  Question_Kind question{};      // takes
+  int peer = 0;                  // takes, declares
+  bool current = false;          // takes: see Host::take()
+  std::uint32_t text = 0;        // serves, takes
+  Database_State database = {};  // looks
+  Time time{};                   // passes, stops
+};
+
+// Where a token comes from: a position among the host's, among those of the text that are new to
+// the host, or the fresh one.
+using Origin = std::uint8_t;
+inline constexpr Origin of_text = 0x80, fresh = 0xff;
+
+struct Message {
+  Question_Kind kind{};
+  int to = 0;
+  std::uint32_t text = 0;
+  std::vector<Origin> tokens;
+};
+
+struct Result {
+  std::uint32_t host = 0;
+  std::vector<Origin> tokens;
+  std::vector<Message> questions;
+  Message answer;            // serves
+  bool was_primary = false;  // at some moment of it
+  std::uint32_t ended = 0;   // questions that are under way no more: bit kind * 4 + peer
+};
+
+class Core_Memory {
+ public:
+  // What is known of a host.
+  struct Known {
+    Host host;
+    std::vector<std::string> tokens;
+    bool primary = false, candidate = false;
+    bool serves_reads = false;  // /replica?delay=1s
+    bool fetches = false;       // it wants to fetch lists
+    bool idle = false;          // a standby whose turn changes nothing, but for what it fetches
+    int primary_ms = 0;         // for how long without a step
+    std::uint64_t round = 0;
+  };
+
+  std::uint32_t remember(Host host);
+  const Known& known(std::uint32_t host) const { return known_[host]; }
+  // `text_tokens`: of the operation's text, each a position among the host's tokens, or of_text and
+  // a number of its own.
+  const Result& run(std::uint32_t host, const Operation& operation,
+                    const std::vector<Origin>& text_tokens);
+
+  // A text with its tokens taken out. An answer begins with its status.
+  std::uint32_t text(const std::string& text);
+  const std::string& text(std::uint32_t id) const { return texts_[id]; }
+  static Http_Reply reply_in(const std::string& text);
+
+  std::size_t hosts() const { return known_.size(); }
+  std::size_t steps() const { return steps_; }
+  // Each so many hosts that are met again are compared in what follows; 0: none. Violations of
+  // "hosts with equal encodings go on alike".
+  std::size_t compare_each = 0, compared = 0, different = 0;
+
+ private:
+  std::string new_token();
+  bool go_on_alike(const Host& a, const Host& b);
+
+  std::vector<Known> known_;
+  std::unordered_map<std::string, std::uint32_t> by_bytes_;
+  std::unordered_map<std::string, Result> results_;
+  std::vector<std::string> texts_;
+  std::unordered_map<std::string, std::uint32_t> text_ids_;
+  std::size_t steps_ = 0, met_again_ = 0;
+  unsigned token_ = 0;
+};
+
+}  // namespace primgr::prove
