@@ -199,8 +199,8 @@ Endpoints::Endpoints(const Config& config, Repmgr_Node& node, const Tls& tls, Ht
       process_{boottime(), config.node.max_connections_in_pool},
       cluster_(config, node, process_, std::move(peers)),
       // At most three quarters of the places for one address, so that others find one.
-      waiting_for_nodes_(max_waiting, std::max<std::size_t>(max_waiting * 3 / 4, 1)),
-      waiting_for_votes_(max_waiting, std::max<std::size_t>(max_waiting * 3 / 4, 1)),
+      waiting_for_nodes_(max_waiting),
+      waiting_for_votes_(max_waiting),
       counts_(new std::atomic<std::uint64_t>[(std::size(table) + 1) * std::size(statuses)] {}) {}
 
 std::vector<std::string_view> Endpoints::paths() {

@@ -11,25 +11,23 @@
 
 namespace primgr {
 
-// Limits how many requests wait for something other than the cache, in all and from one address. A
-// waiting request holds a connection and a thread, which health checks need. Thread-safe; the mutex
-// guards the list of addresses.
+// Limits how many requests wait for something other than the cache. A waiting request holds a
+// connection and a thread, which health checks need. One address may have no more places than it
+// leaves free. So each further one that takes all it may still leaves half of the rest, and another
+// node, which needs one, finds it. Thread-safe; the mutex guards the list of addresses.
 class Wait_Limiter {
  public:
-  Wait_Limiter(std::size_t max, std::size_t max_of_address)
-      : max_(max), max_of_address_(max_of_address) {}
+  explicit Wait_Limiter(std::size_t max) : max_(max) {}
 
   // A place for one request, held until it is destroyed; false: there was none, do not wait.
   class Slot {
    public:
     Slot(Wait_Limiter& limiter, const std::string& address) : limiter_(limiter) {
       const std::lock_guard lock(limiter_.mutex_);
+      const std::size_t free = limiter_.max_ - limiter_.addresses_.size();
       const auto waiting =
           std::count(limiter_.addresses_.begin(), limiter_.addresses_.end(), address);
-      if (limiter_.addresses_.size() >= limiter_.max_ ||
-          static_cast<std::size_t>(waiting) >= limiter_.max_of_address_) {
-        return;
-      }
+      if (static_cast<std::size_t>(waiting) >= free) return;
       limiter_.addresses_.push_front(address);
       entry_ = limiter_.addresses_.begin();
     }
@@ -47,7 +45,7 @@ class Wait_Limiter {
   };
 
  private:
-  const std::size_t max_, max_of_address_;
+  const std::size_t max_;
   std::mutex mutex_;
   std::list<std::string> addresses_;
 };

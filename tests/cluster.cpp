@@ -129,7 +129,8 @@ TEST_CASE("/cluster: however many ask, the peers are asked once") {
       });
   std::vector<std::thread> clients;
   std::atomic<int> answered = 0;
-  for (int i = 0; i < 20; ++i) {
+  constexpr int all = 12;  // what one address may have at a time
+  for (int i = 0; i < all; ++i) {
     clients.emplace_back([&] {
       const auto response = served.ask("GET", "/cluster");
       if (response.body.find("\"realPrimary\":\"n1\"") != std::string::npos) ++answered;
@@ -151,7 +152,7 @@ TEST_CASE("/cluster: however many ask, the peers are asked once") {
     const std::lock_guard lock(mutex);
     for (auto& done : std::exchange(held, {}))
       done({200, R"({"name":"n1","state":"Primary"})", "", {}});
-    return answered == 20;
+    return answered == all;
   }));
   for (auto& client : clients) client.join();
 }
