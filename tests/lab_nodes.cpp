@@ -184,7 +184,7 @@ Clients::Clients(int port, int number) {
   for (int i = 0; i < number; ++i) {
     threads_.emplace_back([this, port] {
       while (!ending_) {
-        const Session session(port);
+        const Session session(port, 30);  // longer than a client waits in HAProxy
         {
           const std::lock_guard lock(mutex_);
           const auto known = std::find_if(seen_.begin(), seen_.end(), [&](const auto& one) {
