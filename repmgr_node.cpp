@@ -48,7 +48,10 @@ Promise load_promise(const Grant_Store& store, const Node_Settings& settings, Ti
 }  // namespace
 
 Repmgr_Node::Repmgr_Node(Node_Settings settings, Node_Environment environment)
-    : settings_(std::move(settings)),
+    : settings_([&] {
+        settings.keeps_lists = environment.store_voters != nullptr;
+        return std::move(settings);
+      }()),
       clock_(environment.clock),
       log_(std::move(environment.log)),
       refreshed_at_(clock_()),

@@ -288,10 +288,13 @@ Time Core::look_interval(Time now) const {
   const bool witness = facts.reachable && facts.nodes_known && !facts.in_recovery && !candidate() &&
                        find_node(facts.nodes, settings.node_name);
   const bool undecided = decision.state == State::unknown && !witness;
-  // The node that this one voted for is gone. As a rule another one is about to be promoted.
+  // The node that this one voted for is gone, and does not say that it is Primary, as one does that
+  // has only made another site's list. As a rule another one is about to be promoted.
   const Time since_promise = bound_until ? now - *bound_until : vacancy;
-  const bool vacant =
-      decision.state != State::down && since_promise >= Time::zero() && since_promise < vacancy;
+  const Node* named = followed();
+  const bool vacant = decision.state != State::down && since_promise >= Time::zero() &&
+                      since_promise < vacancy &&
+                      !(named && polls.state(named->name) == State::primary);
   // As a rule it is being restarted. A server that refuses for another reason logs each attempt.
   const bool just_gone =
       decision.state == State::down && facts.gone && answered_at && now - *answered_at < vacancy;

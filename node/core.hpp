@@ -55,6 +55,7 @@ struct Core_Settings {
   Time vote_lease = std::chrono::seconds(4);   // for how long this node promises its vote
   Time check_delay = std::chrono::seconds(1);  // how long a node may be used after its last 200
   bool consensus_cluster = false;  // all nodes of the cluster vote, not only those of the site
+  bool keeps_lists = true;         // over a restart: false: there is no state_directory
   bool candidate = true;  // false (--once): reads whom the others name, and asks for no votes
 
   bool operator==(const Core_Settings&) const = default;
@@ -250,6 +251,8 @@ struct Core {
   lists::Scope as_held(lists::Scope of) const;
   // Whether this node has voted for a Primary on a newer timeline than that of who asks this.
   bool has_voted_for_newer(const std::optional<Lists_Question>& asked) const;
+  // The lists of other sites of which this node is a voter, by the last that it knows.
+  std::vector<lists::List> elsewhere() const;
   // What it serves of the lists of that scope; none while that may be other than what is stored.
   std::optional<lists::Served> served_lists(const lists::Scope& of) const;
   // Whether a ballot or a list of voters waits for the store.

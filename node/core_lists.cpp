@@ -79,6 +79,23 @@ bool Core::has_voted_for_newer(const std::optional<Lists_Question>& asked) const
          as_held(asked->scope).system == voted.system;
 }
 
+// A node that is cut off could list itself in another site, and be a majority of that. So one that
+// comes to another site also needs a majority of its former voters, until it knows that it is none
+// of them any more: see Core_Step::ask_for_release().
+std::vector<lists::List> Core::elsewhere() const {
+  std::vector<lists::List> found;
+  const Node* self = find_node(nodes, settings.node_name);
+  for (const lists::Participant& part : parts) {
+    const lists::Scope& of = part.held.scope;
+    if (!self || of == scope || !of.site || !scope.site || of.system != scope.system) continue;
+    for (const lists::List* list : {&part.held.current, &part.held.pending}) {
+      const lists::Members& members = list->members;
+      if (std::binary_search(members.begin(), members.end(), self->id)) found.push_back(*list);
+    }
+  }
+  return found;
+}
+
 std::optional<lists::Served> Core::served_lists(const lists::Scope& of) const {
   if (unsure) return std::nullopt;
   if (const lists::Participant* known = part(of)) return lists::served(*known);
@@ -156,10 +173,16 @@ void Core_Step::use_lists() {
   core_.required.clear();
   core_.voters = core_.read;
   if (core_.settings.candidate && own) {
-    for (const lists::List& list : core_.counted) {
+    lists::Members asked = members_of(core_.read);
+    std::vector<lists::List> needed = core_.counted;
+    for (const lists::List& list : core_.elsewhere()) {
+      asked.insert(asked.end(), list.members.begin(), list.members.end());
+      if (!needed.empty()) needed.push_back(list);
+    }
+    for (const lists::List& list : needed) {
       core_.required.push_back(voters_of(core_, list.members));
     }
-    core_.voters = voters_of(core_, lists::to_ask(*own, members_of(core_.read)));
+    core_.voters = voters_of(core_, lists::to_ask(*own, asked));
   }
   if (core_.required.empty()) core_.required.push_back(core_.read);
   core_.holds = digest_of(core_);
@@ -287,6 +310,20 @@ void Core_Step::fetch_lists() {
   }
 }
 
+// Fetches the lists of other sites of which it is a voter, from the Primary that it follows.
+void Core_Step::ask_for_release(const std::string& primary) {
+  const Node* followed = core_.followed();
+  if (!followed || followed->name != primary || core_.elsewhere().empty()) return;
+  for (const lists::Participant& part : core_.parts) {
+    const lists::Scope& of = part.held.scope;
+    const lists::Members& members = part.held.current.members;
+    const bool voter = std::binary_search(members.begin(), members.end(), part.id);
+    if (of == core_.scope || !of.site || !voter) continue;
+    core_.to_fetch.emplace(primary, of);
+    effects.turn = true;
+  }
+}
+
 void Core_Step::operator()(const Lists_Replied& event) {
   effects.accepted = core_.polls.replied(Question_Kind::lists, event.to);
   if (!effects.accepted) return;
@@ -316,6 +353,8 @@ void Core_Step::take_fetched(std::vector<lists::Participant>& parts, Time missed
     const bool bound = core_.promise.is_bound_to_another(told.from, now_);
     part = lists::fetched(std::move(part), from->id, told.served, bound,
                           core_.voting(scope, now_ + missed));
+    // Who keeps no lists has lost one with each restart. (README: state_directory)
+    if (!core_.settings.keeps_lists) part.held.mute = false;
   }
 }
 
@@ -457,15 +496,17 @@ bool Core_Step::is_of_this_history(const State_Report& report) const {
   return !report.system || !core_.voted.system || report.system == core_.voted.system;
 }
 
-// Whom this node names to a candidate. A database may go back to an old primary: that of a witness
-// does, when repmgrd on it finds that one first. It is out of date if the node that it names takes
-// writes on an older timeline than that on which this node has voted for a Primary, by the own word
-// of that node. Then the vote stays with that Primary, if that says that it still is on that
-// timeline, and not a standby; or nobody would be Primary. So it does while the node that is named
-// is not heard of: that is no Primary by this vote, and the other one may be healthy.
+// Whom this node names to a candidate. The database of a witness may go back to an old primary,
+// when repmgrd on it finds that one first. (That of a standby has the WAL of the node that it
+// names.) It is out of date if the node that it names takes writes on an older timeline than that
+// on which this node has voted for a Primary, by the own word of that node. Then the vote stays
+// with that Primary, if that says that it still is on that timeline, and not a standby; or nobody
+// would be Primary. So it does while the node that is named is not heard of: that is no Primary by
+// this vote, and the other one may be healthy.
 const Node* Core_Step::named_for(const std::string& candidate) {
   const Node* named = core_.primary_at(now_, Time::zero());
-  if (!named) return nullptr;
+  const Node* self = find_node(core_.nodes, core_.settings.node_name);
+  if (!named || !self || self->type != "witness") return named;
   const Primary_Timeline& voted = core_.voted;
   const auto reported = core_.polls.reported(named->name);
   if (core_.outdated != named->name) core_.outdated.clear();

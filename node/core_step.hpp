@@ -73,6 +73,7 @@ class Core_Step {
   std::string why_lists_forbid() const;
   bool lists_may_change() const;
   void fetch_lists();
+  void ask_for_release(const std::string& primary);
   void decide_lists(Time missed);
   void take_fetched(std::vector<lists::Participant>& parts, Time missed);
   void take_timeline(Time missed);

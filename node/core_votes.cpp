@@ -102,7 +102,8 @@ void Core_Step::ballot_for_another(Ballot&& ballot, const Core::Awaited& asked) 
     Promise_History& history = core_.promise.history;
     core_.bound_until = now_ + core_.settings.vote_lease;
     history.granted(ballot.names, now_, *core_.bound_until);
-    if (core_.polls.state(ballot.names) == State::primary) history.arrived();
+    const auto reported = core_.polls.reported(ballot.names);
+    if (reported && reported->first.state == State::primary) history.arrived(reported->second);
     history.tell(ballot, now_);
   }
   if (ballot.stored) ballot.lists = asked.lists_reply;
@@ -158,8 +159,7 @@ void Core_Step::operator()(const Handed_Back& event) {
   core_.promise.history.handed_back(event.by,
                                     event.ago ? std::optional(now_ - *event.ago) : std::nullopt);
   core_.freed_at = now_;
-  core_.bound_until.reset();
-  if (event.ago) core_.bound_until = now_ + *bound_for;  // else no Primary has gone
+  core_.bound_until = now_ + *bound_for;
   core_.polls.hurry();
 }
 
@@ -323,6 +323,7 @@ void Core_Step::operator()(const Vote_Replied& event) {
 
 void Core_Step::operator()(const State_Replied& event) {
   effects.accepted = core_.polls.replied(event.to, event.report, now_);
+  if (event.report.state == State::primary) ask_for_release(std::string(event.to.peer));
 }
 
 void Core_Step::operator()(const Standby_Replied& event) {

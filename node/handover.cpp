@@ -11,9 +11,15 @@ void Promise_History::granted(const std::string& to, Time now, Time until) {
   if (!names_equal(current_.name, to)) {
     before_ = std::exchange(current_, {to, {}, false});
     granted_at_ = now;
+    seen_.reset();
   }
   current_.last_200 = until - check_delay_;
   current_.handed_back = false;
+}
+
+void Promise_History::arrived(Time seen) {
+  before_ = {};
+  seen_ = std::max(seen_.value_or(seen), seen);
 }
 
 void Promise_History::handed_back(std::string_view by, std::optional<Time> last_200) {
@@ -22,8 +28,11 @@ void Promise_History::handed_back(std::string_view by, std::optional<Time> last_
     return;
   }
   // After a restart this voter has the promise from its file, and no history.
-  if (!names_equal(current_.name, by)) current_ = {std::string(by), *last_200, true};
-  current_.last_200 = std::min(current_.last_200, *last_200);
+  if (!names_equal(current_.name, by)) {
+    current_ = {std::string(by), *last_200, true};
+    seen_.reset();
+  }
+  current_.last_200 = std::min(current_.last_200, std::max(*last_200, seen_.value_or(*last_200)));
   current_.handed_back = true;
 }
 

@@ -24,11 +24,13 @@ class Promise_History {
 
   // A vote was granted to `to` at `now`, or renewed, and is promised until `until`.
   void granted(const std::string& to, Time now, Time until);
-  // The promise to `by` was handed back. `last_200`: of that node; none: it says that it has
-  // answered none, so the node before it was the last Primary as far as this voter knows.
+  // The promise to `by` was handed back. `last_200`: of that node, by the word of who handed it
+  // back, which may be anybody's: it was not before that node was seen Primary. None: it says that
+  // it has answered none, so the node before it was the last Primary as far as this voter knows.
   void handed_back(std::string_view by, std::optional<Time> last_200);
-  // The node that has the vote is Primary: its handover is over, and another start of it is none.
-  void arrived() { before_ = {}; }
+  // The node that has the vote reported at its own address, when it was asked at `seen`, that it is
+  // Primary: its handover is over, and another start of it is none.
+  void arrived(Time seen);
   // The node that had the vote before the one that has it now. None if there was none, or if it is
   // not to be told any more: it is for a minute, as a reply may be lost, and if that node's last
   // 200 is less than an hour ago.
@@ -40,6 +42,7 @@ class Promise_History {
   Time check_delay_;
   Predecessor current_, before_;  // without a name: not known
   Time granted_at_{};             // when the vote was first granted to current_.name
+  std::optional<Time> seen_;      // when that was Primary by its own word, at the latest
 
   friend bool operator==(const Promise_History&, const Promise_History&) = default;
 };

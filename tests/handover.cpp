@@ -231,11 +231,20 @@ TEST_CASE("a voter tells who had its vote before, for a minute") {
   history.granted("n1", 171s, 175s);
   REQUIRE(history.before(171s));
   CHECK(history.before(171s)->name == "n2");
-  history.arrived();
+  history.arrived(171s);
   CHECK_FALSE(history.before(171s));
   // After an hour it is no handover any more.
   history.granted("n2", 174s + 1h, 178s + 1h);
   CHECK_FALSE(history.before(174s + 1h));
+
+  // Whoever hands a vote back may say anything: the node was seen Primary later than that.
+  Promise_History seen(1s);
+  seen.granted("n1", 100s, 104s);
+  seen.arrived(99s);
+  seen.handed_back("n1", 91s);
+  seen.granted("n2", 101s, 105s);
+  REQUIRE(seen.before(101s));
+  CHECK(seen.before(101s)->last_200 == 99s);
 
   // A voter that has its promise from a file.
   Promise_History fresh(1s);

@@ -200,6 +200,53 @@ TEST_CASE("the Primary makes the lists of other sites, and hands the votes for t
   }
 }
 
+TEST_CASE("a node that is cut off and lists itself in another site is no Primary there") {
+  Nodes nodes;
+  nodes.turn(3);
+  auto rows = list({1, 2, 3});
+  for (const bool known_there : {false, true}) {
+    CAPTURE(known_there);
+    if (known_there) {  // it was a node of that site, and came back
+      rows[2].site = "b";
+      nodes.registers(rows);
+      nodes.turn(12);
+      CHECK(nodes.primaries() == "n1");
+      CHECK(nodes.members("n3", "b") == Members{3});
+      CHECK(nodes.members("n3") == Members{1, 2});  // it knows that it is no voter here any more
+      rows[2].site = "default";
+      nodes.registers(rows);
+      nodes.turn(12);
+      CHECK(nodes.members("n3") == Members{1, 2, 3});
+    }
+    nodes.separate("n3", "n1");
+    nodes.separate("n3", "n2");
+    rows[2].site = "b";
+    nodes.all["n3"].rows = rows;
+    nodes.all["n3"].primary = "n3";
+    for (int i = 0; i < 20; ++i) {
+      nodes.turn();
+      CHECK(nodes.primaries() == "n1");
+    }
+    nodes.cut.clear();
+    rows[2].site = "default";
+    nodes.registers(rows);
+    nodes.all["n3"].primary = "n1";
+    nodes.turn(10);
+  }
+}
+
+TEST_CASE("a Primary that is moved to another site stays Primary") {
+  Nodes nodes;
+  nodes.turn(3);
+  auto rows = list({1, 2, 3});
+  rows[0].site = "b";
+  nodes.registers(rows);
+  for (int i = 0; i < 20; ++i) {
+    nodes.turn();
+    if (i > 3) CHECK(nodes.primaries() == "n1");
+  }
+}
+
 TEST_CASE("a site that is gone holds up nobody else's list") {
   Nodes nodes({1, 2, 3, 4, 5, 6});
   auto rows = list({1, 2, 3, 4, 5, 6});

@@ -326,6 +326,23 @@ TEST_CASE("a Primary that a majority left hands back what it holds, and so does 
   CHECK(demoted.handed_back() == 1);
 }
 
+TEST_CASE("a vote that anybody asks for and hands back makes no node look ten times a second") {
+  World world(World::named("n2"));
+  const Facts facts = make_facts(make_site(3), true);
+  const auto to_next_look = [&] {
+    const std::string token = world.node.grant_vote("n1", 0s, "").token;
+    CHECK(world.node.end_promise("n1", token, 0s));
+    world.node.begin_look();
+    return world.node.look_due(world.now) - world.now;
+  };
+  world.look(facts);
+  CHECK(to_next_look() == 100ms);  // n1 is not heard of
+  world.primary_reports(100);
+  world.pass(1s);
+  world.look(facts);
+  CHECK(to_next_look() == 1s);
+}
+
 TEST_CASE(
     "a voter that is the next candidate asks at once when it is freed, and when a promise ends") {
   World world(World::named("n2"));
