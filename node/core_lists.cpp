@@ -26,10 +26,8 @@ auto find_part(Parts& parts, const lists::Scope& scope) -> decltype(&parts.front
   return found == parts.end() ? nullptr : &*found;
 }
 
-const Node* find_id(const Voter_List& voters, int id) {
-  const auto found =
-      std::find_if(voters.begin(), voters.end(), [id](const Node& node) { return node.id == id; });
-  return found == voters.end() ? nullptr : &*found;
+bool is_member(const lists::List& list, int id) {
+  return std::binary_search(list.members.begin(), list.members.end(), id);
 }
 
 // A voter as repmgr.nodes lists it; else as it was found last. A name that another node has by now
@@ -58,6 +56,12 @@ std::string digest_of(const Core& core) {
 }
 
 }  // namespace
+
+const Node* find_id(const Voter_List& nodes, int id) {
+  const auto found =
+      std::find_if(nodes.begin(), nodes.end(), [id](const Node& node) { return node.id == id; });
+  return found == nodes.end() ? nullptr : &*found;
+}
 
 Voter_List voters_of(const Core& core, const lists::Members& members) {
   Voter_List voters;
@@ -89,8 +93,7 @@ std::vector<lists::List> Core::elsewhere() const {
     const lists::Scope& of = part.held.scope;
     if (!self || of == scope || !of.site || !scope.site || of.system != scope.system) continue;
     for (const lists::List* list : {&part.held.current, &part.held.pending}) {
-      const lists::Members& members = list->members;
-      if (std::binary_search(members.begin(), members.end(), self->id)) found.push_back(*list);
+      if (is_member(*list, self->id)) found.push_back(*list);
     }
   }
   return found;
@@ -139,12 +142,8 @@ void Core_Step::take_list() {
     const int id = known.first;
     if (find_id(nodes, id)) return false;
     return std::none_of(core_.parts.begin(), core_.parts.end(), [id](const auto& part) {
-      for (const lists::List* list :
-           {&part.held.current, &part.held.pending, &part.candidate.found}) {
-        const lists::Members& members = list->members;
-        if (std::binary_search(members.begin(), members.end(), id)) return true;
-      }
-      return false;
+      return is_member(part.held.current, id) || is_member(part.held.pending, id) ||
+             is_member(part.candidate.found, id);
     });
   });
   have_own_part();
@@ -240,6 +239,11 @@ lists::Answer Core_Step::answer(const Core::Awaited& asked, bool votes) const {
   return lists::answer(part ? part->held : none, asked.lists->numbers, !votes);
 }
 
+const Node* Core_Step::known_node(const std::string& name) const {
+  const Node* node = find_node(core_.nodes, name);
+  return node ? node : find_node(core_.unlisted, name);
+}
+
 // The candidate has something to tell. It is asked at its own address: anybody may have asked in
 // its name.
 void Core_Step::want(const Core::Awaited& asked) {
@@ -247,8 +251,7 @@ void Core_Step::want(const Core::Awaited& asked) {
     core_.own_to_fetch = true;
     return;
   }
-  const Node* node = find_node(core_.nodes, asked.candidate);
-  if (!node) node = find_node(core_.unlisted, asked.candidate);
+  const Node* node = known_node(asked.candidate);
   if (!node || node->id != asked.lists->numbers.candidate) return;
   core_.to_fetch[node->name] = core_.as_held(asked.lists->scope);
   effects.turn = true;
@@ -316,9 +319,7 @@ void Core_Step::ask_for_release(const std::string& primary) {
   if (!followed || followed->name != primary || core_.elsewhere().empty()) return;
   for (const lists::Participant& part : core_.parts) {
     const lists::Scope& of = part.held.scope;
-    const lists::Members& members = part.held.current.members;
-    const bool voter = std::binary_search(members.begin(), members.end(), part.id);
-    if (of == core_.scope || !of.site || !voter) continue;
+    if (of == core_.scope || !of.site || !is_member(part.held.current, part.id)) continue;
     core_.to_fetch.emplace(primary, of);
     effects.turn = true;
   }
@@ -342,8 +343,7 @@ void Core_Step::operator()(const Lists_Replied& event) {
 
 void Core_Step::take_fetched(std::vector<lists::Participant>& parts, Time missed) {
   for (Core::Fetched& told : std::exchange(core_.fetched, {})) {
-    const Node* from = find_node(core_.nodes, told.from);
-    if (!from) from = find_node(core_.unlisted, told.from);
+    const Node* from = known_node(told.from);
     if (!from) continue;
     const lists::Scope scope = core_.as_held(told.served.held.scope);
     told.served.held.scope = scope;
@@ -646,9 +646,7 @@ void Core_Step::declare(Core::Storing& next) {
   const lists::Members gone = members_of(*lost);
   const auto counted = own ? lists::counted(*own) : std::vector<lists::List>();
   const bool listed = std::any_of(counted.begin(), counted.end(), [&](const lists::List& list) {
-    return std::any_of(gone.begin(), gone.end(), [&](int id) {
-      return std::binary_search(list.members.begin(), list.members.end(), id);
-    });
+    return std::any_of(gone.begin(), gone.end(), [&](int id) { return is_member(list, id); });
   });
   const auto without = listed ? lists::without(*own, gone) : std::nullopt;
   if (listed && !without) {

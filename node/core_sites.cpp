@@ -19,9 +19,7 @@ namespace {
 // This node, or one that is asked for its vote in the lists of this node.
 bool is_own_voter(const Core& core, int id) {
   const Node* self = core.candidate();
-  return (self && self->id == id) ||
-         std::any_of(core.voters.begin(), core.voters.end(),
-                     [id](const Node& voter) { return voter.id == id; });
+  return (self && self->id == id) || find_id(core.voters, id);
 }
 
 }  // namespace

@@ -68,6 +68,8 @@ class Core_Step {
                  const std::optional<Lists_Question>& lists);
   lists::Answer answer(const Core::Awaited& asked, bool votes) const;
   void want(const Core::Awaited& asked);
+  // A node that is asked, also if repmgr.nodes does not list it; null: there is none of that name.
+  const Node* known_node(const std::string& name) const;
   void take_vote(const lists::Scope& scope, int from, const lists::Reply& reply,
                  const lists::Members& votes);
   std::string why_lists_forbid() const;
@@ -98,6 +100,8 @@ class Core_Step {
   const Time now_;
 };
 
+// The node with that node_id; null: there is none.
+const Node* find_id(const Voter_List& nodes, int id);
 // The voters with these node_ids, as repmgr.nodes lists them, or as they were found last.
 Voter_List voters_of(const Core& core, const lists::Members& members);
 

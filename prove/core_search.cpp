@@ -6,6 +6,8 @@
 #include <cstring>
 #include <utility>
 
+#include "prove/hash.hpp"
+
 namespace primgr::prove {
 
 using namespace std::chrono_literals;
@@ -214,28 +216,16 @@ std::string Core_Search::unhealed(const State& state) {
 
 // ---- the search ---------------------------------------------------------------------------------
 
-std::uint64_t Core_Search::hash(const State& state) {
-  std::uint64_t h = 1469598103934665603U;
-  const auto* bytes = reinterpret_cast<const unsigned char*>(&state);
-  for (std::size_t i = 0; i < sizeof state; i += 8) {
-    std::uint64_t word = 0;
-    std::memcpy(&word, bytes + i, std::min<std::size_t>(8, sizeof state - i));
-    h = (h ^ word) * 0x9E3779B97F4A7C15U;
-    h ^= h >> 29;
-  }
-  return h;
-}
-
 bool Core_Search::add(const State& state, std::uint32_t parent, const Action& action) {
   if (states_.size() * 2 >= table_.size()) {
     table_.assign(std::max<std::size_t>(1 << 12, table_.size() * 2), 0);
     for (std::uint32_t i = 0; i < states_.size(); ++i) {
-      std::size_t at = hash(states_[i]) & (table_.size() - 1);
+      std::size_t at = hash_of(states_[i]) & (table_.size() - 1);
       while (table_[at]) at = (at + 1) & (table_.size() - 1);
       table_[at] = i + 1;
     }
   }
-  std::size_t at = hash(state) & (table_.size() - 1);
+  std::size_t at = hash_of(state) & (table_.size() - 1);
   for (; table_[at]; at = (at + 1) & (table_.size() - 1)) {
     if (!std::memcmp(&states_[table_[at] - 1], &state, sizeof state)) return false;
   }

@@ -130,7 +130,6 @@ class Core_Search {
 
   State first_state();
   bool add(const State& state, std::uint32_t parent, const Action& action);
-  static std::uint64_t hash(const State& state);
 
   Core_Scope scope_;
   Host_Settings settings_;

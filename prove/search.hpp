@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "node/lists.hpp"
+#include "prove/hash.hpp"
 #include "prove/scopes.hpp"
 
 namespace primgr::prove {
@@ -221,7 +222,6 @@ class Search {
 
   bool add(const State& state, Step step);
   void grow();
-  static std::uint64_t hash(const State& state);
   std::string text(Code code) const;
   std::string describe(const Step& step, const State& before, const State& after) const;
   void print(std::size_t at) const;
@@ -749,27 +749,13 @@ bool Search<N>::check_liveness(const State& state, const Live& live, std::size_t
   return true;
 }
 
-// ---- the search
-// -----------------------------------------------------------------------------------
-
-template <int N>
-std::uint64_t Search<N>::hash(const State& state) {
-  std::uint64_t h = 1469598103934665603U;
-  const auto* bytes = reinterpret_cast<const unsigned char*>(&state);
-  for (std::size_t i = 0; i < sizeof state; i += 8) {
-    std::uint64_t word = 0;
-    std::memcpy(&word, bytes + i, std::min<std::size_t>(8, sizeof state - i));
-    h = (h ^ word) * 0x9E3779B97F4A7C15U;
-    h ^= h >> 29;
-  }
-  return h;
-}
+// ---- the search ---------------------------------------------------------------------------------
 
 template <int N>
 void Search<N>::grow() {
   table_.assign(std::max<std::size_t>(1 << 16, table_.size() * 2), 0);
   for (std::uint32_t i = 0; i < states_.size(); ++i) {
-    std::size_t at = hash(states_[i]) & (table_.size() - 1);
+    std::size_t at = hash_of(states_[i]) & (table_.size() - 1);
     while (table_[at]) at = (at + 1) & (table_.size() - 1);
     table_[at] = i + 1;
   }
@@ -778,7 +764,7 @@ void Search<N>::grow() {
 template <int N>
 bool Search<N>::add(const State& state, Step step) {
   if (states_.size() * 2 >= table_.size()) grow();
-  std::size_t at = hash(state) & (table_.size() - 1);
+  std::size_t at = hash_of(state) & (table_.size() - 1);
   for (; table_[at]; at = (at + 1) & (table_.size() - 1)) {
     if (!std::memcmp(&states_[table_[at] - 1], &state, sizeof state)) return false;
   }
