@@ -334,7 +334,12 @@ TEST_CASE("lab: an event notification of repmgrd makes a primgr of another user 
   CHECK(lab.answers("n2", 202, "/state", 60));
   // A promotion does not end connections to the database, so that nothing else makes it look.
   const std::size_t before = told();
+  REQUIRE(lab.answers("n1", 200, "/state", 60));
+  const double looks = lab.metric("n1", "primgr_refresh_seconds_count");
+  REQUIRE(eventually(60, [&] { return lab.metric("n1", "primgr_refresh_seconds_count") > looks; }));
   lab.run("kill n1");
+  // Its connections end: n1 does not wait for its next look, in 15 s.
+  CHECK(eventually(8, [&] { return lab.log("n1").find("state Down") != std::string::npos; }));
   CHECK(eventually(60, [&] { return lab.ask("n2").status != 202; }));
   CHECK(eventually(30, [&] { return told() > before; }));
   INFO(lab.log("n2"));

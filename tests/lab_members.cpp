@@ -209,6 +209,11 @@ TEST_CASE("lab: a node that is cut off and unregisters all others in its own lis
   if (!lab_possible("a list of one's own")) return;
   const Lab lab("--no-repmgrd --no-haproxy --state-file");
   REQUIRE(lab.answers("n1", 200));
+  // A node that was cut off before it held a list has none that could count.
+  REQUIRE(eventually(20, [&] {
+    return at(parse_json(lab.ask("n3", "/lists?node=n3&site=default").body, 8), "current")
+        .is_object();
+  }));
   lab.run("cut n3 n1");
   lab.run("cut n3 n2");
   lab.run("promote n3");
