@@ -78,11 +78,11 @@ $(BIN): $(call objects,obj,primgr $(UNITS))
 	@$(STRIP) -o $@ $(B)/primgr
 
 link-test = @echo '  LINK    $@' && $(1) -pthread -o $@ $^ $(LIBPQ) $(TEST_LIBS)
-# Of an inline function the linker takes the first copy: first what is compiled with -O1.
-TESTS_OF  = $(UNITS) primgr $(SEARCH) $(TEST_UNITS) tests
+TESTS_OF  = primgr $(TEST_UNITS) tests
 # The sanitizers look at the tests that need no cluster.
-ALONE_OF  = $(filter-out $(addprefix tests/,lab_% fault% harm browser cluster_% haproxy_watch row_writers watchers),$(TESTS_OF))
-$(B)/tests: $(call objects,test,$(TESTS_OF))
+ALONE_OF  = $(UNITS) $(SEARCH) $(filter-out $(addprefix tests/,lab_% fault% harm browser cluster_% haproxy_watch row_writers watchers),$(TESTS_OF))
+# The units of the program are those of the program itself.
+$(B)/tests: $(call objects,obj,$(UNITS) $(SEARCH)) $(call objects,test,$(TESTS_OF))
 	$(call link-test,$(CXX))
 $(B)/tests-asan: $(call objects,asan,$(ALONE_OF))
 	$(call link-test,$(CXX) $(ASAN))
@@ -161,7 +161,7 @@ $(B)/prove: $(call objects,obj,prove/prove prove/scopes node/lists)
 	@echo '  LINK    $@' && $(CXX) -o $@ $^
 
 # The core, and what it stands on.
-PROVED = core core_lists core_reads core_sites core_votes handover history json lag lists lists_text model polls promise read_json \
+PROVED = core core_lists core_reads core_sites core_timelines core_votes handover history json lag lists lists_text model polls promise read_json \
          staleness synchrony text units voters voting wire
 $(B)/prove-core: $(call objects,obj,prove/core_main $(SEARCH) $(PROVED:%=node/%))
 	@echo '  LINK    $@' && $(CXX) -o $@ $^

@@ -33,8 +33,9 @@ class Core_Step {
   void operator()(const Own_Vote_Handed_Back& event);
   void operator()(const Votes_Wanted& event);
   void operator()(const Answers_Late& event);
-  // In node/core_lists.cpp.
+  // In node/core_timelines.cpp.
   void operator()(const Timeline_Forgotten& event);
+  // In node/core_lists.cpp.
   void operator()(const Lost_Declared& event);
   void operator()(const Lists_Replied& event);
   void operator()(const Lists_Stored& event);
@@ -78,16 +79,17 @@ class Core_Step {
   void ask_for_release(const std::string& primary);
   void decide_lists(Time missed);
   void take_fetched(std::vector<lists::Participant>& parts, Time missed);
-  void take_timeline(Time missed);
-  const Node* named_for(const std::string& candidate);
-  bool is_of_this_history(const State_Report& report) const;
-  void begin_history(std::uint64_t system);
   void drop_other_histories();
   bool holds_same(const Core::Storing& next) const;
   std::optional<Voter_List> judge_lost(std::list<Note>& notes);
   void declare(Core::Storing& next);
   void store_lists(Core::Storing&& next);
   void watch_lost(Core::Storing& next);
+  // In node/core_timelines.cpp.
+  void take_timeline(Time missed);
+  const Node* named_for(const std::string& candidate);
+  bool is_of_this_history(const State_Report& report) const;
+  void begin_history(std::uint64_t system);
   // In node/core_sites.cpp.
   void watch_sites(Time missed);
   void ask_sites();

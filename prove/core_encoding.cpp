@@ -165,6 +165,7 @@ class Encoder {
       byte(static_cast<unsigned char>(type.empty() ? ' ' : type[0]));
       flag(active);
       if (name != Host::name(id - 1)) text(name);
+      if (site != "s") text(site);
     }
   }
   void grant(const Grant& grant) {
@@ -337,7 +338,10 @@ class Encoder {
     known(addresses);
     flag(store_due.has_value());
     if (store_due) known(stored_addresses), until(*store_due);
-    number(static_cast<std::int64_t>(sites.size()));  // none: there is one site here
+    number(static_cast<std::int64_t>(sites.size()));
+    for (const auto& [its, wished, asked] : sites) of(its), nodes(wished), nodes(asked);
+    number(static_cast<std::int64_t>(asked_in.size()));
+    for (const auto& [name, its] : asked_in) text(name), of(its);
     number(static_cast<std::int64_t>(lost.size()));
     for (const Lost_Voter& voter : lost) number(voter.node.id);
     flag(!unreadable.empty());
@@ -347,7 +351,7 @@ class Encoder {
     for (const Voter_List& each : required) nodes(each);
     nodes(voters), nodes(unlisted);
     number(static_cast<std::int64_t>(to_fetch.size()));
-    for (const auto& [name, of] : to_fetch) text(name);
+    for (const auto& [name, its] : to_fetch) text(name), of(its);
     number(static_cast<std::int64_t>(fetched.size()));
     for (const auto& [from, served] : fetched) {
       const auto& [of, its_round, reigns, made] = served;

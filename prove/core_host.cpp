@@ -111,7 +111,7 @@ void Host::read_database(const Database_State& says) {
       Node node;
       node.id = k + 1;
       node.name = name(k);
-      node.site = "s";
+      node.site = says.rows >> (4 + k) & 1 ? "t" : "s";
       node.active = true;
       node.type = k + 1 == says.names ? "primary" : "standby";
       facts.nodes.push_back(std::move(node));
@@ -142,8 +142,13 @@ void Host::look(const Database_State& says) {
     restart();
     return;
   }
+  const bool moves = (says.rows ^ database.rows) >> (4 + self) & 1;
   database = says;
   read_database(database);
+  if (settings->left_out == Left_Out::former_voters && moves) {
+    std::erase_if(core.parts, [&](const auto& part) { return part.held.scope != core.scope; });
+    run(Facts_Read{core.facts});
+  }
 }
 
 // ---- steps --------------------------------------------------------------------------------------
@@ -388,6 +393,16 @@ void Host::stand_still(Time time) {
 
 void Host::declare_lost(int other) {
   run(Lost_Declared{{{name(other)}, "now"}});
+}
+
+bool Host::is_apart(const Host& other) const {
+  if (core.scope == other.core.scope) return false;
+  const auto is_in = [](const Host& of, int id) {
+    const lists::Participant* part = of.core.part();
+    return !part || std::binary_search(part->held.current.members.begin(),
+                                       part->held.current.members.end(), id);
+  };
+  return !is_in(*this, other.self + 1) && !is_in(other, self + 1);
 }
 
 bool Host::serves_reads(Time delay) const {

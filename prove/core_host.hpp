@@ -42,6 +42,7 @@ enum class Left_Out {
   acknowledged_heard,    // a voter acknowledges what it has not heard
   lists_stored,          // a list stands though it could not be stored
   reign_gap,             // a gap in the reign is not noticed
+  former_voters,         // a node that comes to another site needs its voters there only
   nobody_primary,        // nobody who answers is Primary: so there is none
   unbound,               // all say that they are bound by no promise
 };
@@ -52,8 +53,9 @@ enum class Store : std::uint8_t { works, fails, fails_written };
 // What a database says.
 struct Database_State {
   bool up = true, in_recovery = true;
-  int names = 0;                            // node_id; 0: none
-  std::uint8_t rows = 0;                    // which nodes it lists: bit 0 is n1
+  int names = 0;  // node_id; 0: none
+  // Which nodes it lists: bit 0 is n1; and which it lists in the site "t", not "s": bit 4 is n1.
+  std::uint8_t rows = 0;
   std::uint8_t position = 0, timeline = 0;  // of the WAL that it has
 
   bool operator==(const Database_State&) const = default;
@@ -111,6 +113,9 @@ class Host {
   bool is_primary() const;
   // For how long it stays Primary without a step, by its clock. REQUIRES: is_primary().
   Time primary_for() const;
+  // Whether that one may be Primary beside this one: it is in another site, and no list of either
+  // has both.
+  bool is_apart(const Host& other) const;
   // Whether /replica?delay=… is 200.
   bool serves_reads(Time delay) const;
 

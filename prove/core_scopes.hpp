@@ -14,10 +14,10 @@ struct Core_Scope {
   const char* name;
   const char* what;
   int nodes = 3;
-  int first = 7;                        // who is a voter at the beginning: bit 0 is n1
-  int behind = 0;                       // these know only the list before, which had them, too
-  int candidates = 7;                   // who may be promoted
-  std::vector<int> wished = {};         // what a promoted node's database may list; empty: `first`
+  int first = 7;                 // who is a voter at the beginning: bit 0 is n1
+  int behind = 0;                // these know only the list before, which had them, too
+  int candidates = 7;            // who may be promoted
+  std::vector<int> wished = {};  // what a promoted node's database may list: Database_State::rows
   Time unit = std::chrono::seconds(1);  // time passes in steps of that
   Time vote_lease = std::chrono::seconds(2);
   Time check_delay = std::chrono::milliseconds(500);

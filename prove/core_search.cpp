@@ -241,7 +241,7 @@ Core_Search::State Core_Search::first_state() {
   state.changes = static_cast<std::uint8_t>(scope_.changes);
   state.units = static_cast<std::uint8_t>(scope_.units);
   int all = scope_.first | scope_.behind;
-  for (const int rows : scope_.wished) all |= rows;
+  for (const int rows : scope_.wished) all |= rows & 15;
   const auto members = [&](int of) {
     lists::Members ids;
     for (int k = 0; k < scope_.nodes; ++k) {

@@ -43,12 +43,12 @@ Core_Search::Core_Search(const Core_Scope& scope, Left_Out left_out)
 
 // ---- one host's step ----------------------------------------------------------------------------
 
-// Two that answer 200 at one moment; or one that begins to, less than check_delay after another's
-// last 200, when a load balancer may use that one yet.
+// Two of a site that answer 200 at one moment; or one that begins to, less than check_delay after
+// another's last 200, when a load balancer may use that one yet.
 void Core_Search::check(const State& state, int k, bool was_primary) {
   if (!was_primary || !result.empty()) return;
   for (int other = 0; other < scope_.nodes; ++other) {
-    if (other == k) continue;
+    if (other == k || known(state, k).host.is_apart(known(state, other).host)) continue;
     if (primary(state, other)) {
       result = "two Primaries: " + n(k) + " and " + n(other);
     } else if (state.ago[other] < check_delay_ms_) {
@@ -378,7 +378,9 @@ void Core_Search::act(State& state, const Action& action) {
     case Action::names: {
       std::string rows;
       for (int i = 0; i < scope_.nodes; ++i) {
-        if (action.b >> i & 1) rows += (rows.empty() ? "" : ", ") + n(i);
+        if (!(action.b >> i & 1)) continue;
+        rows += (rows.empty() ? "" : ", ") + n(i);
+        if (action.b >> (4 + i) & 1) rows += " in another site";
       }
       say("the database of " + n(k) + " lists " + rows);
       if (state.changes) --state.changes;

@@ -111,8 +111,9 @@ TEST_CASE("the core has no clock, thread, lock, log, file or socket") {
                                          "variant",
                                          "vector"};
   std::set<std::string> files;
-  for (const char* unit : {"node/core.cpp", "node/core_votes.cpp", "node/core_lists.cpp",
-                           "node/core_reads.cpp", "node/journal.cpp"}) {
+  for (const char* unit :
+       {"node/core.cpp", "node/core_votes.cpp", "node/core_lists.cpp", "node/core_sites.cpp",
+        "node/core_timelines.cpp", "node/core_reads.cpp", "node/journal.cpp"}) {
     files.merge(files_behind(unit));
   }
   CHECK(files.contains("node/voting.cpp"));
