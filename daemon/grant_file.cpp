@@ -109,11 +109,28 @@ class Fields {
 
 }  // namespace
 
+namespace {
+
+// Why a record that does not begin as print() has it is none.
+const char* explain_version(std::string_view text) {
+  if (text.starts_with("primgr 1 ")) {
+    return "is of an earlier version of primgr, as it is once, after the upgrade";
+  }
+  const bool later = text.size() > 8 && text.starts_with("primgr ") && text[7] > '2' &&
+                     text[7] <= '9' && text[8] == ' ';
+  return later ? "is of a later version of primgr" : "is damaged";
+}
+
+}  // namespace
+
 std::optional<Grant> Grant_File::parse(std::string_view text, std::string_view boot_id,
                                        std::string_view node, Time now, std::string& why) {
   constexpr std::string_view version = "primgr 2 ";
-  why = "is damaged, or of another version";
-  if (!text.starts_with(version)) return std::nullopt;
+  why = "is damaged";
+  if (!text.starts_with(version)) {
+    why = explain_version(text);
+    return std::nullopt;
+  }
   Fields fields(text.substr(version.size()));
   const auto boot = fields.next("boot="), until = fields.next("until="),
              kept = fields.next("kept="), token = fields.next("token="), of = fields.next("node="),

@@ -56,7 +56,11 @@ TEST_CASE("the state file: what is written is read back, anything else is reject
   }
   CHECK_FALSE(read(text + " "));
   CHECK_FALSE(read("primgr 1 boot 5000000000 n1\n"));
-  CHECK(why == "is damaged, or of another version");
+  CHECK(why == "is of an earlier version of primgr, as it is once, after the upgrade");
+  CHECK_FALSE(read("primgr 3 boot=x"));
+  CHECK(why == "is of a later version of primgr");
+  CHECK_FALSE(read("primgr"));
+  CHECK(why == "is damaged");
   std::string changed = text;
   changed[100] = 'x';
   CHECK_FALSE(read(changed));
