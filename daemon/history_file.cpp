@@ -61,7 +61,7 @@ State_Change read_change(const Json& entry) {
 
 }  // namespace
 
-std::string print_history(const History& history) {
+std::string print_history(const History& history, const std::string& node) {
   Json changes = Json::array();
   for (const State_Change& change : history) {
     Json entry = {{"at", print_milliseconds_of(change.at.time_since_epoch())},
@@ -73,15 +73,23 @@ std::string print_history(const History& history) {
     if (change.handover) entry["handover"] = print_milliseconds_of(*change.handover);
     changes.push_back(std::move(entry));
   }
-  return dump({{"version", version}, {"changes", changes}}) + "\n";
+  return dump({{"version", version}, {"node", node}, {"changes", changes}}) + "\n";
 }
 
-std::optional<History> parse_history(const std::string& text, std::string& why) {
+std::optional<History> parse_history(const std::string& text, const std::string& node,
+                                     std::string& why) {
   why.clear();
   try {
     const Json json = parse_json(text, max_depth);
     if (text_at(json, "version") != version) {
-      throw Config_Error("is damaged, or of another version");
+      throw Config_Error(text_at(json, "version").starts_with("primgr ")
+                             ? "is of another version of primgr"
+                             : "is damaged");
+    }
+    const Json& of = at(json, "node");
+    if (!of.is_null() && !of.is_string()) throw Config_Error("has no valid node");
+    if (of.is_string() && !names_equal(text_at(json, "node"), node)) {
+      throw Config_Error("is of the node \"" + text_at(json, "node") + "\", not of this one");
     }
     const Json& changes = at(json, "changes");
     if (!changes.is_array()) throw Config_Error("has no list of changes");

@@ -11,10 +11,12 @@ namespace primgr {
 
 inline constexpr const char* history_file = "history";
 
-// The contents of the file.
-std::string print_history(const History& history);
+// The contents of the file. `node`: whose history it is.
+std::string print_history(const History& history, const std::string& node);
 
-// Reads that. None, with the reason in `why`, if it is no result of print_history().
-std::optional<History> parse_history(const std::string& text, std::string& why);
+// Reads that. None, with the reason in `why`, if it is no result of print_history(), or that of
+// another node, from which this machine was copied. A file of 1.0 names no node, and is read.
+std::optional<History> parse_history(const std::string& text, const std::string& node,
+                                     std::string& why);
 
 }  // namespace primgr

@@ -14,6 +14,7 @@ namespace primgr {
 using namespace std::chrono_literals;
 
 int Kept::open(const Config& config) {
+  node_ = config.node.node_name;
   if (const int status = open_state_file(config)) return status;
   return open_state_directory(config);
 }
@@ -70,12 +71,15 @@ void Kept::load_voters(bool whole_cluster) {
 }
 
 void Kept::load_history() {
-  const auto text = directory_->load(history_file, 2s);
   std::string why;
-  if (auto history = text ? parse_history(*text, why) : std::nullopt) history_ = *history;
+  const auto text = directory_->load(history_file, 2s, &why);
+  if (auto history = text ? parse_history(*text, node_, why) : std::nullopt) history_ = *history;
   if (why.empty()) return;
-  log_(Log_Level::warning, std::string("state_directory: ") + history_file + " " + why +
-                               ": the history of this node begins anew");
+  const std::string aside = std::string(history_file) + ".set-aside";
+  directory_->set_aside(history_file, aside);
+  log_(Log_Level::warning, std::string("state_directory: ") + history_file +
+                               (text ? " " + why : " cannot be read") +
+                               ": the history of this node begins anew; the file is now " + aside);
 }
 
 Node_Environment Kept::environment() {
@@ -88,7 +92,7 @@ Node_Environment Kept::environment() {
     return directory_->store(voters_file, print_held(lists), until);
   };
   environment.on_change = [this](const History& history) {
-    directory_->save(history_file, print_history(history));
+    directory_->save(history_file, print_history(history, node_));
   };
   return environment;
 }
@@ -114,7 +118,7 @@ bool Kept::take_forget_timeline_note() {
 
 void Kept::end(History history) {
   end_run(history, std::chrono::system_clock::now(), "primgr was ended");
-  if (directory_) directory_->save(history_file, print_history(history));
+  if (directory_) directory_->save(history_file, print_history(history, node_));
 }
 
 }  // namespace primgr

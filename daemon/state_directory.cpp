@@ -32,14 +32,21 @@ std::optional<std::string> read_if_there(const std::string& path, std::string& w
   }
 }
 
-// The file whose time says when a daemon was alive.
-constexpr const char* alive_file = "alive";
-
 std::optional<std::chrono::system_clock::time_point> file_time(const std::string& path) {
   struct stat status {};
   if (lstat(path.c_str(), &status) != 0) return std::nullopt;
   return std::chrono::system_clock::time_point(std::chrono::seconds(status.st_mtim.tv_sec) +
                                                std::chrono::nanoseconds(status.st_mtim.tv_nsec));
+}
+
+// Keeps why a file of a command cannot be taken; empty: it can, or there is none.
+void note_refusal(std::map<std::string, std::string>& refused, const std::string& name,
+                  std::string why) {
+  if (why.empty()) {
+    refused.erase(name);
+  } else {
+    refused[name] = std::move(why);
+  }
 }
 
 }  // namespace
@@ -111,6 +118,12 @@ std::optional<std::string> State_Directory::load(const std::string& name,
   return std::exchange(shared_->read, std::nullopt);
 }
 
+void State_Directory::set_aside(const std::string& name, const std::string& as) {
+  const std::lock_guard lock(shared_->mutex);
+  shared_->aside[name] = as;
+  shared_->changed.notify_all();
+}
+
 void State_Directory::save(const std::string& name, std::string contents) {
   const std::lock_guard lock(shared_->mutex);
   shared_->waiting[name] = std::move(contents);
@@ -140,6 +153,7 @@ void State_Directory::watch(const std::string& name, std::chrono::milliseconds t
   shared_->to_watch = name;
   shared_->changed.notify_all();
   shared_->changed.wait_for(lock, timeout, [this] { return shared_->watched_once; });
+  log_problem();
 }
 
 std::optional<std::string> State_Directory::watched() const {
@@ -156,6 +170,11 @@ std::optional<std::string> State_Directory::take_note(const std::string& name) {
 
 // REQUIRES the mutex.
 void State_Directory::log_problem() {
+  for (const auto& [name, why] : shared_->refused) {
+    if (logged_refused_[name] == why) continue;
+    log_(Log_Level::warning, "state_directory: " + why + ": " + name + " is not heeded");
+  }
+  logged_refused_ = shared_->refused;
   if (std::exchange(logged_problem_, shared_->problem) == shared_->problem) return;
   if (shared_->problem.empty()) {
     log_(Log_Level::info, "state_directory is written again");
@@ -196,7 +215,8 @@ std::string State_Directory::write(const std::string& path, const std::string& c
 void State_Directory::work(std::shared_ptr<Shared> shared) {
   std::unique_lock lock(shared->mutex);
   auto alive_due = std::chrono::steady_clock::now() + 1s;
-  while (!shared->ending || (!shared->waiting.empty() && shared->problem.empty())) {
+  while (!shared->ending || !shared->aside.empty() ||
+         (!shared->waiting.empty() && shared->problem.empty())) {
     try {
       work_once(*shared, lock);
     } catch (const std::bad_alloc&) {
@@ -211,7 +231,7 @@ void State_Directory::work(std::shared_ptr<Shared> shared) {
     // A file that could not be written waits for a second, too.
     const auto wanted = [&] {
       return shared->ending || shared->to_lock || !shared->to_read.empty() ||
-             (!shared->waiting.empty() && shared->problem.empty()) ||
+             !shared->aside.empty() || (!shared->waiting.empty() && shared->problem.empty()) ||
              (!shared->to_watch.empty() && !shared->watched_once);
     };
     shared->changed.wait_for(lock, 1s, wanted);
@@ -230,6 +250,7 @@ void State_Directory::read_watched(Shared& shared, std::unique_lock<std::mutex>&
   std::optional<std::string> contents = read_if_there(path, why);
   lock.lock();
   if (why.empty()) shared.watched = std::move(contents);
+  note_refusal(shared.refused, shared.to_watch, std::move(why));
   shared.watched_once = true;
   shared.changed.notify_all();
 }
@@ -259,6 +280,12 @@ void State_Directory::work_once(Shared& shared, std::unique_lock<std::mutex>& lo
     shared.to_read.clear();
     shared.changed.notify_all();
   }
+  while (!shared.aside.empty()) {
+    const auto renamed = shared.aside.extract(shared.aside.begin());
+    lock.unlock();
+    rename((shared.path + renamed.key()).c_str(), (shared.path + renamed.mapped()).c_str());
+    lock.lock();
+  }
   while (!shared.waiting.empty()) {
     const auto [name, contents] = *shared.waiting.begin();
     lock.unlock();
@@ -273,14 +300,22 @@ void State_Directory::work_once(Shared& shared, std::unique_lock<std::mutex>& lo
   }
   shared.changed.notify_all();
   read_watched(shared, lock);
+  take_notes(shared, lock);
+}
+
+// One that cannot be removed is not taken: it would be taken again each second.
+void State_Directory::take_notes(Shared& shared, std::unique_lock<std::mutex>& lock) {
   for (const std::string& name : shared.notes) {
     const std::string path = shared.path + name;
     lock.unlock();
     std::string why;
     std::optional<std::string> note = read_if_there(path, why);
-    if (note) unlink(path.c_str());
+    if (note && unlink(path.c_str()) != 0) {
+      why = "cannot remove " + path + ": " + std::strerror(errno);
+    }
     lock.lock();
-    if (note) shared.noted[name] = std::move(*note);
+    if (note && why.empty()) shared.noted[name] = std::move(*note);
+    note_refusal(shared.refused, name, std::move(why));
   }
 }
 

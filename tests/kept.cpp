@@ -1,6 +1,7 @@
 #include "daemon/kept.hpp"
 
 #include <doctest/doctest.h>
+#include <sys/stat.h>
 
 #include <filesystem>
 
@@ -10,6 +11,7 @@
 #include "daemon/voters_file.hpp"
 #include "node/lists_text.hpp"
 #include "tests/state_folder.hpp"
+#include "tests/support.hpp"
 #include "tests/world.hpp"
 
 using namespace primgr;
@@ -23,6 +25,7 @@ struct Started {
   explicit Started(const State_Folder& state) {
     Config config;
     config.state_directory = state.folder;
+    config.node.node_name = "n1";
     Kept kept([this](Log_Level, const std::string& line) { log += line + "\n"; });
     status = kept.open(config);
     known = kept.environment();
@@ -61,7 +64,7 @@ TEST_CASE("what was kept is known at the next start") {
   change.at = Wall_Time(1s);
   change.to = State::primary;
   write(state, voters_file, print_held(lists));
-  write(state, history_file, print_history({change}));
+  write(state, history_file, print_history({change}, "n1"));
   write(state, drain_file, print_drain({"why", "then"}));
   const Started again(state);
   CHECK(again.log == "");
@@ -94,13 +97,58 @@ TEST_CASE("lists of voters that cannot be read are said to be so, and not taken 
   CHECK(node.known.voters.unreadable.starts_with("state_directory: voters: "));
 }
 
-TEST_CASE("a history that cannot be read begins anew") {
+TEST_CASE("a history that cannot be read, or is another node's, begins anew, and is not lost") {
   const State_Folder state;
-  write(state, history_file, "{");
+  std::string text;
+  SUBCASE("damaged") {
+    text = "{";
+  }
+  SUBCASE("of a later version") {
+    text = R"({"version":"primgr 2","changes":[]})";
+  }
+  SUBCASE("of another node") {
+    State_Change change;
+    change.to = State::primary;
+    text = print_history({change}, "n2");
+  }
+  SUBCASE("no file") {
+    std::filesystem::create_directory(state.path(history_file));
+  }
+  if (!text.empty()) write(state, history_file, text);
   const Started node(state);
+  CHECK(eventually(10, [&] { return !std::filesystem::exists(state.path(history_file)); }));
+  const std::string aside = state.path("history.set-aside");
+  CHECK(text.empty() ? std::filesystem::is_directory(aside) : read_file(aside) == text);
   CHECK(node.status == 0);
   CHECK(node.known.history.empty());
   CHECK(node.log.find("the history of this node begins anew") != std::string::npos);
+}
+
+TEST_CASE(
+    "what a command leaves counts if it is a regular file that can be read; else it is logged") {
+  const State_Folder state;
+  std::string heeded = "logged";
+  SUBCASE("empty") {
+    write(state, drain_file, "");
+    heeded = "drained";
+  }
+  SUBCASE("garbage") {
+    write(state, drain_file, "garbage");
+    heeded = "drained";
+  }
+  SUBCASE("a folder") {
+    std::filesystem::create_directory(state.path(drain_file));
+  }
+  SUBCASE("a FIFO") {
+    REQUIRE(mkfifo(state.path(drain_file).c_str(), 0600) == 0);
+  }
+  SUBCASE("no text") {
+    write(state, drain_file, std::string("a\0b", 3));
+  }
+  const Started node(state);
+  CAPTURE(node.log);
+  CHECK(node.drain.has_value() == (heeded == "drained"));
+  CHECK((node.log.find("drained is not heeded") != std::string::npos) == (heeded == "logged"));
 }
 
 TEST_SUITE_END();

@@ -137,15 +137,15 @@ TEST_CASE("a history is stored and read again; what is no history is said to be 
     if (to == State::primary) entry.handover = 1100ms;
     add_change(history, entry);
   }
-  const std::string text = print_history(history);
+  const std::string text = print_history(history, "n1");
   std::string why;
-  const auto again = parse_history(text, why);
+  const auto again = parse_history(text, "N1", why);
   CHECK(why == "");
   REQUIRE(again);
   for (State_Change& entry : history) entry.reason = "it \"said\" so\\x0a";  // for terminals
   CHECK(*again == history);
   for (std::size_t size = 0; size + 2 < text.size(); ++size) {
-    CHECK_FALSE(parse_history(text.substr(0, size), why));
+    CHECK_FALSE(parse_history(text.substr(0, size), "n1", why));
     CHECK_FALSE(why.empty());
   }
   for (const char* change :
@@ -153,9 +153,16 @@ TEST_CASE("a history is stored and read again; what is no history is said to be 
         R"("at":1,"lasted":1,"to":"Prime")", R"("at":1,"lasted":1,"from":7)",
         R"("at":1,"lasted":1,"handover":"x")"}) {
     CAPTURE(change);
-    CHECK_FALSE(
-        parse_history(std::string(R"({"version":"primgr 1","changes":[{)") + change + "}]}", why));
+    CHECK_FALSE(parse_history(std::string(R"({"version":"primgr 1","changes":[{)") + change + "}]}",
+                              "n1", why));
   }
+  CHECK_FALSE(parse_history(text, "n2", why));
+  CHECK(why == "is of the node \"n1\", not of this one");
+  CHECK_FALSE(parse_history(R"({"version":"primgr 2","changes":[]})", "n1", why));
+  CHECK(why == "is of another version of primgr");
+  CHECK_FALSE(parse_history(R"({"version":"primgr 1","node":7,"changes":[]})", "n1", why));
+  // Of 1.0, which named no node.
+  CHECK(parse_history(R"({"version":"primgr 1","changes":[]})", "n1", why));
 }
 
 TEST_CASE("what says that a node is drained is believed, also if it is damaged") {

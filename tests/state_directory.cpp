@@ -85,6 +85,23 @@ TEST_CASE("a note is taken once, and removed") {
   CHECK_FALSE(std::filesystem::exists(state.path("note")));
 }
 
+TEST_CASE("a note that is no regular file is logged once, and not taken") {
+  const State_Folder state;
+  Logged log;
+  std::filesystem::create_directory(state.path("note"));
+  State_Directory directory(state.folder, {"note"}, log.logger());
+  const auto told = [&] {
+    CHECK_FALSE(directory.take_note("note"));
+    return log.has("note: not a regular file: note is not heeded");
+  };
+  CHECK(eventually(10, told));
+  CHECK_FALSE(directory.take_note("note"));
+  CHECK(log.text.find("not heeded") == log.text.rfind("not heeded"));
+  std::filesystem::remove(state.path("note"));
+  write_file(state.path("note"), "now");
+  CHECK(eventually(10, [&] { return directory.take_note("note") == "now"; }));
+}
+
 TEST_CASE(
     "a file that commands write and remove is watched; one that cannot be read changes nothing") {
   const State_Folder state;
