@@ -21,6 +21,7 @@
 #include "daemon/http.hpp"
 #include "daemon/look_socket.hpp"
 #include "daemon/node_document.hpp"
+#include "daemon/note_folder.hpp"
 #include "daemon/state_directory.hpp"
 #include "daemon/status.hpp"
 #include "daemon/voters_file.hpp"
@@ -66,6 +67,8 @@ namespace {
 Voter_List written_voters(const std::string& directory, bool whole_cluster) {
   const std::string path = directory + "/" + voters_file;
   std::string why;
+  // A candidate that was never Primary has no list yet.
+  if (access(path.c_str(), F_OK) != 0 && errno == ENOENT) return {};
   const auto lists = parse_held(read_file(path), whole_cluster, why);
   if (!lists) throw Config_Error(path + " " + why);
   Voter_List known;
@@ -74,12 +77,6 @@ Voter_List written_voters(const std::string& directory, bool whole_cluster) {
   }
   for (const Lost_Voter& voter : lists->lost) known.push_back(voter.node);
   return known;
-}
-
-// The daemon's. By default it is where the shipped unit has it: systemd tells the daemon, but not
-// who logs in.
-std::string state_directory(const Config& config) {
-  return config.state_directory.empty() ? "/var/lib/primgr" : config.state_directory;
 }
 
 // The URL of the daemon of this host, by its configuration.
@@ -134,13 +131,17 @@ std::optional<Answer> ask_real_primary(const Config& config, const Tls& tls) {
   return Answer{reply.status, reply.body};
 }
 
-// What the daemon of this host answers to /node, without its history. Null, with the reason in
-// `why`, if there is no daemon, or it is that of another node.
-Json ask_node(const Config& config, const Tls& tls, std::string& why) {
+// What the daemon of this host answers to /node, without its history.
+Own_Daemon ask_own_node(const Config& config, const Tls& tls) {
+  const Url url = own_daemon_url(config);
   Node self;
   self.name = config.node.node_name;
-  return parse_node_document(
-      self, ask_daemon(tls, own_daemon_url(config), true, "/node?history=0", once_limit), why);
+  const Http_Reply reply = ask_daemon(tls, url, true, "/node?history=0", once_limit);
+  Own_Daemon daemon;
+  daemon.answered = reply.status != 0;
+  daemon.address = print_address(url.address);
+  daemon.node = parse_node_document(self, reply, daemon.why);
+  return daemon;
 }
 
 // The answer to --once by the daemon of this host, which holds the votes, and may still know the
@@ -148,11 +149,11 @@ Json ask_node(const Config& config, const Tls& tls, std::string& why) {
 // another node.
 std::optional<Answer> ask_own_daemon(const Config& config, const Tls& tls, const Stderr_Log& log,
                                      const std::string& subject) {
-  std::string why;
-  const Json node = ask_node(config, tls, why);
+  const Own_Daemon daemon = ask_own_node(config, tls);
+  const Json& node = daemon.node;
   const std::optional<State> state = parse_state(text_at(node, "state"));
   log(Log_Level::info, state ? "the daemon of this host says: " + text_at(node, "reason")
-                             : "no daemon of this host answers: " + why);
+                             : "no daemon of this host answers: " + daemon.why);
   if (!state) return std::nullopt;
   if (subject == "real-primary") return ask_real_primary(config, tls);
   if (subject == "state") return Answer{0, dump({{"state", to_string(*state)}})};
@@ -220,26 +221,100 @@ int run_status(const Config& config, const Options& options, const Stderr_Log& l
 
 namespace {
 
+// For how long a daemon that is being restarted may give no answer.
+constexpr auto restart_limit = 5s;
+
 // Asks the daemon of this host until its /node is as wanted, for command_limit. Returns what it
-// answered last; null if none answers.
+// answered last; null if none answers any more.
 Json wait_for_daemon(const Config& config, const Tls& tls,
                      const std::function<bool(const Json&)>& wanted) {
-  const Deadline deadline = std::chrono::steady_clock::now() + command_limit;
+  const Deadline begin = std::chrono::steady_clock::now();
+  Deadline answered = begin;
   for (;;) {
-    std::string why;
-    Json node = ask_node(config, tls, why);
-    if (!node.is_object()) return nullptr;
-    if (wanted(node) || std::chrono::steady_clock::now() > deadline) return node;
+    Json node = ask_own_node(config, tls).node;
+    const Deadline now = std::chrono::steady_clock::now();
+    if (node.is_object()) answered = now;
+    const bool over = now > begin + command_limit || now > answered + restart_limit;
+    if (over || (node.is_object() && wanted(node))) return node;
     std::this_thread::sleep_for(100ms);
   }
 }
 
 // Says why a file for the daemon could not be written or removed. Returns the exit status.
 int report_unwritten(const char* option, const std::string& why) {
-  std::cerr << "primgr: " << option << ": " << why
+  std::cerr << "primgr: " << option << ": " << printable(why)
             << " (run it as root, or as the daemon's user)\n";
   return exit_unavailable;
 }
+
+// A file that a command leaves in the daemon's state_directory.
+class Command_Note {
+ public:
+  Command_Note(const char* option, const char* name) : option_(option), name_(name) {}
+
+  // Finds the folder, and keeps other commands out of it. Returns 0, or the exit status, having
+  // said why.
+  int open(const Config& config, const Tls& tls) {
+    std::string why;
+    const Deadline deadline = std::chrono::steady_clock::now() + restart_limit;
+    do {
+      if (daemon_.address.size()) std::this_thread::sleep_for(100ms);
+      daemon_ = ask_own_node(config, tls);
+      folder_ = find_note_folder(config, daemon_, why);
+    } while (folder_.empty() && !daemon_.answered && std::chrono::steady_clock::now() < deadline);
+    if (folder_.empty()) {
+      std::cerr << "primgr: " << option_ << ": " << printable(why) << '\n';
+      return exit_unavailable;
+    }
+    if (const std::string failed = lock_.lock(folder_); !failed.empty()) {
+      return report_unwritten(option_, failed);
+    }
+    try {
+      if (exists()) before_ = read_file(path());
+    } catch (const Config_Error& error) {
+      std::cerr << "primgr: " << option_ << ": " << printable(error.what()) << '\n';
+      return exit_unavailable;
+    }
+    return 0;
+  }
+
+  const std::string& folder() const { return folder_; }
+  std::string path() const { return folder_ + "/" + name_; }
+  const Json& node() const { return daemon_.node; }
+  bool exists() const { return access(path().c_str(), F_OK) == 0 || errno != ENOENT; }
+  // Both return 0, or the exit status, having said why.
+  int write(const std::string& contents) const {
+    const std::string why = State_Directory::write(path(), contents, 0644);
+    return why.empty() ? 0 : report_unwritten(option_, why);
+  }
+  int remove() const {
+    if (unlink(path().c_str()) == 0 || errno == ENOENT) return 0;
+    return report_unwritten(option_, "cannot remove " + path() + ": " + std::strerror(errno));
+  }
+  // The daemon did not heed it: puts back what was there. Returns the exit status, having said so.
+  int take_back() const {
+    std::string outcome = "it was taken back";
+    if (before_) {
+      const std::string why = State_Directory::write(path(), *before_, 0644);
+      if (!why.empty()) outcome = why;
+    } else if (unlink(path().c_str()) != 0) {
+      outcome = errno == ENOENT ? "has read it only now"
+                                : "it cannot be removed: " + std::string(std::strerror(errno));
+    }
+    std::cerr << "primgr: " << option_ << ": the daemon of this host did not heed "
+              << printable(path()) << " in time: " << outcome
+              << ": see its log, and primgr --status\n";
+    return exit_unavailable;
+  }
+
+ private:
+  const char* const option_;
+  const char* const name_;
+  Own_Daemon daemon_;
+  std::string folder_;
+  std::optional<std::string> before_;
+  Command_Lock lock_;
+};
 
 // Says which of the voters that the operator named are taken for lost. Returns the exit status.
 int print_lost(const Json& lost, const std::vector<std::string>& named) {
@@ -268,21 +343,24 @@ int print_lost(const Json& lost, const std::vector<std::string>& named) {
 }  // namespace
 
 int run_lost(const Config& config, const Tls& tls, const Options& options) {
-  const std::string directory = state_directory(config), note = directory + "/" + lost_note_file;
-  const Voter_List known = written_voters(directory, config.node.consensus_cluster);
+  Command_Note note("--lost", lost_note_file);
+  if (const int status = note.open(config, tls)) return status;
+  Voter_List known;
+  try {
+    known = written_voters(note.folder(), config.node.consensus_cluster);
+  } catch (const Config_Error& error) {
+    return report_unwritten("--lost", error.what());
+  }
   for (const std::string& name : options.lost) {
     const bool self = names_equal(name, config.node.node_name);
-    // A candidate that was never Primary has no list yet; the daemon ignores names that it does not
-    // know.
+    // The daemon ignores names that it does not know.
     if (!self && (known.empty() || find_node(known, name))) continue;
     std::cerr << "primgr: --lost: " << (self ? "this node is " : "no voter is called ")
               << printable(name) << "; the voters are: " << printable(names_of(known)) << std::endl;
     return exit_usage;
   }
   const std::string since = print_time(wall_clock());
-  const std::string why =
-      State_Directory::write(note, print_lost_note({options.lost, since}), 0644);
-  if (!why.empty()) return report_unwritten("--lost", why);
+  if (const int status = note.write(print_lost_note({options.lost, since}))) return status;
   const auto heeded = [&](const Json& node) {
     const Json& lost = at(node, "lost");
     return text_at(lost, "declared") == since && at(lost, "pending") == false;
@@ -292,29 +370,24 @@ int run_lost(const Config& config, const Tls& tls, const Options& options) {
     std::cout << "No daemon answers here; it will ask these voters, and heed this, when it runs.\n";
     return flush_output(0);
   }
-  if (!heeded(node)) {
-    std::cerr << "primgr: the daemon of this host has not heeded " << note
-              << " yet: see its log, and primgr --status\n";
-    return exit_unavailable;
-  }
-  return print_lost(at(at(node, "lost"), "names"), options.lost);
+  if (heeded(node)) return print_lost(at(at(node, "lost"), "names"), options.lost);
+  if (note.exists()) return note.take_back();
+  std::cerr << "primgr: the daemon of this host has read " << printable(note.path())
+            << ", and still asks these voters: see its log, and primgr --status\n";
+  return exit_unavailable;
 }
 
 int run_forget_timeline(const Config& config, const Tls& tls) {
-  const std::string path = state_directory(config) + "/" + forget_timeline_note_file;
-  const std::string why = State_Directory::write(path, print_time(wall_clock()) + "\n", 0644);
-  if (!why.empty()) return report_unwritten("--forget-timeline", why);
-  const auto taken = [&] { return access(path.c_str(), F_OK) != 0 && errno == ENOENT; };
-  const Json node = wait_for_daemon(config, tls, [&](const Json&) { return taken(); });
-  if (node.is_null() && !taken()) {
+  Command_Note note("--forget-timeline", forget_timeline_note_file);
+  if (const int status = note.open(config, tls)) return status;
+  if (const int status = note.write(print_time(wall_clock()) + "\n")) return status;
+  const auto taken = [&](const Json&) { return !note.exists(); };
+  const Json node = wait_for_daemon(config, tls, taken);
+  if (node.is_null() && note.exists()) {
     std::cout << "No daemon answers here; it will heed this when it runs.\n";
     return flush_output(0);
   }
-  if (!taken()) {
-    std::cerr << "primgr: the daemon of this host does not heed " << path
-              << ": is that in its state_directory? (primgr --check-config)\n";
-    return exit_unavailable;
-  }
+  if (note.exists()) return note.take_back();
   std::cout << "This node may vote for a Primary on an older timeline. Do this on each voter. If a "
                "primary with newer data lives, stop it first.\n";
   return flush_output(0);
@@ -322,33 +395,23 @@ int run_forget_timeline(const Config& config, const Tls& tls) {
 
 int run_drain(const Config& config, const Tls& tls, const Options& options) {
   const bool drain = options.mode == Options::Mode::drain;
-  const std::string path = state_directory(config) + "/" + drain_file;
-  const std::string since = print_time(wall_clock());
-  std::string why;
-  Json node = ask_node(config, tls, why);
-  if (drain && text_at(node, "state") == "Primary") {
+  Command_Note note(drain ? "--drain" : "--undrain", drain_file);
+  if (const int status = note.open(config, tls)) return status;
+  if (drain && text_at(note.node(), "state") == "Primary") {
     std::cerr << "primgr: --drain: this node is Primary, which takes the writes: make another node "
                  "the primary first (on that: repmgr standby switchover), then drain this one\n";
     return exit_unavailable;
   }
-  if (drain) {
-    why = State_Directory::write(path, print_drain({bounded_reason(options.reason), since}), 0644);
-  } else {
-    why = unlink(path.c_str()) == 0 || errno == ENOENT
-              ? ""
-              : "cannot remove " + path + ": " + std::strerror(errno);
-  }
-  if (!why.empty()) return report_unwritten(drain ? "--drain" : "--undrain", why);
+  const std::string since = print_time(wall_clock());
+  const int failed =
+      drain ? note.write(print_drain({bounded_reason(options.reason), since})) : note.remove();
+  if (failed) return failed;
   const auto heeded = [&](const Json& told) {
     const Json& drained = at(told, "drain");
     return drain ? text_at(drained, "since") == since : drained.is_null();
   };
-  node = wait_for_daemon(config, tls, heeded);
-  if (node.is_object() && !heeded(node)) {
-    std::cerr << "primgr: the daemon of this host does not heed " << path
-              << ": is that in its state_directory? (primgr --check-config)\n";
-    return exit_unavailable;
-  }
+  const Json node = wait_for_daemon(config, tls, heeded);
+  if (node.is_object() && !heeded(node)) return note.take_back();
   std::cout << (drain ? "This node takes no new reads. " : "This node takes reads. ")
             << (node.is_object() ? "See: primgr --status\n"
                                  : "No daemon answers here; it will heed that when it runs.\n");

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <chrono>
+#include <filesystem>
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -192,11 +193,23 @@ std::string error_body(const std::string& error) {
   return dump({{"error", error}});
 }
 
+namespace {
+
+// Empty for an empty one.
+std::string absolute_path(const std::string& path) {
+  std::error_code error;
+  const auto absolute = std::filesystem::absolute(path, error);
+  return path.empty() || error ? path : absolute.string();
+}
+
+}  // namespace
+
 Endpoints::Endpoints(const Config& config, Repmgr_Node& node, const Tls& tls, Http_Get peers,
                      std::size_t max_waiting)
     : node_(node),
       tls_(tls),
-      process_{boottime(), config.node.max_connections_in_pool},
+      process_{boottime(), config.node.max_connections_in_pool,
+               absolute_path(config.state_directory)},
       cluster_(config, node, process_, std::move(peers)),
       // At most three quarters of the places for one address, so that others find one.
       waiting_for_nodes_(max_waiting),

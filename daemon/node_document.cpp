@@ -150,6 +150,7 @@ Json make_node_document(const Repmgr_Node& node, const Process& process, std::si
   document["nodesAgeSeconds"] = or_null(report.nodes_age);
   document["nodesProblem"] = or_null(report.nodes_problem);
   document["connections"] = {{"open", report.connections}, {"most", process.max_connections}};
+  document["stateDirectory"] = or_null(process.state_directory);
   document["version"] = PRIMGR_VERSION;
   document["uptimeSeconds"] = in_seconds(boottime() - process.started);
   return document;

@@ -18,6 +18,7 @@ namespace primgr {
 struct Process {
   Time started = boottime();
   std::size_t max_connections = 0;  // max_connections_in_pool
+  std::string state_directory;      // its absolute path; empty: none
 };
 
 // A longer answer to /node is rejected, in bytes. Room enough: it lists max_listed voters and
