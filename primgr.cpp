@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <httplib.h>
 #include <malloc.h>
+#include <netdb.h>
 #include <nss.h>
 #include <poll.h>
 #include <pthread.h>
@@ -28,6 +29,7 @@
 #include <iostream>
 #include <optional>
 #include <stop_token>
+#include <system_error>
 #include <thread>
 #include <type_traits>
 
@@ -49,6 +51,7 @@
 #include "daemon/systemd.hpp"
 #include "node/conninfo.hpp"
 #include "node/lists_text.hpp"
+#include "node/no_reply.hpp"
 #include "node/report.hpp"
 #include "node/text.hpp"
 
@@ -119,21 +122,59 @@ std::string describe_error(httplib::Error error) {
     case httplib::Error::Connection:
       return "connection refused or host unreachable";
     case httplib::Error::ConnectionTimeout:
-      return "timed out";
+      return timed_out;
     case httplib::Error::SSLConnection:
-      if (Tls::verify_error == X509_V_OK) return "TLS handshake failed";
+      if (Tls::verify_error == X509_V_OK) return tls_failed;
       if (Tls::verify_error == X509_V_ERR_HOSTNAME_MISMATCH ||
           Tls::verify_error == X509_V_ERR_IP_ADDRESS_MISMATCH) {
-        return "its certificate is for another host";
+        return std::string(other_certificate) + "for another host";
       }
-      return std::string("its certificate is not signed by tls_ca (") +
+      return std::string(other_certificate) + "not signed by tls_ca (" +
              X509_verify_cert_error_string(Tls::verify_error) + ")";
     case httplib::Error::SSLServerVerification:
-      return "its certificate is signed by no authority that is known here";
+      return std::string(other_certificate) + "signed by no authority that is known here";
     case httplib::Error::SSLServerHostnameVerification:
-      return "its certificate is for another host";
+      return std::string(other_certificate) + "for another host";
     default:
-      return "no valid HTTP reply";
+      return no_http;
+  }
+}
+
+// Why no connection to an IP address came about, which cpp-httplib does not say: who refuses lives,
+// and must not be taken for lost. So it is tried once more, for `limit` at most; who refuses does
+// so again in that time.
+std::string describe_unconnected(const Address& address, milliseconds limit) {
+  addrinfo hints{};
+  hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV;
+  hints.ai_socktype = SOCK_STREAM;
+  addrinfo* found = nullptr;
+  if (getaddrinfo(address.host.c_str(), std::to_string(address.port).c_str(), &hints, &found) !=
+      0) {
+    return not_asked;
+  }
+  const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> at(found, freeaddrinfo);
+  const Descriptor socket(::socket(at->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  int error = 0;
+  if (!socket || ::connect(socket.get(), at->ai_addr, at->ai_addrlen) != 0) error = errno;
+  if (error == EINPROGRESS) {
+    pollfd connected{socket.get(), POLLOUT, 0};
+    socklen_t size = sizeof error;
+    if (::poll(&connected, 1, static_cast<int>(limit.count())) != 1 ||
+        getsockopt(socket.get(), SOL_SOCKET, SO_ERROR, &error, &size) != 0) {
+      return host_unreachable;
+    }
+  }
+  switch (error) {
+    case 0:  // it has just begun to listen
+    case ECONNREFUSED:
+    case ECONNRESET:
+      return std::string(connection_refused) + " at " + print_address(address);
+    case EHOSTUNREACH:
+    case EHOSTDOWN:
+    case ETIMEDOUT:
+      return host_unreachable;
+    default:
+      return std::string(not_asked) + ": " + std::generic_category().message(error);
   }
 }
 
@@ -249,14 +290,22 @@ Http_Reply Http_Client::ask(Call& call) try {
     return no_reply("its conninfo has no host: set peer." + call.peer.name);
   }
   const std::vector<std::string> addresses = resolver_(at, left());
-  if (addresses.empty()) return no_reply("no address found for " + at);
+  if (addresses.empty()) return no_reply(describe_unresolved(at));
   Http_Reply reply;
+  // A host lives if it refuses at one address; and this host may have no way to some of them, as to
+  // those of IPv6.
+  std::string why;
   for (std::size_t i = 0; i < addresses.size() && left() > 0ns; ++i) {
     // Some addresses of a host may not answer, so each gets an equal share of the time left.
     reply = ask_at(call, address, addresses[i], left() / static_cast<int>(addresses.size() - i));
     if (reply.status != 0) break;
+    if (reply.error.starts_with(connection_refused) ||
+        (why.empty() && !reply.error.starts_with(not_asked))) {
+      why = reply.error;
+    }
   }
-  if (reply.status == 0 && reply.error.empty()) reply.error = "timed out";
+  if (reply.status == 0 && reply.error.empty()) reply.error = timed_out;
+  if (reply.status == 0 && !reply.alive && !why.empty()) reply.error = why;
   return reply;
 } catch (const std::exception& error) {
   try {
@@ -286,6 +335,7 @@ Http_Reply Http_Client::ask_at(Call& call, const Address& to, const std::string&
   const std::size_t max_size = call.target.starts_with("/node")    ? max_node_size
                                : call.target.starts_with("/lists") ? most_list_bytes
                                                                    : max_reply_size;
+  const auto began = std::chrono::steady_clock::now();
   const Received received = primgr::get(*client, call.target, max_size);
   bool aborted;
   {
@@ -297,11 +347,16 @@ Http_Reply Http_Client::ask_at(Call& call, const Address& to, const std::string&
   if (received.reply.status != 0 && !aborted) return received.reply;
   const bool late = std::chrono::steady_clock::now() + 5ms >= call.deadline ||
                     received.error == httplib::Error::ConnectionTimeout;
-  if (aborted && !late) return no_reply("silent, and not waited for");
+  if (aborted && !late) return no_reply(not_waited_for);
   if (received.too_long) return {0, {}, "reply too long", {}, true};
-  Http_Reply none = no_reply(late ? "timed out" : describe_error(received.error));
+  if (!late && received.error == httplib::Error::Connection) {
+    const auto now = std::chrono::steady_clock::now();
+    return no_reply(describe_unconnected(
+        {at, to.port}, in_milliseconds(std::min(2 * (now - began) + 50ms, call.deadline - now))));
+  }
+  Http_Reply none = no_reply(late ? timed_out : describe_error(received.error));
   // Who refuses TLS, or has another CA, is no peer, and lives.
-  none.alive = !late && received.error != httplib::Error::Connection;
+  none.alive = !late;
   return none;
 }
 
@@ -374,10 +429,10 @@ Http_Reply ask_daemon(const Tls& tls, const Url& url, bool own, const std::strin
   client->set_read_timeout(limit);
   const Time_Limit time_limit(*client, limit);
   const Received received = get(*client, path, max_size);
-  if (time_limit.is_over()) return no_reply("timed out");
+  if (time_limit.is_over()) return no_reply(timed_out);
   if (received.reply.status) return received.reply;
   if (received.error == httplib::Error::Connection && Resolver()(url.address.host, limit).empty()) {
-    return no_reply("no address found for " + url.address.host);
+    return no_reply(describe_unresolved(url.address.host));
   }
   return no_reply(describe_error(received.error));
 }

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "daemon/outages.hpp"
+#include "node/no_reply.hpp"
 #include "node/read_json.hpp"
 
 namespace primgr {
@@ -42,7 +43,9 @@ class Cluster::Document {
     Json entry = begin(node, false);
     entry["role"] = node.type;
     entry["error"] = why;
-    entry["problems"] = {"unreachable: " + why};
+    const std::string check(what_to_check(why));
+    entry["problems"] = {"unreachable: " + why + (check.empty() ? "" : ". " + node.name + ": ") +
+                         check};
     outages_[node.site].add_unreachable();
     add(node.site, entry);
   }
@@ -174,7 +177,7 @@ Answer Cluster::collect() const {
     }
     std::string error;
     Json node_document = parse_node_document(
-        nodes[i], collection->replies[i].value_or(Http_Reply{0, {}, "timed out", {}}), error);
+        nodes[i], collection->replies[i].value_or(Http_Reply{0, {}, timed_out, {}}), error);
     if (error.empty()) {
       document.add(nodes[i], std::move(node_document));
     } else {

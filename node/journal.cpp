@@ -80,6 +80,35 @@ const char* word(Question_Kind kind) {
   return "lists";
 }
 
+// What is wrong with the rows of repmgr.nodes if they name no primary, for a reason; empty:
+// nothing is.
+std::string describe_primary_rows(const std::vector<Node>& nodes) {
+  if (nodes.empty() || named_primary(nodes)) return {};
+  std::string active, inactive;
+  int count = 0;
+  for (const Node& node : nodes) {
+    if (node.type != "primary") continue;
+    if (node.active) ++count;
+    std::string& names = node.active ? active : inactive;
+    names += (names.empty() ? "" : ", ") + node.name;
+  }
+  if (count > 1) {
+    return ": repmgr.nodes has " + std::to_string(count) + " active primary rows (" + active + ")";
+  }
+  return ": repmgr.nodes has no active primary row" +
+         (inactive.empty() ? "" : " (not active: " + inactive + ")");
+}
+
+// The decision, with what the database's rows have to do with it.
+Decision with_rows(const Core& core, Decision decision) {
+  const bool concerned =
+      decision.state == State::standby || (decision.state == State::unknown && core.candidate());
+  if (concerned && core.facts.nodes_known) {
+    decision.reason += describe_primary_rows(core.facts.nodes);
+  }
+  return decision;
+}
+
 std::optional<Time> nodes_age(const Facts& facts, Time now) {
   if (!facts.nodes_known) return std::nullopt;
   return std::max(now - facts.nodes_read_at, Time::zero());
@@ -168,7 +197,7 @@ void Journal::decided(const Core& core, Effects& effects, Time now, Time missed,
   if (!core.looked) return;
   note_missed();
   take_notes(effects);
-  const Decision decision = core.decision_at(now, missed);
+  const Decision decision = with_rows(core, core.decision_at(now, missed));
   const Time changed_at = decision.state == State::primary ? now : over_at_;
   note_handover(core, decision, now);
   if (!state_since_ || decision.state != state_) {
@@ -200,6 +229,9 @@ void Journal::note_change(const Core& core, const Decision& decision, Time now, 
   if (const auto lists = core.voters_at(now); !lists.empty()) {
     votes = " (" + describe_lists(lists) + ")";
     line += votes + describe_way_out(lists);
+    if (decision.state == State::unknown) {
+      line += describe_rejoin(core.settings.node_name, core.claimants(now, Time::zero()));
+    }
   }
   const bool changed = !logged_since_ || decision.state != logged_state_;
   History changes;
@@ -325,7 +357,7 @@ Report Journal::report(const Core& core, Time now, Time missed) const {
   Report report;
   report.name = core.settings.node_name;
   if (const Node* self = find_node(core.nodes, report.name)) report.self = *self;
-  report.decision = core.decision_at(now, missed);
+  report.decision = with_rows(core, core.decision_at(now, missed));
   report.time_in_state =
       report.decision.state == state_ && state_since_ ? now - *state_since_ : Time();
   const bool is_up = report.decision.state != State::down;

@@ -170,7 +170,7 @@ struct Voter {
   std::string name;
   bool self = false;
   bool counts = false;            // it votes for the candidate
-  bool silent = false;            // it did not answer the last question
+  bool silent = false;            // nothing answered the last question, see is_silence()
   std::string names;              // the node it voted for; empty: no vote, or it has expired
   std::string why;                // why `names` is empty
   std::optional<Time> age, left;  // of the vote: since it was asked for, until it expires

@@ -2,12 +2,39 @@
 
 #include <algorithm>
 #include <cctype>
+#include <string_view>
+#include <utility>
 
+#include "node/no_reply.hpp"
 #include "node/voting.hpp"
 
 namespace primgr {
 
 namespace {
+
+// What to check of the voters of these lists that gave no valid reply, by what there is to check.
+std::string describe_checks(const std::vector<std::vector<Voter>>& lists) {
+  std::vector<std::pair<std::string_view, std::string>> checks;
+  std::vector<std::string> seen;
+  for (const auto& voters : lists) {
+    for (const Voter& voter : listed_voters(voters)) {
+      const std::string_view check =
+          voter.names.empty() ? what_to_check(voter.why) : std::string_view();
+      if (check.empty() || std::find(seen.begin(), seen.end(), voter.name) != seen.end()) continue;
+      seen.push_back(voter.name);
+      const auto same = std::find_if(checks.begin(), checks.end(),
+                                     [&](const auto& other) { return other.first == check; });
+      if (same == checks.end()) {
+        checks.emplace_back(check, voter.name);
+      } else {
+        same->second += ", " + voter.name;
+      }
+    }
+  }
+  std::string text;
+  for (const auto& [check, names] : checks) text += ". " + names + ": " + std::string(check);
+  return text;
+}
 
 // Votes that are missing, and other nodes that claim to be Primary.
 void add_primary_problems(const Report& report, std::vector<std::string>& problems) {
@@ -22,7 +49,7 @@ void add_primary_problems(const Report& report, std::vector<std::string>& proble
               (voter.names.empty() ? voter.why : "names " + voter.names);
       separator = ", ";
     }
-    problems.push_back(text);
+    problems.push_back(text + describe_checks({report.voters}));
   }
   for (const std::string& name : report.claimants) {
     if (!names_equal(name, report.name)) problems.push_back(name + " claims to be Primary too");
@@ -37,6 +64,9 @@ void add_primary_problems(const Report& report, std::vector<std::string>& proble
 void add_standby_problems(const Report& report, std::vector<std::string>& problems) {
   if (!report.lag.problem.empty()) problems.push_back(report.lag.problem);
   if (report.replication.paused) problems.push_back("replay is paused");
+  if (report.self && report.nodes_age && report.primary.empty()) {
+    problems.push_back(report.decision.reason);
+  }
   const bool comparable = report.claimants.size() == 1 && !report.primary.empty();
   if (comparable && !names_equal(report.claimants[0], report.primary)) {
     problems.push_back("its database names " + report.primary + " as primary, and not " +
@@ -108,9 +138,12 @@ std::string describe_way_out(const std::vector<std::vector<Voter>>& lists) {
     elected &= check_consensus(votes_counted(voters), votes_needed(voters.size()));
     would_be &= check_consensus(votes_counted(voters), votes_needed(answering));
   }
-  if (elected || !would_be || silent.empty()) return {};
+  if (elected) return {};
+  const std::string checks = describe_checks(lists);
+  if (!would_be || silent.empty()) return checks;
   if (silent.size() > max_listed) {
-    return ". If all voters that do not answer are gone for good, run on this host: primgr --lost, "
+    return checks +
+           ". If all voters that do not answer are gone for good, run on this host: primgr --lost, "
            "with their names (if they live, two nodes take writes then)";
   }
   std::string names, arguments;
@@ -118,9 +151,34 @@ std::string describe_way_out(const std::vector<std::vector<Voter>>& lists) {
     names += (names.empty() ? "" : ", ") + name;
     arguments += " " + shell_word(name);
   }
-  return ". If these are gone for good: " + names + ": run on this host: primgr --lost" +
+  return checks + ". If these are gone for good: " + names + ": run on this host: primgr --lost" +
          arguments + " (if they live, two nodes take writes then)";
 }
+
+std::string describe_rejoin(const std::string& name, const std::vector<std::string>& claimants) {
+  for (const std::string& other : claimants) {
+    if (names_equal(other, name)) continue;
+    return ". " + other +
+           " is Primary. If that is right, stop PostgreSQL on this host and run: repmgr node "
+           "rejoin";
+  }
+  return {};
+}
+
+namespace {
+
+// What repmgr is to be told if repmgr.nodes names no primary, or another node, which is not
+// Primary.
+std::string describe_register(const Report& report) {
+  if (names_equal(report.primary, report.name)) return {};
+  const std::string named =
+      report.primary.empty() ? "another node" : report.primary + ", which its repmgr.nodes names,";
+  return ". If this node is to be the primary (it was promoted without repmgr, by pg_promote() or "
+         "the like), run on this host: repmgr primary register --force. If " +
+         named + " is to be: stop PostgreSQL on this host and run: repmgr node rejoin";
+}
+
+}  // namespace
 
 std::string describe_alive(const Lost_Voter& lost, State state) {
   return lost.node.name + " was declared lost at " + lost.since +
@@ -149,7 +207,13 @@ std::vector<std::string> find_problems(const Report& report) {
       add_standby_problems(report, problems);
       break;
     case State::unknown:
-      if (!witness) problems.push_back(describe_decision(report) + describe_way_out(report.lists));
+      if (!witness) {
+        const std::string rejoin =
+            report.lists.empty() ? std::string() : describe_rejoin(report.name, report.claimants);
+        problems.push_back(
+            describe_decision(report) + describe_way_out(report.lists) +
+            (rejoin.empty() && !report.lists.empty() ? describe_register(report) : rejoin));
+      }
       break;
     case State::down:
       problems.push_back(describe_decision(report));

@@ -86,9 +86,14 @@ std::vector<std::vector<Voter>> listed_lists(std::vector<std::vector<Voter>> lis
 // In words: the votes of listed_lists().
 std::string describe_lists(const std::vector<std::vector<Voter>>& lists);
 
-// For a candidate that lacks votes only because voters do not answer: which command helps if these
-// are gone for good, and what it risks. Begins with a full stop. Empty for any other.
+// For a candidate without a majority: what to check of voters that gave no valid reply; and if it
+// lacks votes only because voters are silent, which command helps if these are gone for good, and
+// what it risks. Begins with a full stop. Empty if there is nothing of that.
 std::string describe_way_out(const std::vector<std::vector<Voter>>& lists);
+
+// For a candidate without a majority while another of `claimants` is Primary: how it comes back.
+// Begins with a full stop. Empty if none is.
+std::string describe_rejoin(const std::string& name, const std::vector<std::string>& claimants);
 
 // The message that a voter answers which the operator has declared lost.
 std::string describe_alive(const Lost_Voter& lost, State state);

@@ -4,6 +4,8 @@
 #include <functional>
 #include <string_view>
 
+#include "node/no_reply.hpp"
+
 namespace primgr {
 
 std::vector<Node> electorate(const std::vector<Node>& nodes, const Node& self, bool whole_cluster) {
@@ -119,7 +121,7 @@ std::vector<Voter> describe_voters(const std::vector<Node>& voters, const Tally&
       continue;
     }
     const Vote& vote = found->second;
-    voter.silent = !vote.answers;
+    voter.silent = !vote.answers && is_silence(vote.why);
     const Time expiry = vote_expiry(vote, tally.lease);
     if (vote.names.empty() || expiry <= tally.now) {
       voter.why = vote.why.empty() ? "vote expired" : vote.why;
@@ -158,6 +160,24 @@ std::string describe_votes(std::size_t of, std::size_t counted, const std::vecto
   return text;
 }
 
+namespace {
+
+// Why a node is not known by its name.
+std::string describe_unlisted(const std::vector<Node>& nodes, const std::string& name) {
+  std::string names;
+  for (const Node& node : nodes) {
+    if (names_equal(node.name, name)) names += (names.empty() ? "" : " and ") + node.name;
+  }
+  if (names.empty()) {
+    return "repmgr.nodes lists no node named \"" + name + "\": register it, or set node_name";
+  }
+  return "repmgr.nodes lists " + names +
+         ", which differ only in case or in - and _, so they count as one name: unregister one of "
+         "them, or give it another node_name";
+}
+
+}  // namespace
+
 Decision decide(const Facts& facts, const std::string& self_name, bool whole_cluster,
                 const Votes& votes, const Lease& lease, Time now,
                 const std::vector<Voter_List>& required) {
@@ -168,9 +188,7 @@ Decision decide(const Facts& facts, const std::string& self_name, bool whole_clu
   }
   const Node* self = find_node(facts.nodes, self_name);
   if (!self) {
-    return {State::unknown, Time::max(),
-            "repmgr.nodes does not list exactly one node named \"" + self_name +
-                "\": register it, or set node_name"};
+    return {State::unknown, Time::max(), describe_unlisted(facts.nodes, self_name)};
   }
   if (self->type == "witness") {
     return {State::unknown, Time::max(), "a witness is never primary"};

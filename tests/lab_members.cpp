@@ -272,6 +272,10 @@ TEST_CASE("lab: two of three are gone for good, or so the operator says") {
   }
   lab.run("promote n3");
   REQUIRE(lab.answers("n3", 509));
+  // Their hosts live, so they are not said to be lost.
+  logs("n3", "n1, n2: is primgr running there, on that port?");
+  CHECK(lab.log("n3").find("--lost") == std::string::npos);
+  for (const char* node : {"n1", "n2"}) lab.run(std::string("cut ") + node);
   lab.sql("n3", "DELETE FROM repmgr.nodes WHERE node_name IN ('n1', 'n2')");
   CHECK(eventually(20, [&] { return votes_on(lab, "n3") == "1 of 3"; }));
   // It knows them after a restart, too.
@@ -290,6 +294,7 @@ TEST_CASE("lab: two of three are gone for good, or so the operator says") {
   logs("n3", "these are lost for good, so they are no voters any more: n1, n2");
 
   // But n1 lives.
+  for (const char* node : {"n1", "n2"}) lab.run(std::string("heal ") + node);
   lab.run("start n1");
   lab.run("primgr n1 start");
   lab.run("start n2");

@@ -405,7 +405,7 @@ void revoke_select(const Disturbed& n1) {
 }
 
 void rename_node(const Disturbed& n1) {
-  const std::string missing = "does not list exactly one node named \"n1\"";
+  const std::string missing = "lists no node named \"n1\"";
   const std::string lines = n1.logged(
       [&] {
         // If the voters see it first, n1 is Unknown without a majority, before it misses its row.
