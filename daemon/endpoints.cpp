@@ -349,7 +349,7 @@ Answer Endpoints::cluster(const Request& request) {
 
 Answer Endpoints::metrics(const Request&) {
   Metrics metrics;
-  write_node_metrics(metrics, node_.get_report(), process_);
+  write_node_metrics(metrics, node_.get_report(), process_, node_.get_history());
   metrics.gauge("tls_certificate_expiry_timestamp_seconds", "When tls_cert ends, since the epoch.",
                 tls_.expiry());
   write_request_counts(metrics);

@@ -2,7 +2,9 @@
 
 #include <openssl/crypto.h>
 
+#include <algorithm>
 #include <chrono>
+#include <optional>
 #include <string>
 
 #include "node/conninfo.hpp"
@@ -48,6 +50,26 @@ void write_votes(Metrics& m, const Report& report) {
           static_cast<double>(report.voters.size()));
   m.gauge("vote_lease_seconds", "Until too few votes are left; 0 without a majority.",
           seconds(report.lease));
+}
+
+// While it is Primary, by this node's clock; else by the history, whose times are wall times.
+void write_last_primary(Metrics& m, const Report& report, const History& history) {
+  std::optional<Time> began, ended;
+  if (report.decision.state == State::primary) {
+    began = report.time_in_state;
+    ended = Time::zero();
+  } else {
+    const auto last =
+        std::find_if(history.rbegin(), history.rend(),
+                     [](const State_Change& change) { return change.from == State::primary; });
+    if (last != history.rend()) {
+      ended = std::chrono::system_clock::now() - last->at;
+      began = *ended + last->lasted;
+    }
+  }
+  m.gauge("last_primary_began_seconds", "How long ago it became Primary the last time.", began);
+  m.gauge("last_primary_ended_seconds",
+          "How long ago it was Primary the last time; 0 while it is Primary.", ended);
 }
 
 void write_handover(Metrics& m, const Report& report) {
@@ -116,8 +138,10 @@ void write_replication(Metrics& m, const Report& report) {
 
 }  // namespace
 
-void write_node_metrics(Metrics& metrics, const Report& report, const Process& process) {
+void write_node_metrics(Metrics& metrics, const Report& report, const Process& process,
+                        const History& history) {
   write_state(metrics, report, process);
+  write_last_primary(metrics, report, history);
   write_votes(metrics, report);
   write_handover(metrics, report);
   write_peers(metrics, report);

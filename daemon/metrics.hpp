@@ -4,11 +4,13 @@
 
 #include "daemon/metrics_text.hpp"
 #include "daemon/node_document.hpp"
+#include "node/history.hpp"
 #include "node/report.hpp"
 
 namespace primgr {
 
-// doc/http.md describes each metric.
-void write_node_metrics(Metrics& metrics, const Report& report, const Process& process);
+// doc/http.md describes each metric. `history`: the node's changes of state.
+void write_node_metrics(Metrics& metrics, const Report& report, const Process& process,
+                        const History& history = {});
 
 }  // namespace primgr

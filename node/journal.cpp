@@ -328,6 +328,15 @@ void Journal::note_rivals(const Core& core, Time now, Time missed) {
         Log_Level::error,
         name + " is Primary too: two nodes of one site take writes. Stop one of them");
   }
+  for (const std::string& name : logged_rivals_) {
+    if (contains(found, name)) continue;
+    made.emplace_back(Log_Level::error,
+                      (state_ == State::primary ? name + " is not known to be Primary any more"
+                                                : "this node is not Primary any more, and " + name +
+                                                      " was when it was asked last") +
+                          ": until now two nodes of one site took writes. Before repmgr node "
+                          "rejoin, save the rows that only the old one has");
+  }
   lines.splice(lines.end(), made);
   logged_rivals_ = std::move(found);
 }

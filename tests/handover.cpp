@@ -90,7 +90,7 @@ Json node_document(World& world) {
 
 std::string metrics(World& world) {
   Metrics metrics;
-  write_node_metrics(metrics, world.node.get_report(), {boottime(), 3});
+  write_node_metrics(metrics, world.node.get_report(), {boottime(), 3}, world.node.get_history());
   return std::move(metrics).text();
 }
 
@@ -137,6 +137,12 @@ TEST_CASE("a handover takes from the last 200 of the old Primary to the first of
     CHECK(count(shown, "\nprimgr_last_handover_wait_seconds" + std::string(line) + "\n") == 1);
   }
   CHECK(metrics(site.at("n1")).find("last_handover") == std::string::npos);
+  // What shows whether the two overlapped.
+  CHECK(shown.find("\nprimgr_last_primary_began_seconds 2\n") != shown.npos);
+  CHECK(shown.find("\nprimgr_last_primary_ended_seconds 0\n") != shown.npos);
+  const std::string before = metrics(site.at("n1")), ended = "\nprimgr_last_primary_ended_seconds ";
+  REQUIRE(before.find(ended) != before.npos);
+  CHECK(std::stod(before.substr(before.find(ended) + ended.size())) > 2);
 }
 
 TEST_CASE("a Primary that is gone had its last 200 check_delay before its promises end") {

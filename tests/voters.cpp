@@ -510,6 +510,28 @@ TEST_CASE("a rival is one that was asked after this node became Primary") {
   n1.look(Alone::with_primary({1, 2, 3}));
   CHECK(n1.node.get_report().rivals == std::vector<std::string>{"n3"});
   CHECK(n1.logged("n3 is Primary too") == 1);
+  n1.states["n3"] = {202, R"({"state":"Standby"})", ""};
+  for (int i = 0; i < 3; ++i) n1.pass(1s);
+  CHECK(n1.logged("n3 is not known to be Primary any more: until now two nodes of one site took "
+                  "writes") == 1);
+  CHECK(n1.logged("n3 is Primary too") == 1);
+}
+
+TEST_CASE("a rival is logged, and when this node is Primary no more") {
+  World n1(World::named("n1"), {[] { return Grant{}; }, nullptr}, {}, known_site(3));
+  for (const char* voter : {"n2", "n3"}) n1.names(voter, "n1");
+  n1.look(Alone::with_primary({1, 2, 3, 4}));
+  n1.pass(1s);
+  REQUIRE(n1.node.get_state() == State::primary);
+  n1.states["n4"] = {200, R"({"state":"Primary"})", ""};
+  n1.pass(2s);
+  n1.look(Alone::with_primary({1, 2, 3, 4}));
+  CHECK(n1.node.get_report().rivals == std::vector<std::string>{"n4"});
+  CHECK(n1.logged("n4 is Primary too") == 1);
+  Facts down;
+  down.problem = "stopped";
+  n1.look(down);
+  CHECK(n1.logged("this node is not Primary any more, and n4 was when it was asked last") == 1);
 }
 
 TEST_CASE("what --lost leaves for the daemon is read back") {
