@@ -124,7 +124,9 @@ constexpr Endpoints::Endpoint Endpoints::table[] = {
     {"/read-only", &Endpoints::read_only},
     {"/readiness", &Endpoints::read_only},
     {"/sync", &Endpoints::sync},
+    {"/synchronous", &Endpoints::sync},
     {"/async", &Endpoints::async},
+    {"/asynchronous", &Endpoints::async},
     {"/read-only-sync", &Endpoints::read_only_sync},
     {"/standby", &Endpoints::standby},
     {"/lists", &Endpoints::lists},
@@ -311,6 +313,8 @@ Answer Endpoints::read_only_sync(const Request& request) {
 }
 
 Answer Endpoints::standby(const Request& request) {
+  // The health check of that name; what is left is another node's question.
+  if (!request.params.contains("name")) return replica(request);
   const std::string name = read_standby_question(request.params);
   if (name.empty()) return {400, error_body("name: which standby is meant: /standby?name=n2")};
   return answer_of(standby_reply(node_.get_standby(name)));

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <string>
 
 namespace primgr {
 
@@ -14,6 +15,25 @@ Sync_Report unknown(std::string why) {
   return {"", {}, std::move(why)};
 }
 
+// A server shows of application_name 63 bytes, of which each that is not printable ASCII is '?', or
+// from PostgreSQL 16 on "\xNN".
+std::string application_name(std::string_view name, bool escaped) {
+  constexpr char digits[] = "0123456789abcdef";
+  constexpr std::size_t longest = 63;
+  std::string shown;
+  for (const char c : name) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte >= 32 && byte < 127) {
+      shown += c;
+    } else if (escaped) {
+      shown += {'\\', 'x', digits[byte >> 4], digits[byte & 15]};
+    } else {
+      shown += '?';
+    }
+  }
+  return shown.substr(0, longest);
+}
+
 }  // namespace
 
 bool is_sync_state(std::string_view word) {
@@ -24,9 +44,10 @@ Sync_Report find_standby(const Replication& replication, std::string_view name, 
   if (!replication.known || !replication.problem.empty()) {
     return unknown("it cannot read pg_stat_replication");
   }
+  const std::string shown[] = {application_name(name, false), application_name(name, true)};
   const Attached_Standby* found = nullptr;
   for (const Attached_Standby& standby : replication.standbys) {
-    if (!names_equal(standby.name, name)) continue;
+    if (!names_equal(standby.name, shown[0]) && !names_equal(standby.name, shown[1])) continue;
     if (found) return unknown("several standbys with this application_name stream from it");
     found = &standby;
   }

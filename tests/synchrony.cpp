@@ -50,6 +50,18 @@ TEST_CASE("what a primary knows of a standby") {
     CHECK(found(name).sync.empty());
     CHECK_FALSE(found(name).why.empty());
   }
+  // Servers show what is not ASCII as question marks, and from PostgreSQL 16 on escaped.
+  add("n??de-3", "streaming", "quorum");
+  add("m\\xc3\\xb6de", "streaming", "sync");
+  CHECK(found("n\xc3\xb6"
+              "de_3")
+            .sync == "quorum");
+  CHECK(found("m\xc3\xb6"
+              "de")
+            .sync == "sync");
+  const std::string longest(63, 'x');
+  add(longest.c_str(), "streaming", "sync");
+  CHECK(found(longest + "y").sync == "sync");
   primary.problem = "permission denied";
   CHECK(found("n-2").why == "it cannot read pg_stat_replication");
 }
@@ -119,6 +131,10 @@ TEST_CASE("/sync, /async, /read-only-sync: which standby is synchronous, by the 
   tells(world, "sync");
   world.pass(1s);
   CHECK(Json::parse(served.ask("GET", "/sync").body)["synchronous"] == true);
+  CHECK(served.ask("GET", "/synchronous?lag=1MB").status == 200);
+  CHECK(served.ask("OPTIONS", "/asynchronous").status == 503);
+  CHECK(served.ask("OPTIONS", "/standby").status == 200);
+  CHECK(served.ask("GET", "/standby?lag=x").status == 400);
   CHECK(reason("/async") == "it is synchronous");
   CHECK(served.ask("GET", "/sync?lag=x").status == 400);
   CHECK(served.ask("GET", "/async?name=n2").status == 400);
@@ -183,7 +199,8 @@ TEST_CASE("/standby: a Primary tells its standbys which of them are synchronous"
   World world;
   const Served served(world);
   const auto ask = [&](const std::string& query) { return served.ask("GET", "/standby" + query); };
-  CHECK(ask("").status == 400);
+  CHECK(ask("?name=").status == 400);
+  CHECK(ask("").body == served.ask("GET", "/replica").body);
   CHECK(ask("?name=n2").body == R"({"reason":"it is not Primary"})");
   Facts facts = make_facts(make_site(3));
   facts.replication.known = true;
