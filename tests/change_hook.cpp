@@ -225,7 +225,8 @@ TEST_CASE("each way to fail is told and counted, and what to do") {
       {"echo no shell is asked\n", "cannot be started: Exec format error: a script begins with"},
   };
   for (const auto& [script, message] : failing) {
-    CAPTURE(script);
+    const std::string which(script);
+    CAPTURE(which);
     Counted counted;
     Hooked hooked("");
     hooked.write("failing", script);

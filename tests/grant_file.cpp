@@ -186,7 +186,8 @@ TEST_CASE("a state file that is not a regular file is refused, also if it was re
        }},
   };
   for (const auto& [kind, make] : kinds) {
-    CAPTURE(kind);
+    const std::string which(kind);
+    CAPTURE(which);
     std::filesystem::remove_all(path);
     std::ofstream(target) << "precious";
     std::string why;

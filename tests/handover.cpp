@@ -85,12 +85,13 @@ struct Site {
 };
 
 Json node_document(World& world) {
-  return make_node_document(world.node, {boottime(), 3});
+  return make_node_document(world.node, {boottime(), 3, ""});
 }
 
 std::string metrics(World& world) {
   Metrics metrics;
-  write_node_metrics(metrics, world.node.get_report(), {boottime(), 3}, world.node.get_history());
+  write_node_metrics(metrics, world.node.get_report(), {boottime(), 3, ""},
+                     world.node.get_history());
   return std::move(metrics).text();
 }
 
@@ -268,7 +269,8 @@ TEST_CASE("a voter takes a last 200 with a hand-back that ends its promise, and 
   for (const auto& [ago, since] :
        {Case{"1500", 1500}, Case{"-5", 0}, Case{"3599999", 3'599'999}, Case{"3600000", -1},
         Case{"99999999999999999999", -1}, Case{"", -1}, Case{"x", -1}}) {
-    CAPTURE(ago);
+    const std::string which(ago);
+    CAPTURE(which);
     World world(World::named("n3"));
     const auto ask = [&](const std::string& target) {
       return Json::parse(get_reported_primary(world.node, parameters(target)).body);

@@ -73,7 +73,8 @@ TEST_CASE("only voters that are silent may be lost; of the others there is somet
       {"its certificate is not signed by tls_ca (expired)", "tls_ca"},
       {"no valid HTTP reply", "is it primgr"}};
   for (const auto& [why, check] : living) {
-    CAPTURE(why);
+    const std::string which(why);
+    CAPTURE(which);
     const std::string one = problem(why, "timed out"), both = problem(why, why);
     CHECK(advises(one, ". n2: "));
     CHECK(advises(one, check));

@@ -1358,7 +1358,8 @@ TEST_CASE(
   }
   for (auto& [rule, found_by] : searches) {
     const std::string found = found_by.get();
-    INFO(rule);
+    const std::string which(rule);
+    CAPTURE(which);
     CHECK_FALSE(found.empty());
     MESSAGE("without \"" << rule << "\": " << found);
   }

@@ -122,7 +122,8 @@ TEST_CASE("/sync, /async, /read-only-sync: which standby is synchronous, by the 
                                                           {"async", "503 200 503 "},
                                                           {"", "503 503 503 "}};
   for (const auto& [sync, answers] : expected) {
-    CAPTURE(sync);
+    const std::string which(sync);
+    CAPTURE(which);
     tells(world, sync);
     world.pass(1s);
     CHECK(statuses() == answers);
