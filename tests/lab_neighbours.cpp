@@ -127,6 +127,18 @@ void check_synchrony(const Lab& lab) {
 
 // ---- node by node -------------------------------------------------------------------------------
 
+// What both programs answer alike: the original knows neither OPTIONS nor /replica.
+std::string migration_checks(const Lab& lab) {
+  const auto state = [&](const std::string& head, const char* status) {
+    return section(lab,
+                   head + "\n    option httpchk GET /state\n    http-check expect status " + status,
+                   "check port 5999 inter 200ms");
+  };
+  return "defaults\n    mode tcp\n    timeout client 30m\n    timeout connect 4s\n"
+         "    timeout server 30m\n" +
+         state("write\n    bind *:5000", "200") + state("read\n    bind *:5001", "202");
+}
+
 // Each node runs primgr or the original.
 class Migration {
  public:
@@ -164,6 +176,15 @@ class Migration {
     });
     INFO(seen << votes() << " votes");
     CHECK(settled);
+    const std::map<std::string, std::string> expected = {{"write", nodes_[0]},
+                                                         {"read", nodes_[1] + " " + nodes_[2]}};
+    for (const auto& [name, up] : expected) {
+      const std::string here = name;
+      CAPTURE(here);
+      const bool came = eventually(20, [&] { return found_up(lab_, name) == up; });
+      INFO("up: " << found_up(lab_, name));
+      CHECK(came);
+    }
   }
 
  private:
@@ -206,6 +227,8 @@ TEST_CASE(
   // Which node is exchanged next: each once in either direction from each mixture of the two
   // programs. So every order in which three nodes are migrated, and taken back, is made of these
   // steps.
+  std::ofstream(lab.run("env | sed -n 's/^LAB_DIR=//p'") + "/haproxy.cfg") << migration_checks(lab);
+  lab.run("haproxy start");
   Migration migration(lab);
   std::set<std::pair<unsigned, char>> steps;
   for (const char node : std::string("001001200101121221202212")) {
@@ -217,6 +240,7 @@ TEST_CASE(
   }
   CHECK(steps.size() == 8 * 3);
   CHECK(migration.state() == 0);
+  lab.run("haproxy stop");
 
   // A node that is known by its host name only, as without node_name and repmgr_conf.
   lab.run("exec-node DB_1 sh -c " +
