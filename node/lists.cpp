@@ -280,8 +280,10 @@ std::optional<Participant> without(Participant node, const Members& lost) {
   Held& held = node.held;
   const auto lists = counted(node);
   if (lists.empty() || lists.back().members.empty()) return std::nullopt;
-  const Members current = difference(held.current.members, lost);
   const Members pending = difference(lists.back().members, lost);
+  Members current = difference(held.current.members, lost);
+  const bool listed = std::binary_search(pending.begin(), pending.end(), node.id);
+  if (current.empty() && listed) current = pending;
   if (current.empty()) return std::nullopt;
   const Round round{next_round(node), node.id};
   held.current = {{round, 0}, false, current};

@@ -244,8 +244,9 @@ Participant started(Participant node, const Members& read, const Members& votes)
 List first_list(const Members& members);
 
 // Makes a current list without `lost`, who are gone for good, and a pending one without them of the
-// one that counts. None: nobody would be left, or a list that counts is not known yet. Ask all
-// others first: this is as good as what they have reported.
+// one that counts; of this one alone if it has this node and all of the current one are lost. None:
+// nobody would be left, or a list that counts is not known yet. Ask all others first: this is as
+// good as what they have reported.
 std::optional<Participant> without(Participant node, const Members& lost);
 
 }  // namespace primgr::lists

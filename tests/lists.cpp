@@ -291,6 +291,14 @@ TEST_CASE("--lost makes lists of a higher round without them") {
   CHECK(left->held.current == List{number(5, 1), false, {1}});
   CHECK(left->held.pending == List{number(5, 1, 1), true, {1, 4}});
   CHECK_FALSE(without(n1, {1, 2, 3}));
+  // It was registered beside the first node, and never heard that this was confirmed.
+  Participant second = node(2);
+  second.held.current = first_list({1});
+  second.held.pending = {number(2, 1), false, {1, 2, 3}};
+  const auto alone = without(second, {1, 3});
+  REQUIRE(alone);
+  CHECK(alone->held.current == List{number(3, 2), false, {2}});
+  CHECK_FALSE(alone->held.pending.number);
   n1.candidate.reports[2] = {false, false, number(6, 2)};
   CHECK_FALSE(without(n1, {2, 3}));  // a list that is not known here
 }
