@@ -559,7 +559,9 @@ class Http_Server::Server : private httplib::Server {
   }
 
   void answer(const httplib::Request& request, httplib::Response& to) {
-    if (request.path != "/lists") held_.wait(true);
+    const bool from_node =
+        request.path == "/lists" || (request.path == "/state" && request.has_param("node"));
+    if (!from_node) held_.wait(true);
     // Endpoints decides by the Accept header whether a client gets the page.
     Answer answer = endpoints_.answer({request.method, request.path, request.params,
                                        request.remote_addr, request.has_header("Accept")});
@@ -673,7 +675,13 @@ void Http_Server::stop() {
 
 Wired_Node::Wired_Node(const Config& config, const Tls& tls, const Stderr_Log& log,
                        Node_Environment kept)
-    : client(config, resolver, tls), node(config.node, wired(std::move(kept), log)) {}
+    : client(config, resolver, tls),
+      node(with_instance(config.node), wired(std::move(kept), log)) {}
+
+Node_Settings Wired_Node::with_instance(Node_Settings settings) {
+  if (settings.candidate) settings.instance = random_token();
+  return settings;
+}
 
 Node_Environment Wired_Node::wired(Node_Environment environment, const Stderr_Log& log) {
   environment.http_get = http_get();
@@ -726,7 +734,7 @@ class Daemon_Threads {
   // Starts the refresher and the listener. Requests wait until the node has settled, so that the
   // first answer is a final one, 1.5 s at most: longer than the default peer_timeout, after which
   // every voter has answered or failed. Other nodes need its lists of voters before that: they vote
-  // by those.
+  // by those. It asks itself for its state, too: see Core::why_not_itself().
   void start() {
     server_.hold();
     listener_ = std::thread([this] { server_.run(); });

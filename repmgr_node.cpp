@@ -20,20 +20,6 @@ constexpr Time min_look_interval = 100ms;
 // How long a vote may wait for its turn and for the store together.
 constexpr auto vote_timeout = 100ms;
 
-// 128 random bits, in hexadecimal. Empty if the kernel has none to give: then that vote cannot be
-// handed back.
-std::string random_token() {
-  unsigned char bytes[16];
-  if (getrandom(bytes, sizeof bytes, GRND_NONBLOCK) != sizeof bytes) return {};
-  std::string token;
-  for (const unsigned char byte : bytes) {
-    for (const int nibble : {byte >> 4, byte & 15}) {
-      token += "0123456789abcdef"[nibble];
-    }
-  }
-  return token;
-}
-
 // What is known of the promises before this process started.
 Promise load_promise(const Grant_Store& store, const Node_Settings& settings, Time now) {
   auto known = store.load ? store.load() : std::nullopt;
@@ -46,6 +32,18 @@ Promise load_promise(const Grant_Store& store, const Node_Settings& settings, Ti
 }
 
 }  // namespace
+
+std::string random_token() {
+  unsigned char bytes[16];
+  if (getrandom(bytes, sizeof bytes, GRND_NONBLOCK) != sizeof bytes) return {};
+  std::string token;
+  for (const unsigned char byte : bytes) {
+    for (const int nibble : {byte >> 4, byte & 15}) {
+      token += "0123456789abcdef"[nibble];
+    }
+  }
+  return token;
+}
 
 Repmgr_Node::Repmgr_Node(Node_Settings settings, Node_Environment environment)
     : settings_([&] {
@@ -454,15 +452,20 @@ bool Repmgr_Node::get_is_in_recovery_mode() const {
   return core_.facts.reachable && core_.facts.in_recovery;
 }
 
+std::string Repmgr_Node::name() const {
+  const std::lock_guard lock(mutex_);
+  return core_.settings.node_name;
+}
+
 std::optional<std::string> Repmgr_Node::get_node_site() const {
   const std::lock_guard lock(mutex_);
-  const Node* self = find_node(core_.nodes, settings_.node_name);
+  const Node* self = find_node(core_.nodes, core_.settings.node_name);
   return self ? std::optional(self->site) : std::nullopt;
 }
 
 std::vector<Node> Repmgr_Node::get_all_other_nodes_in_site() const {
   const std::lock_guard lock(mutex_);
-  const Node* self = find_node(core_.nodes, settings_.node_name);
+  const Node* self = find_node(core_.nodes, core_.settings.node_name);
   if (!self) return {};
   std::vector<Node> others = electorate(core_.nodes, *self, false);
   std::erase_if(others, [&](const Node& node) { return node.id == self->id; });

@@ -63,6 +63,9 @@ struct Node_Environment {
   Wall_Clock wall_clock = std::chrono::system_clock::now;
 };
 
+// 128 random bits, in hexadecimal; empty if the kernel has none to give. Thread-safe.
+std::string random_token();
+
 // The shell around the core (node/core.hpp), which decides: it gives the core what the database,
 // the peers, the store and the clocks say, and does what the core asks for.
 //
@@ -95,8 +98,9 @@ class Repmgr_Node {
   // Whether that was within cache_ttl.
   bool alive() const { return clock_() - refreshed_at_.load() <= settings_.cache_ttl; }
 
+  // This node's name: as configured, until repmgr.nodes has it under another one.
+  std::string name() const;
   // As configured.
-  const std::string& name() const { return settings_.node_name; }
   Time vote_lease() const { return settings_.vote_lease; }
   // The state at this moment: not Primary if its votes have expired, and Down if the cache is older
   // than cache_ttl.

@@ -214,7 +214,9 @@ void complete_node_name(Config& config) {
   if (!config.node.node_name.empty()) return;
   if (!config.repmgr_conf.empty()) {
     try {
-      config.node.node_name = read_repmgr_conf(config.repmgr_conf);
+      const Repmgr_Conf conf = read_repmgr_conf(config.repmgr_conf);
+      config.node.node_name = conf.node_name;
+      config.node.node_id = conf.node_id;
     } catch (const Config_Error& error) {
       throw Config_Error("repmgr_conf: " + std::string(error.what()) +
                          " (node_name, if it is set, is taken instead)");
@@ -224,6 +226,11 @@ void complete_node_name(Config& config) {
   char host[256] = {};
   gethostname(host, sizeof host - 1);
   config.node.node_name = host;
+}
+
+std::string owner_of_files(const Config& config) {
+  const int id = config.node.node_id;
+  return id ? "node_id " + std::to_string(id) : config.node.node_name;
 }
 
 std::string print_config(const Config& config) {

@@ -70,6 +70,10 @@ Config load_config(const std::string& file, bool named = true);
 // Reads node.node_name as load_config() does, if it is empty. Throws Config_Error.
 void complete_node_name(Config& config);
 
+// Whose files the state_file and what is in state_directory are: a node is its node_id, if that is
+// known, else its name.
+std::string owner_of_files(const Config& config);
+
 // What --check-config prints. parse_config() reads it back as the same configuration.
 std::string print_config(const Config& config);
 

@@ -125,7 +125,7 @@ void Grant_Keeper::run_jobs(std::shared_ptr<Shared> shared) {
 }
 
 Grant_Keeper::Store state_file_store(const Config& config) {
-  const auto file = std::make_shared<Grant_File>(config.state_file, config.node.node_name);
+  const auto file = std::make_shared<Grant_File>(config.state_file, owner_of_files(config));
   return {[file](std::string& why) { return file->load(why); },
           [file](const Grant& grant) { return file->save(grant); }};
 }

@@ -118,7 +118,8 @@ class Http_Server {
   int bind_to_any_port(const std::string& host);
   // Accepts connections until stop(). Blocks. Call it once.
   void run();
-  // hold(): all requests wait, except those for /lists, until release() or stop(). From any thread.
+  // hold(): all requests wait until release() or stop(), except those of nodes for lists of voters
+  // and for the state. From any thread.
   void hold();
   void release();
   // Ends run(), and each connection after the answer that is under way. From any thread.
@@ -144,6 +145,8 @@ struct Wired_Node {
 
  private:
   Node_Environment wired(Node_Environment environment, const Stderr_Log& log);
+  // A daemon can be told from another one of the same name.
+  static Node_Settings with_instance(Node_Settings settings);
 };
 
 }  // namespace primgr

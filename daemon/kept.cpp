@@ -14,7 +14,7 @@ namespace primgr {
 using namespace std::chrono_literals;
 
 int Kept::open(const Config& config) {
-  node_ = config.node.node_name;
+  owner_ = owner_of_files(config);
   if (const int status = open_state_file(config)) return status;
   return open_state_directory(config);
 }
@@ -73,7 +73,7 @@ void Kept::load_voters(bool whole_cluster) {
 void Kept::load_history() {
   std::string why;
   const auto text = directory_->load(history_file, 2s, &why);
-  if (auto history = text ? parse_history(*text, node_, why) : std::nullopt) history_ = *history;
+  if (auto history = text ? parse_history(*text, owner_, why) : std::nullopt) history_ = *history;
   if (why.empty()) return;
   const std::string aside = std::string(history_file) + ".set-aside";
   directory_->set_aside(history_file, aside);
@@ -92,7 +92,7 @@ Node_Environment Kept::environment() {
     return directory_->store(voters_file, print_held(lists), until);
   };
   environment.on_change = [this](const History& history) {
-    directory_->save(history_file, print_history(history, node_));
+    directory_->save(history_file, print_history(history, owner_));
   };
   return environment;
 }
@@ -118,7 +118,7 @@ bool Kept::take_forget_timeline_note() {
 
 void Kept::end(History history) {
   end_run(history, std::chrono::system_clock::now(), "primgr was ended");
-  if (directory_) directory_->save(history_file, print_history(history, node_));
+  if (directory_) directory_->save(history_file, print_history(history, owner_));
 }
 
 }  // namespace primgr

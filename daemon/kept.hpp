@@ -47,7 +47,7 @@ class Kept {
   std::optional<Grant_Keeper> keeper_;
   Grant_Store grants_;
   std::optional<State_Directory> directory_;
-  std::string node_;  // the name of this node
+  std::string owner_;  // owner_of_files()
   Voter_Lists voters_;
   History history_;
 };

@@ -3,6 +3,7 @@
 #include <strings.h>
 
 #include <algorithm>
+#include <charconv>
 #include <filesystem>
 #include <sstream>
 #include <string_view>
@@ -182,7 +183,7 @@ class Reader {
     }
   }
 
-  std::string name;
+  std::string name, id;
   bool includes = false;
 
  private:
@@ -192,6 +193,7 @@ class Reader {
     const auto is = [&](const char* directive) { return strcasecmp(key.c_str(), directive) == 0; };
     const bool directory = is("include_dir"), optional = is("include_if_exists");
     if (key == "node_name") name = take_value(rest);
+    if (key == "node_id") id = take_value(rest);
     if (!directory && !optional && !is("include")) return;
     includes = true;
     const std::string value = take_value(rest);
@@ -230,14 +232,20 @@ class Reader {
 
 }  // namespace
 
-std::string read_repmgr_conf(const std::string& path) {
+Repmgr_Conf read_repmgr_conf(const std::string& path) {
   Reader reader;
   reader.read(path, 0);
   if (reader.name.empty()) {
     throw Config_Error(path + ": has no node_name" +
                        (reader.includes ? ", and neither has a file that it includes" : ""));
   }
-  return reader.name;
+  Repmgr_Conf conf{reader.name, 0};
+  const std::string& id = reader.id;
+  const auto read = std::from_chars(id.data(), id.data() + id.size(), conf.node_id);
+  if (read.ec != std::errc() || read.ptr != id.data() + id.size() || conf.node_id < 0) {
+    conf.node_id = 0;
+  }
+  return conf;
 }
 
 }  // namespace primgr

@@ -100,6 +100,7 @@ void Core_Step::operator()(const Facts_Read& event) {
     core_.staleness.holds(*r.position, r.received, r.timeline);
   }
   if (facts.nodes_known) {
+    rename_nodes();
     core_.nodes = facts.nodes;
     take_list();
     use_lists();
@@ -181,6 +182,7 @@ void Core_Step::begin_turn(const Tick& tick) {
     return;
   }
   settle_votes(tick.missed);
+  if (core_.promise.has_token(core_.own_token)) core_.promise.rename(self->name);
   asked.lists = question(core_.scope);
   vote({asked.named, asked.candidate, core_.own_token, tick.fresh, core_.turn.in_consensus == 1},
        std::move(asked));
@@ -190,6 +192,10 @@ void Core_Step::ask_states() {
   const Core_Settings& settings = core_.settings;
   for (const Node& peer : core_.turn.others) {
     core_.polls.ask(Question_Kind::state, peer, state_question(peer.name),
+                    settings.refresh_interval, now_, effects.ask);
+  }
+  if (const Node* self = core_.candidate(); self && !core_.settings.instance.empty()) {
+    core_.polls.ask(Question_Kind::state, *self, state_question(self->name),
                     settings.refresh_interval, now_, effects.ask);
   }
   if (const Node* source = core_.sync_source(now_)) {
@@ -204,14 +210,14 @@ void Core_Step::decide_state() {
   if (!core_.looked) return;
   core_.looked_at = core_.facts.asked_at;
   if (core_.decision.state == State::primary) core_.last_200 = now_;
-  core_.complete =
-      !core_.facts.nodes_pending && core_.all_answered(Question_Kind::vote) && !lists_may_change();
+  core_.complete = !core_.facts.nodes_pending && core_.all_answered(Question_Kind::vote) &&
+                   core_.has_asked_itself() && !lists_may_change();
   core_.decision = decide(core_.facts, core_.settings.node_name, core_.settings.consensus_cluster,
                           core_.all_votes(), core_.lease, now_, core_.required);
   if (core_.decision.state != State::primary) return;
-  if (std::string why = why_lists_forbid(); !why.empty()) {
-    core_.decision = {State::unknown, Time::max(), std::move(why)};
-  }
+  std::string why = why_lists_forbid();
+  if (why.empty()) why = core_.why_not_itself();
+  if (!why.empty()) core_.decision = {State::unknown, Time::max(), std::move(why)};
 }
 
 // ---- what can be read ---------------------------------------------------------------------------
@@ -237,6 +243,29 @@ Decision Core::decision_at(Time now, Time missed) const {
 
 const Node* Core::primary_at(Time now, Time missed) const {
   return state_at(now, missed) == State::down ? nullptr : named_primary(facts.nodes);
+}
+
+bool Core::has_asked_itself() const {
+  const Node* self = candidate();
+  return !self || settings.instance.empty() || polls.answered(Question_Kind::state, self->name);
+}
+
+// A vote is for a node by its name, so of two processes with that name, as on a machine that was
+// cloned, both would be Primary. The one that repmgr.nodes leads to is the node. If nobody answers
+// there, who knows whether this node can reach its own address at all.
+std::string Core::why_not_itself() const {
+  const Node* self = candidate();
+  if (!self) return {};
+  if (!has_asked_itself()) {
+    return "it is not known yet whether another primgr answers for " + self->name;
+  }
+  const auto reported = polls.reported(self->name);
+  if (!reported || reported->first.instance.empty() ||
+      reported->first.instance == settings.instance) {
+    return {};
+  }
+  return "another primgr answers for " + self->name + " at " + self->host +
+         ", as repmgr.nodes has it: node_name must be this node's own";
 }
 
 const Node* Core::candidate() const {
@@ -314,6 +343,9 @@ Time Core::turn_due(Time now) const {
   }
   if (const Node* node = sync_source(now)) {
     consider(Question_Kind::standby, node->name, settings.refresh_interval);
+  }
+  if (const Node* self = candidate(); self && !settings.instance.empty()) {
+    consider(Question_Kind::state, self->name, settings.refresh_interval);
   }
   for (const auto& [peer, of] : to_fetch) consider(Question_Kind::lists, peer, min_look_interval);
   if (const auto over_at = votes_over_at(*this, now)) due = std::min(due, *over_at);

@@ -49,6 +49,7 @@ namespace primgr {
 
 struct Core_Settings {
   std::string node_name;  // this node's name in repmgr.nodes
+  int node_id = 0;        // if known, this node is the one with that, whatever its name is
   Time peer_timeout = std::chrono::seconds(1);
   Time refresh_interval = std::chrono::seconds(1);
   Time cache_ttl = std::chrono::seconds(20);
@@ -56,6 +57,8 @@ struct Core_Settings {
   Time check_delay = std::chrono::seconds(1);  // how long a node may be used after its last 200
   bool consensus_cluster = false;  // all nodes of the cluster vote, not only those of the site
   bool keeps_lists = true;         // over a restart: false: there is no state_directory
+  // Tells this process from all others. Empty: it is not asked whether another one has its name.
+  std::string instance;
   bool candidate = true;  // false (--once): reads whom the others name, and asks for no votes
 
   bool operator==(const Core_Settings&) const = default;
@@ -182,6 +185,7 @@ struct Note {
     outdated,        // the database names `names`, which is on an older timeline than `count`; the
                      // vote stays with `before`
     other_history,   // the cluster's system identifier is now `names`; it was `before`
+    renamed,         // this node is `names` in repmgr.nodes; it was `before`
     forgotten        // that it had voted for a Primary on timeline `count`; 0: it had not
   };
   Kind kind{};
@@ -225,6 +229,10 @@ struct Core {
   Decision decision_at(Time now, Time missed) const;
   // The node that this node's own database names as primary; null if it names none or is down.
   const Node* primary_at(Time now, Time missed) const;
+  // Why this process may not stand for the node of its name: another one answers at that node's
+  // address, or it is not known yet whether one does. Empty: it may.
+  std::string why_not_itself() const;
+  bool has_asked_itself() const;
   // What another node is sent that asks for the state.
   State_Report state_report(Time now, Time missed) const;
   // Whether it is a standby, or was promoted while no node is Primary that it knows of. Until one

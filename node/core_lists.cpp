@@ -1,6 +1,7 @@
 // The lists of voters: when the rule of node/lists.hpp is applied, and what follows from it.
 
 #include <algorithm>
+#include <map>
 #include <utility>
 
 #include "node/core_step.hpp"
@@ -128,6 +129,29 @@ lists::Participant& Core_Step::part_of(std::vector<lists::Participant>& parts,
 
 // ---- what the database says ---------------------------------------------------------------------
 
+// A node is its node_id. Its votes stay, and so does what is known of it, under its new name.
+void Core_Step::rename_nodes() {
+  std::map<std::string, std::string> renamed;
+  for (const Node& node : core_.facts.nodes) {
+    const auto known = core_.addresses.find(node.id);
+    if (known == core_.addresses.end() || known->second.name == node.name) continue;
+    renamed[known->second.name] = node.name;
+  }
+  std::string& own = core_.settings.node_name;
+  const Node* self = find_id(core_.facts.nodes, core_.settings.node_id);
+  if (self && self->name != own) {
+    core_.notes.push_back({Note::Kind::renamed, self->name, own, 1});
+    renamed[own] = self->name;
+    own = self->name;
+  }
+  if (renamed.empty()) return;
+  core_.polls.rename(renamed);
+  if (core_.own_vote) core_.own_vote->names = renamed_to(renamed, core_.own_vote->names);
+  std::map<std::string, lists::Scope> asked_in;
+  for (auto& [name, scope] : core_.asked_in) asked_in[renamed_to(renamed, name)] = scope;
+  core_.asked_in = std::move(asked_in);
+}
+
 // Takes in the list that was just read: the voters of this node's site, or of the cluster, by its
 // own database. If this node is not listed there, those of the site in which it was.
 void Core_Step::take_list() {
@@ -210,9 +234,9 @@ void Core_Step::use_lists() {
 void Core_Step::settle_votes(Time missed) {
   if (core_.storing) return;
   for (lists::Participant& part : core_.parts) {
-    const lists::Scope& scope = part.held.scope;
-    if (!core_.voters_in(scope)) continue;
-    part = lists::settled(std::move(part), core_.voting(scope, now_ + missed));
+    if (!core_.voters_in(part.held.scope)) continue;
+    const lists::Members votes = core_.voting(part.held.scope, now_ + missed);
+    part = lists::settled(std::move(part), votes);
   }
   const lists::Participant* own = core_.part();
   if (own && core_.counted != lists::counted(*own)) use_lists();

@@ -105,6 +105,7 @@ State_Report Core::state_report(Time now, Time missed) const {
   report.detailed = true;
   if (const auto since = promise.unbound_since(now)) report.unbound = now - std::min(*since, now);
   report.list = holds;
+  report.instance = settings.instance;
   const Replication& r = facts.replication;
   const Node* self = find_node(facts.nodes, settings.node_name);
   // That of a witness's own server says nothing of the cluster.

@@ -59,6 +59,7 @@ class Core_Step {
   lists::Participant* own_part();
   lists::Participant& part_of(std::vector<lists::Participant>& parts, const lists::Scope& scope);
   void decide_list(lists::Participant& part, const Voter_List& wished, Time missed);
+  void rename_nodes();
   void take_list();
   void have_own_part();
   void use_lists();

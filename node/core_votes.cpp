@@ -36,6 +36,13 @@ void Core_Step::operator()(const Vote_Asked& event) {
   Core::Awaited asked;
   asked.candidate = event.candidate;
   if (named) asked.named = named->name;
+  if (named && event.lists && named->id == event.lists->numbers.candidate &&
+      core_.promise.has_token(event.shown.value_or(""))) {
+    // The process that has the promise, which is the node that is named, under the name that it, or
+    // this node, has just read. With its node_id alone it could be another process.
+    asked.named = event.candidate;
+    core_.promise.rename(event.candidate);
+  }
   asked.lists = event.lists;
   asked.asked_at = now_;
   vote({asked.named, asked.candidate, event.shown, event.fresh, false}, std::move(asked));

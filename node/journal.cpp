@@ -51,6 +51,9 @@ Journal::Line line_of(const Note& note) {
               "the system identifier of the cluster is now " + note.names + "; it was " +
                   note.before +
                   ": this is another cluster, so its lists of voters and timelines begin anew"};
+    case Note::Kind::renamed:
+      return {Log_Level::warning,
+              "repmgr.nodes has this node as " + note.names + " now; it was " + note.before};
     case Note::Kind::forgotten:
       return {Log_Level::warning,
               note.count == 0
@@ -311,6 +314,7 @@ std::vector<std::string> Journal::rivals(const Core& core, Time now, Time missed
   std::vector<std::string> found;
   if (state_ != State::primary || core.state_at(now, missed) != State::primary) return found;
   for (const Node& node : all_of({core.voters, core.unlisted})) {
+    if (names_equal(node.name, core.settings.node_name)) continue;
     const auto reported = core.polls.reported(node.name);
     if (reported && reported->first.state == State::primary && reported->second > *state_since_) {
       found.push_back(node.name);

@@ -13,6 +13,12 @@ constexpr Time min_interval = 50ms;
 
 }  // namespace
 
+const std::string& renamed_to(const std::map<std::string, std::string>& renamed,
+                              const std::string& name) {
+  const auto found = renamed.find(name);
+  return found == renamed.end() ? name : found->second;
+}
+
 void Polls::ask(Kind kind, const Node& peer, const std::string& target, Time interval, Time now,
                 std::vector<Question>& questions) {
   Peer& asked = peers_[peer.name];
@@ -211,6 +217,17 @@ void Polls::keep_only(const std::vector<Node>& nodes) {
   };
   std::erase_if(peers_, unlisted);
   std::erase_if(votes_, unlisted);
+}
+
+void Polls::rename(const std::map<std::string, std::string>& renamed) {
+  const auto with_new_keys = [&](auto& of) {
+    std::decay_t<decltype(of)> all;
+    for (auto& [name, value] : of) all[renamed_to(renamed, name)] = std::move(value);
+    of = std::move(all);
+  };
+  with_new_keys(peers_);
+  with_new_keys(votes_);
+  for (auto& [name, vote] : votes_) vote.names = renamed_to(renamed, vote.names);
 }
 
 void Polls::age(Time missed) {

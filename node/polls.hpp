@@ -56,6 +56,10 @@ struct Vote_Answer {
   std::optional<lists::Reply> lists;  // none: an older version, or no reply
 };
 
+// The name that a node has now which had this one.
+const std::string& renamed_to(const std::map<std::string, std::string>& renamed,
+                              const std::string& name);
+
 // The questions to the peers and their last answers. At most one question of each kind is under way
 // to each peer, but for those that give_up_votes() has abandoned.
 //
@@ -94,6 +98,8 @@ class Polls {
   void forget_answers();
   // Forgets all about peers that are not in `nodes`.
   void keep_only(const std::vector<Node>& nodes);
+  // Nodes have other names now, each as repmgr.nodes had it: as it has it.
+  void rename(const std::map<std::string, std::string>& renamed);
   // Makes all votes older by `missed`, which the clock did not count, and has them asked for again
   // at once.
   void age(Time missed);

@@ -47,6 +47,11 @@ class Promise {
   // Votes by the rule of cast_vote(). If the vote is granted, the promise is that of
   // promise_vote(). None: it has to be stored first, see to_store(). REQUIRES: not awaits_store().
   std::optional<Ballot> vote(const Voter_Question& question, Time now);
+  // Whether that is the token of the promise: only the process to which it was made knows it.
+  // REQUIRES: not awaits_store().
+  bool has_token(std::string_view token) const { return !token.empty() && token == grant_.token; }
+  // The node that it is bound to has this name now. REQUIRES: has_token() of what it showed.
+  void rename(const std::string& name) { grant_.to = name; }
   // Whether a ballot waits for the store.
   bool awaits_store() const { return awaited_.has_value(); }
   // The grant to store: a quarter of a lease longer than promised, so that not every vote is a

@@ -358,6 +358,7 @@ State_Report read_state_reply(const Http_Reply& reply) {
   report.list = json_string(body, {"list"}).value_or("").substr(0, longest_token);
   report.timeline = json_timeline(body, "timeline");
   report.system = parse_whole(json_string(body, {"system"}).value_or(""), UINT64_MAX).value_or(0);
+  report.instance = json_string(body, {"instance"}).value_or("").substr(0, longest_token);
   if (report.state != State::primary) return report;
   report.position = parse_lsn(json_string(body, {"position"}).value_or(""));
   return report;
@@ -379,6 +380,7 @@ Reply state_reply(const State_Report& report) {
   }
   body["timeline"] = report.timeline ? Json(*report.timeline) : Json(nullptr);
   if (report.system) body["system"] = std::to_string(report.system);
+  if (!report.instance.empty()) body["instance"] = report.instance;
   return {state_status(report.state), dump(body)};
 }
 

@@ -140,6 +140,7 @@ struct State_Report {
   std::optional<Lsn> position;
   std::optional<int> timeline;  // of its WAL, as it read that then
   std::uint64_t system = 0;     // the system identifier of its cluster; 0: it is not known
+  std::string instance;         // Core_Settings::instance of who answers
   bool detailed = false;        // it reports these where they apply; false: an earlier version
 
   bool operator==(const State_Report&) const = default;

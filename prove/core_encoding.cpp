@@ -266,7 +266,7 @@ class Encoder {
       if (!settings_.reads) continue;
       flag(reported.has_value());
       if (reported) {
-        const auto& [state, unbound_for, list, position, timeline, system, detailed] =
+        const auto& [state, unbound_for, list, position, timeline, system, instance, detailed] =
             reported->first;
         byte(static_cast<unsigned>(state));
         number(static_cast<std::int64_t>(position.value_or(0)));

@@ -26,6 +26,14 @@ std::string votes_on(const Lab& lab, const std::string& node) {
   return at(votes, "counted").dump() + " of " + at(votes, "of").dump();
 }
 
+// Waits until the node holds a list of so many voters, and no other one is pending.
+bool holds_list(const Lab& lab, const std::string& node, std::size_t voters) {
+  return eventually(20, [&] {
+    const Json held = parse_json(lab.ask(node, "/lists?node=" + node + "&site=default").body, 8);
+    return at(at(held, "current"), "members").size() == voters && at(held, "pending").is_null();
+  });
+}
+
 // A key of a configuration file of a node: primgr_conf or repmgr_conf.
 void configure(const Lab& lab, const std::string& node, const std::string& file,
                const std::string& key, const std::string& value) {
@@ -91,10 +99,10 @@ struct Written_Lab {
     writers.emplace(lab.hub());
   }
   // Whether exactly one node of the cluster is Primary, as `node` sees it.
-  void check_status(const std::string& node) const {
+  void check_status(const std::string& node, const std::string& name) const {
     const std::string status = lab.run("exec-node " + node + " " + program() + " --config " +
                                        lab.conf(node, "primgr_conf") + " --status");
-    CHECK(status.find("\nPrimary: " + node + " ") != status.npos);
+    CHECK(status.find("\nPrimary: " + name + " ") != status.npos);
   }
 
   const Lab lab;
@@ -129,7 +137,7 @@ TEST_CASE("lab: two nodes become three, then three others, then one: the Primary
   n4.during("add n6", "3 of 3");
   n4.during("unregister two of three at once", "1 of 1",
             [&] { lab.sql("n4", "DELETE FROM repmgr.nodes WHERE node_name IN ('n5', 'n6')"); });
-  cluster.check_status("n4");
+  cluster.check_status("n4", "n4");
 }
 
 TEST_CASE(
@@ -145,11 +153,18 @@ TEST_CASE(
     });
   }
 
-  n1.during("n3 is renamed", "2 of 3", [&] {
-    configure(lab, "n3", "repmgr_conf", "node_name", "db-three");
-    lab.run("repmgr n3 standby register --force");
-  });
-  n1.during("primgr n3 restart", "3 of 3");
+  const auto rename = [&](const std::string& node, const std::string& role,
+                          const std::string& name) {
+    n1.during(node + " is renamed", "3 of 3", [&] {
+      configure(lab, node, "repmgr_conf", "node_name", name);
+      lab.run("repmgr " + node + " " + role + " register --force");
+      const std::string line = "repmgr.nodes has this node as " + name + " now; it was " + node;
+      CHECK(eventually(20, [&] { return lab.log(node).find(line) != std::string::npos; }));
+    });
+    n1.during("primgr " + node + " restart", "3 of 3");
+  };
+  rename("n3", "standby", "db-three");
+  rename("n1", "primary", "db-one");
 
   n1.during("primgr n2 stop", "2 of 3");
   n1.during("n2 has lost its list, and the Primary has it", "3 of 3",
@@ -168,7 +183,7 @@ TEST_CASE(
       });
     }
   }
-  cluster.check_status("n1");
+  cluster.check_status("n1", "db-one");
 }
 
 // To be run by itself once a list of voters that one node alone has changed does not count.
@@ -210,10 +225,7 @@ TEST_CASE("lab: a node that is cut off and unregisters all others in its own lis
   const Lab lab("--no-repmgrd --no-haproxy --state-file");
   REQUIRE(lab.answers("n1", 200));
   // A node that was cut off before it held a list has none that could count.
-  REQUIRE(eventually(20, [&] {
-    return at(parse_json(lab.ask("n3", "/lists?node=n3&site=default").body, 8), "current")
-        .is_object();
-  }));
+  REQUIRE(holds_list(lab, "n3", 3));
   lab.run("cut n3 n1");
   lab.run("cut n3 n2");
   lab.run("promote n3");
@@ -260,6 +272,7 @@ TEST_CASE("lab: two of three are gone for good, or so the operator says") {
   if (!lab_possible("lost voters")) return;
   const Lab lab("--no-repmgrd --no-haproxy --state-file");
   REQUIRE(lab.answers("n1", 200));
+  REQUIRE(holds_list(lab, "n3", 3));
   const auto logs = [&](const std::string& node, const std::string& what) {
     const bool found =
         eventually(20, [&] { return lab.log(node).find(what) != std::string::npos; });
@@ -304,6 +317,34 @@ TEST_CASE("lab: two of three are gone for good, or so the operator says") {
   logs("n1", "of 1 votes, 1 needed");
   CHECK(lab.answers("n1", 509));
   CHECK(lab.answers("n3", 200));
+}
+
+TEST_CASE("lab: a promoted node whose primgr has the Primary's name is never 200") {
+  if (!lab_possible("two of one name")) return;
+  const Lab lab("--no-repmgrd --no-haproxy --state-file");
+  REQUIRE(lab.answers("n1", 200));
+  lab.run("primgr n2 stop");
+  const std::string conf = lab.conf("n2", "primgr_conf");
+  REQUIRE(shell("sed -i '/^node_name/d' " + conf + " && echo 'node_name = n1' >>" + conf).status ==
+          0);
+  const Watcher n1(lab, "n1"), n2(lab, "n2");
+  REQUIRE(n1.seen(200, {}, 20) >= 0);
+  lab.sql("n2", "SELECT pg_promote()");
+  lab.run("primgr n2 start");
+  const double enough = [&] {
+    lab.answers("n2", 509);
+    return lab.metric("n2", "primgr_refresh_seconds_count") + 30;
+  }();
+  CHECK(eventually(60, [&] {
+    return n2.ever(200) || lab.metric("n2", "primgr_refresh_seconds_count") >= enough;
+  }));
+  INFO("the log of n2:\n", lab.log("n2"));
+  CHECK_FALSE(n2.ever(200));
+  CHECK(lab.log("n2").find("another primgr answers for n1 at ") != std::string::npos);
+  for (const int status : {202, 503, 509}) {
+    CAPTURE(status);
+    CHECK_FALSE(n1.ever(status));
+  }
 }
 
 TEST_SUITE_END();

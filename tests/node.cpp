@@ -36,6 +36,45 @@ TEST_CASE("a primary asks its site and is Primary by majority") {
   CHECK_FALSE(world.node.poll_other_nodes(world.node.get_all_other_nodes_in_site(), "n1", 5));
 }
 
+TEST_CASE(
+    "of two processes of one name, the one at the node's address in repmgr.nodes is the node") {
+  Node_Settings settings = World::named("n1");
+  settings.instance = "mine";
+  World world(settings);
+  world.names("n2", "n1");
+  const auto answers_there = [&](const std::string& instance) {
+    State_Report report;
+    report.state = State::primary;
+    report.instance = instance;
+    const Reply reply = state_reply(report);
+    world.states["n1"] = {reply.status, reply.body, ""};
+  };
+  const auto state = [&] {
+    world.pass(2s);
+    world.look(make_facts(make_site(3)));
+    return world.node.get_report().decision;
+  };
+  world.hold = true;
+  CHECK(state().state == State::unknown);
+  answers_there("mine");
+  world.hold = false;
+  world.release();
+  CHECK(state().state == State::primary);
+  CHECK(state().state == State::primary);
+  CHECK(world.logged("is Primary too") == 0);
+  answers_there("another");
+  CHECK(state().reason.find("another primgr answers for n1 at ") == 0);
+  answers_there("mine");
+  CHECK(state().state == State::primary);
+  // It may be that this node cannot reach its own address, or that a gateway answers there.
+  answers_there("");
+  CHECK(state().state == State::primary);
+  answers_there("another");
+  CHECK(state().state == State::unknown);
+  world.states["n1"] = {0, "", "timed out"};
+  CHECK(state().state == State::primary);
+}
+
 TEST_CASE("answers that came after the last decision do not settle it") {
   World world;
   world.names("n2", "n1");

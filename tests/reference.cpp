@@ -62,7 +62,8 @@ class Fields {
     here_.clear();
     walk(body, "");
     for (const auto& [name, field] : fields_) {
-      CAPTURE(name);
+      const std::string which(name);
+      CAPTURE(which);
       CHECK((field.may_be_absent || here_.contains(name)));
     }
   }
@@ -70,7 +71,8 @@ class Fields {
   void check_complete() const {
     CAPTURE(section_);
     for (const auto& [name, field] : fields_) {
-      CAPTURE(name);
+      const std::string which(name);
+      CAPTURE(which);
       CHECK(field.seen);
       CHECK((field.seen_null || !field.may_be_null));
     }
@@ -157,7 +159,8 @@ struct Situations {
   }
   // Calls back in each situation.
   void each(const std::function<void()>& call) {
-    call();                          // nothing was ever read
+    call();  // nothing was ever read
+    config.state_directory = "/nowhere";
     documents["n2"] = ask("/node");  // of a node that is not n2
     for (const Facts& facts : all_facts()) {
       world.look(facts, facts.blocked.empty() ? 0s : 7s);
@@ -191,7 +194,12 @@ struct Situations {
   Config config = certificates.config("node");
   Stderr_Log log{Log_Level::none};
   Tls tls{config, log};
-  World world{World::named("n1"), {[] { return Grant{}; }, nullptr}, earlier_run(), held_lists()};
+  static Node_Settings settings() {
+    Node_Settings settings = World::named("n1");
+    settings.instance = "any";
+    return settings;
+  }
+  World world{settings(), {[] { return Grant{}; }, nullptr}, earlier_run(), held_lists()};
   std::map<std::string, std::string> documents;
   Http_Get peers = [this](const Node& peer, const std::string&, Time,
                           std::function<void(Http_Reply)> done) {
@@ -369,13 +377,15 @@ TEST_CASE("doc/http.md has each metric, with its type and labels") {
       }
     }
     for (const auto& [name, row] : documented) {
-      CAPTURE(name);
+      const std::string which(name);
+      CAPTURE(which);
       CHECK((row.at(4) != "no" || here.contains(name)));
     }
     seen.merge(here);
   });
   for (const auto& [name, row] : documented) {
-    CAPTURE(name);
+    const std::string which(name);
+    CAPTURE(which);
     CHECK(seen.contains(name));
   }
 }

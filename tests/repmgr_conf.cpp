@@ -137,7 +137,7 @@ TEST_CASE("node_name from a repmgr.conf, as repmgr reads it") {
     const std::string path = write(one, "node_name", folder);
     CAPTURE(text_of(one));
     std::string name;
-    const std::string error = error_of([&] { name = read_repmgr_conf(path); });
+    const std::string error = error_of([&] { name = read_repmgr_conf(path).node_name; });
     CHECK(name == one.name);
     CHECK((error == "no error") == !one.name.empty());
     if (name.empty()) CHECK(error.starts_with(folder.folder));
@@ -165,6 +165,26 @@ TEST_CASE("a repmgr.conf that is compared with repmgr itself") {
                          told.find("recursion") != told.npos || at == told.npos;
     CHECK(refused == one.name.empty());
     if (!refused) CHECK(told.substr(at + before.size(), end - at - before.size()) == one.name);
+  }
+}
+
+TEST_CASE("node_id of a repmgr.conf, as far as repmgr takes it") {
+  const State_Folder folder;
+  const std::string path = folder.path("repmgr.conf");
+  const std::pair<const char*, int> all[] = {{"node_id=7", 7},
+                                             {"node_id = '12' # the twelfth", 12},
+                                             {"node_id=1\nnode_id=2", 2},
+                                             {"", 0},
+                                             {"node_id='x'", 0},
+                                             {"node_id=-1", 0},
+                                             {"node_id='7x'", 0},
+                                             {"node_id='99999999999'", 0}};
+  for (const auto& [text, id] : all) {
+    const std::string which(text);
+    CAPTURE(which);
+    std::ofstream(path) << "node_name = n1\n" << text << "\n";
+    CHECK(read_repmgr_conf(path).node_id == id);
+    CHECK(read_repmgr_conf(path).node_name == "n1");
   }
 }
 

@@ -52,6 +52,7 @@ struct Nodes {
   std::map<std::string, One> all;
   std::set<std::pair<std::string, std::string>> cut;  // both ways
   std::string questions;                              // for votes, all of them
+  std::map<std::string, std::string> renamed;         // by its new name
 
   explicit Nodes(std::initializer_list<int> ids = {1, 2, 3}) {
     for (const int id : ids) start(id, id <= 3 ? known_site(3) : Voter_Lists());
@@ -61,8 +62,10 @@ struct Nodes {
     const std::string name = "n" + std::to_string(id);
     const std::vector<Node> rows = all.contains(name) ? all[name].rows : std::vector<Node>();
     const Time now = all.empty() ? 1000s : all.begin()->second.world->now;
+    Node_Settings settings = World::named(name);
+    settings.node_id = id;
     all[name].world = std::make_unique<World>(
-        World::named(name), Grant_Store{[] { return Grant{}; }, nullptr}, History{}, known);
+        settings, Grant_Store{[] { return Grant{}; }, nullptr}, History{}, known);
     all[name].rows = rows;
     all[name].world->now = now;
     all[name].world->answers = [this, name](const std::string& peer, const std::string& target) {
@@ -76,7 +79,8 @@ struct Nodes {
   }
   void separate(const std::string& a, const std::string& b) { cut.insert({{a, b}, {b, a}}); }
 
-  Http_Reply ask(const std::string& from, const std::string& to, const std::string& target) {
+  Http_Reply ask(const std::string& from, const std::string& called, const std::string& target) {
+    const std::string to = renamed.contains(called) ? renamed[called] : called;
     if (cut.contains({from, to}) || !all.contains(to)) return {0, {}, "timed out"};
     Repmgr_Node& node = (*this)[to].node;
     Answer said;
@@ -97,7 +101,8 @@ struct Nodes {
       for (auto& [name, one] : all) {
         Facts facts = make_facts(one.rows, one.primary != name);
         for (Node& row : facts.nodes) {
-          if (row.name == one.primary) row.type = "primary";
+          const auto now = renamed.find(row.name);
+          if ((now == renamed.end() ? row.name : now->second) == one.primary) row.type = "primary";
         }
         one.world->look(facts);
       }
@@ -275,6 +280,61 @@ TEST_CASE("a voter that is renamed is called by its new name, also where that is
   nodes["n1"].node.declare_lost({{"db-three"}, "then"});
   nodes.turn(10);
   CHECK(nodes["n1"].logged("no voters any more: db-three") == 1);
+}
+
+TEST_CASE(
+    "a node is its node_id: it is renamed, in one database after the other, and all goes on") {
+  const std::vector<std::string> orders[] = {
+      {"n1", "n2", "n3"}, {"n2", "n3", "n1"}, {"n3", "n1", "n2"}};
+  for (const int renamed : {1, 2}) {
+    for (const auto& order : orders) {
+      CAPTURE(renamed);
+      CAPTURE(order[0]);
+      Nodes nodes;
+      auto rows = list({1, 2, 3});
+      // A majority needs each of two.
+      nodes.separate("n1", "n3");
+      nodes.separate("n2", "n3");
+      nodes.turn(4);
+      const std::string old = "n" + std::to_string(renamed), name = "db-" + old;
+      nodes.renamed[name] = old;
+      rows[static_cast<std::size_t>(renamed) - 1].name = name;
+      for (const std::string& database : order) {
+        nodes.all[database].rows = rows;
+        for (int i = 0; i < 2; ++i) {
+          nodes.turn();
+          CAPTURE(database);
+          CAPTURE(nodes["n1"].node.get_report().decision.reason);
+          CHECK(nodes.primaries() == "n1");
+        }
+      }
+      nodes.turn(10);
+      CHECK(nodes.primaries() == "n1");
+      CHECK(nodes[old].node.name() == name);
+      CHECK(nodes[old].logged("repmgr.nodes has this node as " + name + " now; it was " + old) ==
+            1);
+    }
+  }
+}
+
+TEST_CASE(
+    "another node with the node_id of the Primary waits until the promise to that has ended") {
+  Nodes nodes({1, 2, 3, 4});
+  nodes.turn(4);
+  CHECK(nodes.primaries() == "n1");
+  // n4 takes its place on another host, while n1 is cut off and Primary yet.
+  auto rows = list({1, 2, 3});
+  rows[0].name = "n4";
+  for (const char* other : {"n2", "n3", "n4"}) {
+    nodes.separate("n1", other);
+    nodes.all[other].rows = rows;
+    nodes.all[other].primary = "n4";
+  }
+  for (int i = 0; i < 30; ++i) {
+    nodes.turn();
+    CHECK(nodes.primaries().size() <= 2);  // one name
+  }
+  CHECK(nodes.primaries() == "n4");
 }
 
 TEST_CASE("a cluster that begins takes what is read, and nodes that are not up change nothing") {
