@@ -6,8 +6,10 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <memory>
 #include <random>
+#include <regex>
 #include <sstream>
 #include <vector>
 
@@ -495,6 +497,67 @@ TEST_CASE(
   }
   CHECK(query(other, "SELECT 1"));
   lab.run("heal");
+}
+
+TEST_CASE("lab: TLS is turned on in a running cluster as README.md says, and there is a Primary") {
+  if (!lab_possible("TLS turned on")) return;
+  const Lab lab("--tls --no-repmgrd --state-file");
+  const std::string folder = lab.run("env | sed -n 's/^LAB_DIR=//p'");
+  // The keys, and HAProxy's options for a check by TLS, as the lab has made them.
+  std::map<std::string, std::string> secure;
+  for (const std::string& node : lab.nodes()) {
+    const std::string conf = lab.conf(node, "primgr_conf");
+    secure[node] = read_file(conf);
+    REQUIRE(shell("sed -i '/^tls_/d' " + conf).status == 0);
+    lab.run("primgr " + node + " stop");
+  }
+  std::istringstream lines(read_file(folder + "/haproxy.cfg"));
+  std::string options, cfg;
+  const std::string by_tls = "    default-server check-ssl";
+  for (std::string line; std::getline(lines, line);) {
+    if (line.starts_with(by_tls)) {
+      options = line.substr(line.find("check-ssl"));
+      continue;
+    }
+    cfg += line + "\n";
+    std::smatch found;
+    if (std::regex_match(line, found, std::regex("    server n([0-9]) (.* check.*)"))) {
+      cfg += "    server t" + found.str(1) + " " + found.str(2) + " " + options + "\n";
+    }
+  }
+  REQUIRE_FALSE(options.empty());
+  std::ofstream(folder + "/haproxy.cfg") << cfg;
+  for (const std::string& node : lab.nodes()) lab.run("primgr " + node + " start");
+  lab.run("haproxy restart");
+  REQUIRE(lab.answers("n1", 200));
+  REQUIRE(eventually(20, [&] { return lab.server("write") == "n1"; }));
+  lab.run("write 'CREATE TABLE written (n bigint PRIMARY KEY)'");
+  const Row_Writers writers(lab.hub());
+  const auto turn_on = [&](const std::vector<std::string>& nodes) {
+    std::string restart;
+    for (const std::string& node : nodes) {
+      std::ofstream(lab.conf(node, "primgr_conf")) << secure[node];
+      restart += "lab/lab primgr " + node + " restart & ";
+    }
+    REQUIRE(
+        shell("export " + lab_variables() + "; { " + restart + "wait; } >/dev/null 2>&1").status ==
+        0);
+  };
+  const auto unknown = [&] { return count(lab.log("n1"), "state Unknown"); };
+  const auto starts = [&](const std::string& node) { return count(lab.log(node), "(TLS)"); };
+  const std::size_t before = unknown(), tls_before = starts("n1");
+  turn_on({"n3"});
+  const auto standby = [&](const std::string& node) {
+    return lab.log(node).rfind("state Standby") > lab.log(node).rfind("(TLS)");
+  };
+  CHECK(eventually(20, [&] { return standby("n3"); }));
+  turn_on({"n1", "n2"});
+  CHECK(eventually(20, [&] { return standby("n2"); }));
+  CHECK(starts("n1") == tls_before + 1);
+  const double since = seconds_now();
+  CHECK(eventually(20, [&] { return writers.first_after(lab.address("n1"), since).has_value(); }));
+  INFO(lab.log("n1"));
+  CHECK(unknown() == before);
 }
 
 TEST_CASE("lab: haproxy.cfg: over TLS, with a reload and a restart as the examples have them") {
