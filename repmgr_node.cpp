@@ -38,9 +38,7 @@ std::string random_token() {
   if (getrandom(bytes, sizeof bytes, GRND_NONBLOCK) != sizeof bytes) return {};
   std::string token;
   for (const unsigned char byte : bytes) {
-    for (const int nibble : {byte >> 4, byte & 15}) {
-      token += "0123456789abcdef"[nibble];
-    }
+    for (const int nibble : {byte >> 4, byte & 15}) token += "0123456789abcdef"[nibble];
   }
   return token;
 }

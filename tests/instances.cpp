@@ -1,6 +1,7 @@
 // Several daemons on one host: a command acts on the one whose configuration it has.
 
 #include <doctest/doctest.h>
+#include <signal.h>
 #include <sys/file.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -98,6 +99,7 @@ struct Instances {
     std::filesystem::copy_file(program_path(), state.path("primgr"));
     network = fork();
     if (network == 0) {
+      signal(SIGTERM, SIG_DFL);  // doctest has a handler
       if (unshare(CLONE_NEWNET) != 0 || std::system("ip link set lo up") != 0) _exit(127);
       std::ofstream(state.path("ready")).flush();
       pause();

@@ -404,8 +404,13 @@ void revoke_select(const Disturbed& n1) {
   CHECK(n1.lab.answers("n1", 200));
 }
 
+// With its node_id from repmgr_conf it would go on under the other name.
 void rename_node(const Disturbed& n1) {
   const std::string missing = "lists no node named \"n1\"";
+  const std::string conf = n1.lab.conf("n1", "primgr_conf");
+  REQUIRE(shell("sed -i 's/^repmgr_conf/node_name = n1\\n#&/' " + conf).status == 0);
+  n1.lab.run("primgr n1 restart");
+  CHECK(n1.lab.answers("n1", 200));
   const std::string lines = n1.logged(
       [&] {
         // If the voters see it first, n1 is Unknown without a majority, before it misses its row.
