@@ -183,8 +183,11 @@ Http_Reply no_reply(const std::string& why) {
 }
 
 // cpp-httplib matches a status line, of max_line bytes at most, with std::regex, by a recursion
-// that takes 1 MB of stack, and 2.3 MB where each call keeps room for its registers, as on s390x.
-#if defined(__x86_64__)
+// that takes 1 MB of stack, and 2.3 MB where each call keeps room for its registers, as on s390x;
+// more with clang and its sanitizers.
+#if defined(__clang__)
+constexpr std::size_t client_stack = 16 * 1024 * 1024;
+#elif defined(__x86_64__)
 constexpr std::size_t client_stack = 1280 * 1024;
 #else
 constexpr std::size_t client_stack = 3 * 1024 * 1024;
