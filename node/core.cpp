@@ -22,6 +22,11 @@ constexpr Time vacancy = 2min;
 // asked: a load balancer may check less often than a refresh_interval.
 constexpr Time sync_interest = 20s;
 
+// This node, if it asks at its own address whether another process has its name; null: it does not.
+const Node* who_asks_itself(const Core& core) {
+  return core.settings.instance.empty() ? nullptr : core.candidate();
+}
+
 }  // namespace
 
 Core::Core(Core_Settings with, Promise promised, Voter_Lists known)
@@ -194,7 +199,7 @@ void Core_Step::ask_states() {
     core_.polls.ask(Question_Kind::state, peer, state_question(peer.name),
                     settings.refresh_interval, now_, effects.ask);
   }
-  if (const Node* self = core_.candidate(); self && !core_.settings.instance.empty()) {
+  if (const Node* self = who_asks_itself(core_)) {
     core_.polls.ask(Question_Kind::state, *self, state_question(self->name),
                     settings.refresh_interval, now_, effects.ask);
   }
@@ -246,15 +251,15 @@ const Node* Core::primary_at(Time now, Time missed) const {
 }
 
 bool Core::has_asked_itself() const {
-  const Node* self = candidate();
-  return !self || settings.instance.empty() || polls.answered(Question_Kind::state, self->name);
+  const Node* self = who_asks_itself(*this);
+  return !self || polls.answered(Question_Kind::state, self->name);
 }
 
 // A vote is for a node by its name, so of two processes with that name, as on a machine that was
 // cloned, both would be Primary. The one that repmgr.nodes leads to is the node. If nobody answers
 // there, who knows whether this node can reach its own address at all.
 std::string Core::why_not_itself() const {
-  const Node* self = candidate();
+  const Node* self = who_asks_itself(*this);
   if (!self) return {};
   if (!has_asked_itself()) {
     return "it is not known yet whether another primgr answers for " + self->name;
@@ -344,7 +349,7 @@ Time Core::turn_due(Time now) const {
   if (const Node* node = sync_source(now)) {
     consider(Question_Kind::standby, node->name, settings.refresh_interval);
   }
-  if (const Node* self = candidate(); self && !settings.instance.empty()) {
+  if (const Node* self = who_asks_itself(*this)) {
     consider(Question_Kind::state, self->name, settings.refresh_interval);
   }
   for (const auto& [peer, of] : to_fetch) consider(Question_Kind::lists, peer, min_look_interval);

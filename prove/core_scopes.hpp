@@ -22,8 +22,8 @@ struct Core_Scope {
   Time vote_lease = std::chrono::seconds(2);
   Time check_delay = std::chrono::milliseconds(500);
   int longer_lease = 0;                     // these have a vote_lease that is a unit longer
-  int files = 7;                            // these have a state_file
-  int restarts = 7;                         // these may be restarted
+  int files = 0;                            // these have a state_file
+  int restarts = 0;                         // these may be restarted
   int late = 0;                             // so many messages may be under way, 2 at most
   bool answers_lost = false;                // a question arrives, and its answer does not
   bool copies = false;                      // a question, or a hand-back, may arrive twice
@@ -31,9 +31,7 @@ struct Core_Scope {
   int stores_fail = 0;                      // of these
   int clocks_stop = 0;                      // of these
   int rates[4] = {1000, 1000, 1000, 1000};  // how fast the clocks are, in 0.1 %
-  bool same_time = false;                   // a question may follow another at the same time
   bool cut = false;                         // n1 and n3 are cut off from each other
-  bool begun = false;                       // n1 is Primary at the beginning
   bool any_database = true;
   bool databases = false;  // databases may be down, and keep what they name
   bool lists = false, reads = false;
@@ -42,7 +40,7 @@ struct Core_Scope {
   std::uint64_t rounds = 0;      // of lists, at most
   int changes = 0;               // so many promotions and follows, at most; 0: any number
   int units = 0;                 // so long, at most; 0: for ever
-  std::size_t live = 0;          // each so many states are checked for liveness; 0: none
+  std::size_t live = 50;         // each so many states are checked for liveness
   std::size_t most = 5'000'000;  // states
 };
 

@@ -258,7 +258,8 @@ Core_Search::State Core_Search::first_state() {
     if (scope_.longer_lease >> k & 1) settings.vote_lease += scope_.unit;
     settings.check_delay =
         settings_.left_out == Left_Out::check_delay ? Time::zero() : scope_.check_delay;
-    if (scope_.same_time) settings.refresh_interval = Time::zero();
+    // A question may follow another at the same time.
+    settings.refresh_interval = Time::zero();
     if (scope_.reads) settings.peer_timeout = 100ms;
     const lists::List& known = scope_.first >> k & 1    ? (scope_.behind ? made : before)
                                : scope_.behind >> k & 1 ? before
@@ -269,13 +270,12 @@ Core_Search::State Core_Search::first_state() {
     state.host[k] = memory.remember(std::move(host));
     state.ago[k] = check_delay_ms_;
   }
-  if (scope_.begun) {
-    look(state, 0, database_of(0, 0, scope_.first));
-    const std::uint8_t fates[most_nodes] = {};
-    for (int i = 0; i < 2; ++i) turn(state, 0, fates, Store::works);
-    for (int k = 1; scope_.reads && k < scope_.nodes; ++k) turn(state, k, fates, Store::works);
-    rename_tokens(state);
-  }
+  // n1 is Primary.
+  look(state, 0, database_of(0, 0, scope_.first));
+  const std::uint8_t fates[most_nodes] = {};
+  for (int i = 0; i < 2; ++i) turn(state, 0, fates, Store::works);
+  for (int k = 1; scope_.reads && k < scope_.nodes; ++k) turn(state, k, fates, Store::works);
+  rename_tokens(state);
   return state;
 }
 
@@ -334,7 +334,7 @@ bool Core_Search::run(double seconds) {
     expanded = next + 1;
     depth = depths[next];
     bool found = false;
-    if (scope_.live && next % scope_.live == 0) {
+    if (next % scope_.live == 0) {
       const std::string why = unhealed(state);
       if (!why.empty()) {
         result = why;
