@@ -40,7 +40,8 @@ help: ## list the targets
 # ---- compiling ----------------------------------------------------------------------------------
 
 # The units of the program, but for primgr.cpp, and those of the tests, but for tests.cpp.
-UNITS      = repmgr_node $(basename $(wildcard node/*.cpp daemon/*.cpp))
+SOURCES    = $(wildcard $(addsuffix .cpp,* */* */*/*) $(addsuffix .hpp,* */* */*/*))
+UNITS      = repmgr_node $(basename $(wildcard base/*.cpp node/*/*.cpp daemon/*/*.cpp))
 TEST_UNITS = $(basename $(wildcard tests/*.cpp))
 # The search over step(), which the tests run in part.
 SEARCH     = $(filter-out prove/core_main,$(basename $(wildcard prove/core_*.cpp)))
@@ -49,13 +50,13 @@ SEARCH     = $(filter-out prove/core_main,$(basename $(wildcard prove/core_*.cpp
 objects = $(patsubst %,$(B)/$(1)/%.o,$(2))
 FLAGS_obj  = $(WARNINGS) $(CXXFLAGS)
 # The simulation computes for long; the rest is to compile fast.
-FLAGS_test = $(WARNINGS) -g1 -DPRIMGR_NO_MAIN $(if $(filter tests/simulation% tests/world%,$<),-O1,-O0)
+FLAGS_test = $(WARNINGS) -g1 $(if $(filter tests/simulation% tests/world%,$<),-O1,-O0)
 # With the sanitizers clang compiles in two thirds of the time that g++ takes, which has warned already. The fuzzer is of the same objects.
 # At -O0 a std::regex of cpp-httplib takes more stack than a client thread has.
 ASAN       = -fsanitize=address,undefined -fno-sanitize-recover=all
 TSAN       = -fsanitize=thread
-FLAGS_asan = -g1 $(if $(filter primgr.cpp,$<),-O1,-O0) -DPRIMGR_NO_MAIN $(ASAN) -fsanitize=fuzzer-no-link
-FLAGS_tsan = $(filter -g1 -O%,$(FLAGS_asan)) -DPRIMGR_NO_MAIN $(TSAN)
+FLAGS_asan = -g1 $(if $(filter primgr.cpp,$<),-O1,-O0) $(ASAN) -fsanitize=fuzzer-no-link
+FLAGS_tsan = $(filter -g1 -O%,$(FLAGS_asan)) $(TSAN)
 compile    = @mkdir -p $(@D) && echo '  CXX     $@' && $(2) $(STD) $(1) $(INCLUDES) -MMD -MP -c -o $@ $<
 define flavour
 $(B)/$(1)/%.o: %.cpp Makefile $(TOP)/version.stamp $(FETCHED) | $(TOP)/page.html.inc $(3)
@@ -63,10 +64,7 @@ $(B)/$(1)/%.o: %.cpp Makefile $(TOP)/version.stamp $(FETCHED) | $(TOP)/page.html
 endef
 $(foreach f,obj test,$(eval $(call flavour,$(f),$$(CXX))))
 $(foreach f,asan tsan,$(eval $(call flavour,$(f),clang++,$(TOP)/clang.stamp)))
-# For the tests on a cluster: primgr.cpp once more, with its main().
-$(B)/asan/main.o $(B)/tsan/main.o: $(B)/%/main.o: primgr.cpp Makefile $(FETCHED) | $(TOP)/clang.stamp
-	$(call compile,$(filter-out -DPRIMGR_NO_MAIN,$(FLAGS_$*)),clang++)
--include $(wildcard $(addprefix $(B)/,*/*.d */*/*.d))
+-include $(wildcard $(addprefix $(B)/,*/*.d */*/*.d */*/*/*.d))
 
 # ld warns that a static glibc would load NSS modules; primgr.cpp sees to it that it does not.
 link-static = @echo '  LINK    $@' && $(CXX) -pthread $(LDFLAGS) -o $(1) $^ $(LIBPQ) $(OPENSSL) >$(1).log 2>&1 || { cat $(1).log >&2; exit 1; }
@@ -75,19 +73,19 @@ $(BIN): $(call objects,obj,primgr $(UNITS))
 	@$(STRIP) -o $@ $(B)/primgr
 
 link-test = @echo '  LINK    $@' && $(1) -pthread -o $@ $^ $(LIBPQ) $(TEST_LIBS)
-TESTS_OF  = primgr $(TEST_UNITS) tests
+TESTS_OF  = $(TEST_UNITS) tests
 # The sanitizers look at the tests that need no cluster.
-ALONE_OF  = $(UNITS) $(SEARCH) $(filter-out $(addprefix tests/,lab_% fault% harm browser cluster_% haproxy_watch row_writers watchers),$(TESTS_OF))
+ALONE_OF  = primgr $(UNITS) $(SEARCH) $(filter-out $(addprefix tests/,lab_% fault% harm browser cluster_% haproxy_watch row_writers watchers),$(TESTS_OF))
 # The units of the program are those of the program itself.
-$(B)/tests: $(call objects,obj,$(UNITS) $(SEARCH)) $(call objects,test,$(TESTS_OF))
+$(B)/tests: $(call objects,obj,primgr $(UNITS) $(SEARCH)) $(call objects,test,$(TESTS_OF))
 	$(call link-test,$(CXX))
 $(B)/tests-asan: $(call objects,asan,$(ALONE_OF))
 	$(call link-test,clang++ $(ASAN))
 $(B)/tests-tsan: $(call objects,tsan,$(ALONE_OF))
 	$(call link-test,clang++ $(TSAN))
-$(B)/primgr-asan: $(call objects,asan,main $(UNITS))
+$(B)/primgr-asan: $(call objects,asan,primgr $(UNITS))
 	$(call link-test,clang++ $(ASAN))
-$(B)/primgr-tsan: $(call objects,tsan,main $(UNITS))
+$(B)/primgr-tsan: $(call objects,tsan,primgr $(UNITS))
 	$(call link-test,clang++ $(TSAN))
 $(B)/fuzzer: $(call objects,asan,fuzz/fuzz primgr $(UNITS))
 	$(call link-test,clang++ $(ASAN) -fsanitize=fuzzer)
@@ -101,7 +99,7 @@ $(CROSS:%=check-%): check-%:
 $(TOP)/version.stamp: $(if $(subst $(VERSION),,$(file <$(TOP)/version.stamp)),FORCE)
 	@mkdir -p $(@D) && echo '$(VERSION)' >$@
 
-# The page, as a literal that daemon/page.cpp includes.
+# The page, as a literal that daemon/api/page.cpp includes.
 $(TOP)/page.html.inc: web/page.html
 	@mkdir -p $(@D)
 	@{ printf 'R"page('; cat $<; printf ')page"\n'; } >$@
@@ -147,6 +145,7 @@ test-deps: lab-deps
 # TESTS=… picks some: make check TESTS="-ts=rules".
 TESTS      =
 check: need-root primgr $(B)/tests test-deps $(PROMTOOL) ## run every test: units, endpoints, and a real cluster
+	@tools/check-rooms $(B)/obj
 	PROMTOOL=$(PROMTOOL) $(if $(TESTS),$(B)/tests $(TESTS),tools/run-tests $(B)/tests)
 
 SEEDS = 100000
@@ -154,13 +153,12 @@ simulate: $(B)/tests ## simulate many clusters in virtual time: SEEDS=100000
 	SIM_SEEDS=$(SEEDS) $(B)/tests --test-suite=simulation
 
 # Functions without I/O: neither libraries nor what the program has.
-$(B)/prove: $(call objects,obj,prove/prove prove/scopes node/lists)
+$(B)/prove: $(call objects,obj,prove/prove prove/scopes node/rules/lists)
 	@echo '  LINK    $@' && $(CXX) -o $@ $^
 
 # The core, and what it stands on.
-PROVED = core core_lists core_reads core_sites core_timelines core_votes handover history json lag lists lists_text model no_reply polls promise read_json \
-         staleness synchrony text units voters voting wire
-$(B)/prove-core: $(call objects,obj,prove/core_main $(SEARCH) $(PROVED:%=node/%))
+PROVED = $(basename $(wildcard node/core/core*.cpp node/rules/*.cpp node/peers/*.cpp)) base/json base/size base/text base/time
+$(B)/prove-core: $(call objects,obj,prove/core_main $(SEARCH) $(PROVED))
 	@echo '  LINK    $@' && $(CXX) -o $@ $^
 
 MINUTES = 1
@@ -208,7 +206,7 @@ bench: primgr $(addprefix $(B)/,bare hold peers outage) lab-deps ## measure prim
 outage: ; @$(MAKE) bench PARTS=outage ## measure what clients get while something happens: ROUNDS=10 EVENTS="crash reload"
 
 format: ## reformat the sources
-	clang-format -i *.?pp */*.?pp
+	clang-format -i $(SOURCES)
 clean: ## remove what was built, but for the libraries
 	rm -rf primgr $(filter-out $(addprefix %/,src apt httplib libpq promtool sysroot try $(CROSS)) %.stamp,$(wildcard $(addprefix $(TOP)/,* $(CROSS:%=%/*))))
 

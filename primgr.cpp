@@ -1,8 +1,9 @@
 // primgr: reports over HTTP and to shell scripts what this node of a repmgr cluster is right now.
 //
 // This file has main(), start and end of the daemon, the HTTP server and the HTTP client. It is the
-// only unit that includes cpp-httplib; daemon/http.hpp declares its classes for the others. What
-// the node knows and decides is in repmgr_node.hpp, and all that is between the two in daemon/.
+// only unit that includes cpp-httplib; daemon/http/http.hpp declares its classes for the others.
+// What the node knows and decides is in repmgr_node.hpp, and all that is between the two in
+// daemon/.
 
 // With cpp-httplib's backlog of 5, SYNs are dropped under many connections, which delays checks.
 #define CPPHTTPLIB_LISTEN_BACKLOG 4096
@@ -33,27 +34,23 @@
 #include <thread>
 #include <type_traits>
 
-#include "daemon/answer.hpp"
-#include "daemon/change_hook.hpp"
-#include "daemon/clocks.hpp"
-#include "daemon/commands.hpp"
-#include "daemon/connections.hpp"
-#include "daemon/endpoints.hpp"
-#include "daemon/grant_file.hpp"
-#include "daemon/http.hpp"
-#include "daemon/http_connection.hpp"
-#include "daemon/kept.hpp"
-#include "daemon/look_socket.hpp"
-#include "daemon/memory_reserve.hpp"
-#include "daemon/options.hpp"
-#include "daemon/reload.hpp"
-#include "daemon/request.hpp"
-#include "daemon/systemd.hpp"
-#include "node/conninfo.hpp"
-#include "node/lists_text.hpp"
-#include "node/no_reply.hpp"
-#include "node/report.hpp"
-#include "node/text.hpp"
+#include "base/address.hpp"
+#include "base/descriptor.hpp"
+#include "base/error.hpp"
+#include "base/memory_reserve.hpp"
+#include "base/thread_pool.hpp"
+#include "daemon/cli/commands.hpp"
+#include "daemon/cli/options.hpp"
+#include "daemon/hook/change_hook.hpp"
+#include "daemon/http/connections.hpp"
+#include "daemon/http/http.hpp"
+#include "daemon/http/http_connection.hpp"
+#include "daemon/http/request.hpp"
+#include "daemon/run/daemon.hpp"
+#include "daemon/state/grant_file.hpp"
+#include "node/database/conninfo.hpp"
+#include "node/peers/wire.hpp"
+#include "node/rules/no_reply.hpp"
 
 namespace primgr {
 
@@ -77,7 +74,7 @@ struct Target {
 };
 
 // Makes each client. With HTTPS it presents this node's certificate, if there is one. Throws
-// Config_Error if TLS cannot be set up.
+// Input_Error if TLS cannot be set up.
 std::unique_ptr<httplib::ClientImpl> make_client(const Tls& tls, const Target& target) {
   const auto& [host, port] = target.address;
   if (!target.https) {
@@ -86,7 +83,7 @@ std::unique_ptr<httplib::ClientImpl> make_client(const Tls& tls, const Target& t
   auto client = std::make_unique<httplib::SSLClient>(host, port);
   if (!target.ip.empty()) client->set_hostname_addr_map({{host, target.ip}});
   client->enable_server_certificate_verification(target.trust_system_cas);
-  if (!client->is_valid()) throw Config_Error("tls: out of memory");
+  if (!client->is_valid()) throw Input_Error("tls: out of memory");
   if (tls.enabled()) tls.configure_client(client->ssl_context(), target.expected_host);
   return client;
 }
@@ -194,13 +191,64 @@ constexpr std::size_t client_stack = 3 * 1024 * 1024;
 #endif
 constexpr std::size_t max_client_threads = 2048;  // questions beyond that wait for a thread
 
-}  // namespace
+// Each question has a thread of its own: cpp-httplib's client blocks.
+//
+// The mutex guards the list of calls under way, and where peers are; the watchdog ends those whose
+// time is up by shutting their sockets down. It is needed because cpp-httplib's timeouts hold for a
+// peer that is silent, not for one that sends a byte now and then without an end.
+class Httplib_Client : public Http_Client {
+ public:
+  Httplib_Client(Peer_Addresses addresses, Resolver& resolver, const Tls& tls);
+  ~Httplib_Client() override;
+  void get(const Node& peer, const std::string& target, Time timeout,
+           std::function<void(Http_Reply)> done) override;
+  void drop(const Node& peer, const std::string& target) override;
+  void use_addresses(Peer_Addresses addresses) override;
 
-Http_Client::Http_Client(const Config& config, Resolver& resolver, const Tls& tls)
+ private:
+  // A question under way. Functions REQUIRE mutex_.
+  struct Call {
+    const Node peer;
+    const std::string target;
+    const Deadline deadline;
+    std::function<void(Http_Reply)> done{};
+    // Guarded by mutex_.
+    Descriptor socket{};   // a duplicate, as cpp-httplib may close its own at any time
+    bool aborted = false;  // too late, or dropped
+
+    void set_socket(int socket_in_use);
+    void abort();
+  };
+
+  // Where a peer is asked: `address` has the host that its certificate is for, `at` where that is
+  // reached, a name or an IP address.
+  struct Place {
+    Address address;
+    std::string at;
+  };
+
+  void remove(const std::shared_ptr<Call>& call);
+  Place place_of(const Node& peer);
+  Http_Reply ask(Call& call);
+  Http_Reply ask_at(Call& call, const Address& to, const std::string& at,
+                    std::chrono::nanoseconds connect_timeout);
+  void watch_deadlines();
+
+  Resolver& resolver_;
+  const Tls& tls_;
+  std::mutex mutex_;
+  Peer_Addresses addresses_;
+  std::condition_variable changed_;
+  bool ending_ = false;
+  std::list<std::shared_ptr<Call>> under_way_;
+  std::unique_ptr<Thread_Pool> threads_;
+  std::thread watchdog_;
+};
+
+Httplib_Client::Httplib_Client(Peer_Addresses addresses, Resolver& resolver, const Tls& tls)
     : resolver_(resolver),
       tls_(tls),
-      peer_port_(config.peer_port),
-      peers_(config.peers),
+      addresses_(std::move(addresses)),
       threads_(std::make_unique<Thread_Pool>(
           Thread_Pool::Limits{2, max_client_threads, client_stack, 0})),
       watchdog_([this] { watch_deadlines(); }) {
@@ -211,7 +259,7 @@ Http_Client::Http_Client(const Config& config, Resolver& resolver, const Tls& tl
   }
 }
 
-Http_Client::~Http_Client() {
+Httplib_Client::~Httplib_Client() {
   threads_.reset();  // waits for the calls under way
   {
     const std::lock_guard lock(mutex_);
@@ -221,8 +269,8 @@ Http_Client::~Http_Client() {
   watchdog_.join();
 }
 
-void Http_Client::get(const Node& peer, const std::string& target, Time timeout,
-                      std::function<void(Http_Reply)> done) {
+void Httplib_Client::get(const Node& peer, const std::string& target, Time timeout,
+                         std::function<void(Http_Reply)> done) {
   std::shared_ptr<Call> call;
   try {
     call.reset(new Call{peer, target, std::chrono::steady_clock::now() + timeout});
@@ -243,41 +291,39 @@ void Http_Client::get(const Node& peer, const std::string& target, Time timeout,
   }
 }
 
-void Http_Client::drop(const Node& peer, const std::string& target) {
+void Httplib_Client::drop(const Node& peer, const std::string& target) {
   const std::lock_guard lock(mutex_);
   for (const auto& call : under_way_) {
     if (call->target == target && call->peer.name == peer.name) call->abort();
   }
 }
 
-void Http_Client::Call::set_socket(int socket_in_use) {
+void Httplib_Client::Call::set_socket(int socket_in_use) {
   socket.reset(fcntl(socket_in_use, F_DUPFD_CLOEXEC, 0));
   if (aborted) abort();
 }
 
-void Http_Client::Call::abort() {
+void Httplib_Client::Call::abort() {
   aborted = true;
   if (socket) ::shutdown(socket.get(), SHUT_RDWR);
 }
 
-void Http_Client::remove(const std::shared_ptr<Call>& call) {
+void Httplib_Client::remove(const std::shared_ptr<Call>& call) {
   const std::lock_guard lock(mutex_);
   call->socket.reset();
   under_way_.remove(call);
 }
 
-void Http_Client::use_addresses(const Config& config) {
-  auto peers = config.peers;
+void Httplib_Client::use_addresses(Peer_Addresses addresses) {
   const std::lock_guard lock(mutex_);
-  peer_port_ = config.peer_port;
-  peers_.swap(peers);
+  std::swap(addresses_, addresses);
 }
 
 // The configured address of a peer (peer.NAME), else the host of its conninfo and peer_port.
-Http_Client::Place Http_Client::place_of(const Node& peer) {
+Httplib_Client::Place Httplib_Client::place_of(const Node& peer) {
   const std::lock_guard lock(mutex_);
-  Place place{{peer.host, peer_port_}, peer.hostaddr};
-  for (const auto& [name, configured] : peers_) {
+  Place place{{peer.host, addresses_.port}, peer.hostaddr};
+  for (const auto& [name, configured] : addresses_.by_name) {
     if (!names_equal(name, peer.name)) continue;
     place.address.host = place.at = configured.host;
     if (configured.port) place.address.port = configured.port;
@@ -286,7 +332,7 @@ Http_Client::Place Http_Client::place_of(const Node& peer) {
   return place;
 }
 
-Http_Reply Http_Client::ask(Call& call) try {
+Http_Reply Httplib_Client::ask(Call& call) try {
   const auto left = [&] { return call.deadline - std::chrono::steady_clock::now(); };
   const auto [address, at] = place_of(call.peer);
   if (address.host.empty()) {
@@ -318,8 +364,8 @@ Http_Reply Http_Client::ask(Call& call) try {
   }
 }
 
-Http_Reply Http_Client::ask_at(Call& call, const Address& to, const std::string& at,
-                               std::chrono::nanoseconds connect_timeout) {
+Http_Reply Httplib_Client::ask_at(Call& call, const Address& to, const std::string& at,
+                                  std::chrono::nanoseconds connect_timeout) {
   // The certificate must be for the host as configured, not for the IP address.
   const auto client = make_client(tls_, {to, at, tls_.enabled(), to.host});
   const auto in_milliseconds = [](auto time) {
@@ -335,11 +381,8 @@ Http_Reply Http_Client::ask_at(Call& call, const Address& to, const std::string&
     const std::lock_guard lock(mutex_);
     call.set_socket(socket);
   });
-  const std::size_t max_size = call.target.starts_with("/node")    ? max_node_size
-                               : call.target.starts_with("/lists") ? most_list_bytes
-                                                                   : max_reply_size;
   const auto began = std::chrono::steady_clock::now();
-  const Received received = primgr::get(*client, call.target, max_size);
+  const Received received = primgr::get(*client, call.target, most_reply_bytes(call.target));
   bool aborted;
   {
     const std::lock_guard lock(mutex_);
@@ -364,7 +407,7 @@ Http_Reply Http_Client::ask_at(Call& call, const Address& to, const std::string&
 }
 
 // The watchdog: aborts each call at its deadline.
-void Http_Client::watch_deadlines() {
+void Httplib_Client::watch_deadlines() {
   std::unique_lock lock(mutex_);
   while (!ending_) {
     Deadline next = Deadline::max();
@@ -380,8 +423,6 @@ void Http_Client::watch_deadlines() {
     }
   }
 }
-
-namespace {
 
 // Aborts a client's connection after a time limit: cpp-httplib's timeouts apply to a server that is
 // silent, but not to one that sends a byte now and then without end. Must be destroyed before the
@@ -421,8 +462,6 @@ class Time_Limit {
   std::jthread thread_;
 };
 
-}  // namespace
-
 Http_Reply ask_daemon(const Tls& tls, const Url& url, bool own, const std::string& path,
                       milliseconds limit) {
   constexpr std::size_t max_size = 64 << 20;
@@ -442,14 +481,18 @@ Http_Reply ask_daemon(const Tls& tls, const Url& url, bool own, const std::strin
 
 // ---- the HTTP server ----------------------------------------------------------------------------
 
-namespace {
-
 constexpr auto request_timeout = 5s;
 constexpr auto linger_time = 2000ms;  // see Http_Connection::finish()
 constexpr int max_requests_per_connection = 100'000;
 
 void set_option(int socket, int level, int option, int value) {
   setsockopt(socket, level, option, &value, sizeof value);
+}
+
+// Whether the kernel, and the sandbox of this process, have IPv6.
+bool has_ipv6() {
+  const Descriptor socket(::socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  return socket || errno != EAFNOSUPPORT;
 }
 
 // An Http_Connection as a stream of cpp-httplib: reads the request that was parsed already, and
@@ -478,23 +521,19 @@ class Stream : public httplib::Stream {
   std::size_t read_ = 0;
 };
 
-}  // namespace
-
 // Of cpp-httplib's server, only the handling of parsed requests is used. Accepting connections and
 // parsing requests is done by Connections and Http_Connection. Handlers run in the threads of
 // connections_.
-class Http_Server::Server : private httplib::Server {
+class Httplib_Server : public Http_Server, private httplib::Server {
  public:
-  Server(const Config& config, Repmgr_Node& node, const Tls& tls, const Stderr_Log& log,
-         Http_Get peers)
+  Httplib_Server(const Connection_Limits& limits, Http_Handler handler, const Tls& tls,
+                 const Stderr_Log& log)
       : tls_(tls),
         log_(log),
-        limits_(config.http_threads, log),
-        endpoints_(config, node, tls, std::move(peers), limits_.max_evicted_open / 2),
-        connections_(limits_, log,
-                     [this](int socket, const std::string& from, auto& waiting_since) {
-                       serve(socket, from, waiting_since);
-                     }) {
+        handler_(std::move(handler)),
+        connections_(limits, log, [this](int socket, const std::string& from, auto& waiting_since) {
+          serve(socket, from, waiting_since);
+        }) {
     // Not SO_REUSEPORT, cpp-httplib's default: a second primgr on the port must fail.
     // Connections inherit these buffers. They are small, so that a client that sends requests and
     // never reads is stopped soon.
@@ -511,7 +550,7 @@ class Http_Server::Server : private httplib::Server {
       answer(request, to);
       return HandlerResponse::Handled;
     });
-    // Answers of Endpoints have a body. Those to requests that cpp-httplib rejects do not.
+    // Answers of the handler have a body. Those to requests that cpp-httplib rejects do not.
     set_error_handler([](const httplib::Request&, httplib::Response& to) {
       if (to.body.empty()) {
         to.set_content(error_body(httplib::status_message(to.status)), "application/json");
@@ -520,32 +559,33 @@ class Http_Server::Server : private httplib::Server {
     });
     set_post_routing_handler(set_connection_header);
     set_logger([this](const httplib::Request& request, const httplib::Response& to) {
-      endpoints_.count(request.path, to.status);
+      handler_.count(request.path, to.status);
       if (!log_.wants(Log_Level::debug)) return;  // saves making the line
       log_(Log_Level::debug, request.method + " " + request.path + " " + std::to_string(to.status) +
                                  " to " + request.remote_addr);
     });
   }
-  ~Server() override {
-    stop();
+  ~Httplib_Server() override {
+    Httplib_Server::stop();
     connections_.wait();
     if (svr_sock_ != INVALID_SOCKET) ::close(svr_sock_);
   }
 
-  bool bind(const std::string& host, int port) { return bind_to_port(host, port); }
-  void log(Log_Level level, const std::string& message) const { log_(level, message); }
-  using httplib::Server::bind_to_any_port;
-
-  void run() { connections_.run(static_cast<int>(svr_sock_)); }
-
-  void hold() { held_ = true; }
-  void release() {
-    held_ = false;
-    held_.notify_all();
+  bool bind(const Address& address) override {
+    errno = 0;
+    if (address.host != "*") return bind_to_port(address.host, address.port);
+    // PostgreSQL's and HAProxy's notation for all addresses, IPv6 and IPv4.
+    if (has_ipv6()) return bind_to_port("::", address.port);
+    log_(Log_Level::info, "this host has no IPv6, so it is served over IPv4 alone");
+    return bind_to_port("0.0.0.0", address.port);
+  }
+  int bind_to_any_port(const std::string& host) override {
+    return httplib::Server::bind_to_any_port(host);
   }
 
-  void stop() {
-    release();
+  void run() override { connections_.run(static_cast<int>(svr_sock_)); }
+
+  void stop() override {
     connections_.stop();
     if (svr_sock_ != INVALID_SOCKET) ::shutdown(svr_sock_, SHUT_RDWR);
   }
@@ -562,12 +602,9 @@ class Http_Server::Server : private httplib::Server {
   }
 
   void answer(const httplib::Request& request, httplib::Response& to) {
-    const bool from_node =
-        request.path == "/lists" || (request.path == "/state" && request.has_param("node"));
-    if (!from_node) held_.wait(true);
-    // Endpoints decides by the Accept header whether a client gets the page.
-    Answer answer = endpoints_.answer({request.method, request.path, request.params,
-                                       request.remote_addr, request.has_header("Accept")});
+    // Http_Connection writes an Accept field only for a client that prefers HTML.
+    Answer answer = handler_.answer({request.method, request.path, request.params,
+                                     request.remote_addr, request.has_header("Accept")});
     to.status = answer.status;
     for (const auto& [name, value] : answer.headers) to.set_header(name, value);
     to.set_content(std::move(answer.body), answer.type);
@@ -616,316 +653,43 @@ class Http_Server::Server : private httplib::Server {
                      "Content-Length: " + std::to_string(body.size()) +
                      "\r\nContent-Type: application/json\r\n\r\n" + (is_head ? "" : body));
     if (!connection.flush()) return;
-    endpoints_.count("other", status);
+    handler_.count("other", status);
     if (!log_.wants(Log_Level::debug)) return;
     log_(Log_Level::debug, "refused with " + std::to_string(status) + " to " + from);
   }
 
   const Tls& tls_;
   const Stderr_Log& log_;
-  const Connection_Limits limits_;
-  Endpoints endpoints_;
-  std::atomic<bool> held_{false};
-  Connections connections_;
+  const Http_Handler handler_;
+  Connections connections_;  // last, since its threads use what is above
 };
 
-namespace {
-
-// Whether the kernel, and the sandbox of this process, have IPv6.
-bool has_ipv6() {
-  const Descriptor socket(::socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  return socket || errno != EAFNOSUPPORT;
-}
+class Cpp_Httplib : public Http_Library {
+ public:
+  std::unique_ptr<Http_Client> make_client(Peer_Addresses addresses, Resolver& resolver,
+                                           const Tls& tls) const override {
+    return std::make_unique<Httplib_Client>(std::move(addresses), resolver, tls);
+  }
+  std::unique_ptr<Http_Server> make_server(const Connection_Limits& limits, Http_Handler handler,
+                                           const Tls& tls, const Stderr_Log& log) const override {
+    return std::make_unique<Httplib_Server>(limits, std::move(handler), tls, log);
+  }
+  Http_Reply ask_daemon(const Tls& tls, const Url& url, bool own, const std::string& path,
+                        milliseconds limit) const override {
+    return primgr::ask_daemon(tls, url, own, path, limit);
+  }
+};
 
 }  // namespace
 
-Http_Server::Http_Server(const Config& config, Repmgr_Node& node, const Tls& tls,
-                         const Stderr_Log& log, Http_Get peers)
-    : server_(std::make_unique<Server>(config, node, tls, log, std::move(peers))) {}
-
-Http_Server::~Http_Server() = default;
-
-bool Http_Server::bind(const Address& address) {
-  errno = 0;
-  if (address.host != "*") return server_->bind(address.host, address.port);
-  // PostgreSQL's and HAProxy's notation for all addresses, IPv6 and IPv4.
-  if (has_ipv6()) return server_->bind("::", address.port);
-  server_->log(Log_Level::info, "this host has no IPv6, so it is served over IPv4 alone");
-  return server_->bind("0.0.0.0", address.port);
-}
-
-int Http_Server::bind_to_any_port(const std::string& host) {
-  return server_->bind_to_any_port(host);
-}
-
-void Http_Server::run() {
-  server_->run();
-}
-
-void Http_Server::hold() {
-  server_->hold();
-}
-
-void Http_Server::release() {
-  server_->release();
-}
-
-void Http_Server::stop() {
-  server_->stop();
-}
-
-// ---- the daemon ---------------------------------------------------------------------------------
-
-Wired_Node::Wired_Node(const Config& config, const Tls& tls, const Stderr_Log& log,
-                       Node_Environment kept)
-    : client(config, resolver, tls),
-      node(with_instance(config.node), wired(std::move(kept), log)) {}
-
-Node_Settings Wired_Node::with_instance(Node_Settings settings) {
-  if (settings.candidate) settings.instance = random_token();
-  return settings;
-}
-
-Node_Environment Wired_Node::wired(Node_Environment environment, const Stderr_Log& log) {
-  environment.http_get = http_get();
-  environment.http_drop = [this](const Node& peer, const std::string& target) {
-    client.drop(peer, target);
-  };
-  environment.resolve = [this](const std::string& host, Time timeout) {
-    return resolver(host, timeout);
-  };
-  environment.other_clocks = other_clocks();
-  environment.log = [&log](Log_Level level, const std::string& message) { log(level, message); };
-  return environment;
-}
-
-Http_Get Wired_Node::http_get() {
-  return [this](const Node& peer, const std::string& target, Time timeout,
-                std::function<void(Http_Reply)> done) {
-    client.get(peer, target, timeout, std::move(done));
-  };
-}
-
-namespace {
-
-// Raises the soft limit to the hard limit, 65,536 at most: each connection and question needs a
-// file descriptor.
-void raise_descriptor_limit() {
-  rlimit limit{};
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  limit.rlim_cur = std::max(limit.rlim_cur, std::min<rlim_t>(limit.rlim_max, 65536));
-  setrlimit(RLIMIT_NOFILE, &limit);
-}
-
-std::string describe_bind_error(int error) {
-  const std::string what = error ? std::strerror(error) : "no such address";
-  if (error == EADDRINUSE) return what + ": is another primgr running?";
-  if (error == EADDRNOTAVAIL) return what + ": no interface has it (listen)";
-  if (error == EACCES) return what + ": ports below 1024 are for root";
-  return what;
-}
-
-// The threads of the daemon. The destructor joins them, so that they end before what they use, also
-// after an exception.
-class Daemon_Threads {
- public:
-  Daemon_Threads(Http_Server& server, Repmgr_Node& node) : server_(server), node_(node) {}
-  ~Daemon_Threads() { stop(); }
-  Daemon_Threads(const Daemon_Threads&) = delete;
-  Daemon_Threads& operator=(const Daemon_Threads&) = delete;
-
-  // Starts the refresher and the listener. Requests wait until the node has settled, so that the
-  // first answer is a final one, 1.5 s at most: longer than the default peer_timeout, after which
-  // every voter has answered or failed. Other nodes need its lists of voters before that: they vote
-  // by those. It asks itself for its state, too: see Core::why_not_itself().
-  void start() {
-    server_.hold();
-    listener_ = std::thread([this] { server_.run(); });
-    refresher_ = std::thread([this] {
-      for (;; std::this_thread::sleep_for(10ms)) {
-        try {
-          return node_.run();
-        } catch (const std::bad_alloc&) {
-          // There may be memory again later.
-        }
-      }
-    });
-    const Deadline deadline = std::chrono::steady_clock::now() + 1500ms;
-    while (!node_.settled() && std::chrono::steady_clock::now() < deadline) {
-      std::this_thread::sleep_for(1ms);
-    }
-    server_.release();
-  }
-
-  void stop() {
-    server_.stop();
-    node_.stop();
-    if (refresher_.joinable()) refresher_.join();
-    if (listener_.joinable()) listener_.join();
-  }
-
- private:
-  Http_Server& server_;
-  Repmgr_Node& node_;
-  std::thread refresher_, listener_;
-};
-
-// The periodic work of the main thread: reads certificates that were replaced, notifies systemd's
-// watchdog while the refresher works, returns memory to the system after a load spike, and receives
-// --look. Not thread-safe.
-class Upkeep {
- public:
-  Upkeep(const Config& config, Tls& tls, Repmgr_Node& node, Kept& kept, const Stderr_Log& log)
-      : tls_(tls), node_(node), kept_(kept), log_(log), look_socket_(config.listen.port) {}
-
-  // Waits for a signal, 2 s at most, and does what is due. Returns the signal's number; 0: none.
-  int wait_for_signal(int signal_fd) {
-    const auto now = std::chrono::steady_clock::now();
-    if (now >= due_) run(false);
-    // After a --look, others are not read for 100 ms, so that a stream of them costs little.
-    const bool muted = now < muted_until_;
-    pollfd ready[] = {{signal_fd, POLLIN, 0}, {muted ? -1 : look_socket_.fd(), POLLIN, 0}};
-    poll(ready, 2, muted ? 100 : 2000);
-    if (ready[1].revents) {
-      look_socket_.drain();
-      muted_until_ = std::chrono::steady_clock::now() + 100ms;
-      log_(Log_Level::debug, "told to look (--look)");
-      node_.look_now();
-    }
-    signalfd_siginfo taken{};
-    const bool any = read(signal_fd, &taken, sizeof taken) == sizeof taken;
-    return any ? static_cast<int>(taken.ssi_signo) : 0;
-  }
-
-  // Does the work now. `reload`: reads the certificates even if their files did not change.
-  void run(bool reload) {
-    due_ = std::chrono::steady_clock::now() + 2s;
-    malloc_trim(0);
-    Memory_Reserve::refill();
-    try {
-      tls_.reload(reload);
-    } catch (const std::bad_alloc&) {
-      // The next run tries again.
-    }
-    // refresh() begins once a refresh_interval at least, unless the refresher is stuck.
-    const Time refreshed = node_.refreshed_at();
-    if (std::exchange(refreshed_at_, refreshed) != refreshed) notify_systemd("WATCHDOG=1");
-    notify_status();
-    node_.set_drain(kept_.drain());
-    if (auto note = kept_.take_lost_note()) node_.declare_lost(std::move(*note));
-    if (kept_.take_forget_timeline_note()) node_.forget_timeline();
-    // A daemon that is just ending may still have the name, so this is tried again each time.
-    if (look_socket_.fd() < 0 && !look_socket_.bind() &&
-        !std::exchange(look_socket_warned_, true)) {
-      log_(Log_Level::warning,
-           std::string("--look does not reach this daemon for now: ") + std::strerror(errno));
-    }
-  }
-
- private:
-  // What `systemctl status` shows: the state and why, when it has changed.
-  void notify_status() {
-    const Report report = node_.get_report();
-    const std::string status = std::string("STATUS=") + to_string(report.decision.state) + ": " +
-                               one_line(report.decision.reason);
-    if (std::exchange(status_, status) != status) notify_systemd(status.c_str());
-  }
-
-  Tls& tls_;
-  Repmgr_Node& node_;
-  Kept& kept_;
-  const Stderr_Log& log_;
-  std::string status_;
-  Look_Socket look_socket_;
-  bool look_socket_warned_ = false;
-  Time refreshed_at_{};
-  Deadline due_{}, muted_until_{};
-};
-
-// Ends the process with status 0 after half a second if it has not ended by then: shutdown must not
-// wait for a slow name service or a silent peer. Needs neither a thread nor memory.
-void limit_shutdown_time() {
-  ::signal(SIGALRM, [](int) { std::_Exit(0); });
-  const itimerval timer{{}, {0, 500'000}};
-  setitimer(ITIMER_REAL, &timer, nullptr);
-}
-
-void log_start(const Config& config, const Tls& tls, const Stderr_Log& log) {
-  log(Log_Level::info, "primgr " PRIMGR_VERSION " answers for node \"" + config.node.node_name +
-                           "\" on " + print_address(config.listen) +
-                           (tls.enabled() ? " (TLS)" : ""));
-}
-
-// Runs the daemon until SIGTERM or SIGINT. Returns the exit status. `signals`: those that it
-// handles; start_daemon() has blocked them in every thread. Throws std::system_error and
-// std::bad_alloc.
-int run_daemon(const Options& options, const Config& config, Tls& tls, Stderr_Log& log,
-               const sigset_t& signals) {
-  raise_descriptor_limit();
-  const Descriptor signal_fd(signalfd(-1, &signals, SFD_NONBLOCK | SFD_CLOEXEC));
-  if (!signal_fd) throw std::system_error(errno, std::generic_category(), "signalfd");
-  const Logger logger = [&log](Log_Level level, const std::string& message) {
-    log(level, message);
-  };
-  Kept kept(logger);
-  if (const int status = kept.open(config)) return status;
-  Change_Hook hook(config.node.node_name, print_conninfo(config.node.conninfo, true), logger);
-  hook.configure(config.on_change, config.on_change_timeout);
-  Node_Environment known = kept.environment();
-  known.on_change = [&hook, store = std::move(known.on_change)](const History& history) {
-    if (store) store(history);
-    hook.tell(history.back());
-  };
-  Wired_Node wired(config, tls, log, std::move(known));
-  Http_Server server(config, wired.node, tls, log, wired.http_get());
-  if (!server.bind(config.listen)) {
-    log(Log_Level::error,
-        "cannot listen on " + print_address(config.listen) + ": " + describe_bind_error(errno));
-    return exit_unavailable;
-  }
-  log_start(config, tls, log);
-  wired.node.set_drain(kept.drain());
-  tls.warn_of_expiry();
-  Daemon_Threads threads(server, wired.node);
-  threads.start();
-  notify_systemd("READY=1");
-
-  Reload reload(
-      config, [&options] { return load_config(options); }, logger);
-  reload.add([&log](const Config& read) { log.set_level(read.log_level); });
-  reload.add([&wired](const Config& read) { wired.client.use_addresses(read); });
-  reload.add(
-      [&hook](const Config& read) { hook.configure(read.on_change, read.on_change_timeout); });
-  Upkeep upkeep(config, tls, wired.node, kept, log);
-  int signal = 0;
-  while (signal != SIGTERM && signal != SIGINT) {
-    try {
-      signal = upkeep.wait_for_signal(signal_fd.get());
-      reload.run(signal == SIGHUP);
-      if (signal == SIGHUP) upkeep.run(true);
-      if (signal == SIGUSR1) wired.node.look_now();
-    } catch (const std::bad_alloc&) {
-      // A line of the log is lost. A signal that was not read yet comes again.
-    } catch (const std::system_error&) {
-      // No thread for on_change. A reload that is not over is tried again.
-    }
-  }
-  limit_shutdown_time();
-  notify_systemd("STOPPING=1");
-  server.stop();
-  hook.end();
-  try {
-    log(Log_Level::info,
-        std::string("primgr ends on ") + (signal == SIGINT ? "SIGINT" : "SIGTERM"));
-  } catch (const std::bad_alloc&) {
-    // Ends without this line.
-  }
-  threads.stop();
-  kept.end(wired.node.get_history());
-  return 0;
+const Http_Library& cpp_httplib() {
+  static const Cpp_Httplib library;
+  return library;
 }
 
 // ---- the process --------------------------------------------------------------------------------
+
+namespace {
 
 int print_version() {
   std::cout << "primgr " PRIMGR_VERSION " (cpp-httplib " CPPHTTPLIB_VERSION ", libpq "
@@ -933,36 +697,19 @@ int print_version() {
   return flush_output(0);
 }
 
-// Runs the daemon with its signals blocked for signalfd(2), and logs why it cannot run. Returns the
-// exit status.
-int start_daemon(const Options& options, const Config& config, Tls& tls, Stderr_Log& log) {
-  sigset_t signals;
-  sigemptyset(&signals);
-  for (const int signal : {SIGTERM, SIGINT, SIGUSR1, SIGHUP}) sigaddset(&signals, signal);
-  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  signal(SIGUSR1, SIG_DFL);
-  signal(SIGHUP, SIG_DFL);
-  try {
-    return run_daemon(options, config, tls, log, signals);
-  } catch (const std::exception& error) {  // std::system_error for threads, std::bad_alloc
-    log(Log_Level::error, std::string("cannot run: ") + error.what() +
-                              " (raise LimitNPROC, LimitNOFILE or the limits of memory)");
-    return exit_unavailable;
-  }
-}
-
-// Runs the modes that need a configuration. Returns the exit status. Throws Config_Error.
+// Runs the modes that need a configuration. Returns the exit status. Throws Input_Error.
 int run_configured(const Options& options) {
   const Config config = load_config(options);
   Stderr_Log log(config.log_level, options.log_format);
   if (options.mode == Options::Mode::status || options.mode == Options::Mode::history) {
-    return run_status(config, options, log);
+    return run_status(cpp_httplib(), config, options, log);
   }
-  Tls tls(config, log);
-  if (options.mode == Options::Mode::lost) return run_lost(config, tls, options);
-  if (options.mode == Options::Mode::forget_timeline) return run_forget_timeline(config, tls);
+  Tls tls(config.tls, log);
+  if (options.mode == Options::Mode::lost) return run_lost(cpp_httplib(), config, tls, options);
+  if (options.mode == Options::Mode::forget_timeline)
+    return run_forget_timeline(cpp_httplib(), config, tls);
   if (options.mode == Options::Mode::drain || options.mode == Options::Mode::undrain) {
-    return run_drain(config, tls, options);
+    return run_drain(cpp_httplib(), config, tls, options);
   }
   if (options.mode == Options::Mode::check_config) {
     Grant_File::check(config.state_file);
@@ -970,8 +717,9 @@ int run_configured(const Options& options) {
     std::cout << print_config(config);
     return flush_output(0);
   }
-  if (options.mode == Options::Mode::once) run_once(config, tls, options, log);
-  return start_daemon(options, config, tls, log);
+  if (options.mode == Options::Mode::once) run_once(cpp_httplib(), config, tls, options, log);
+  return run_daemon(
+      cpp_httplib(), config, [&options] { return load_config(options); }, tls, log);
 }
 
 }  // namespace
@@ -980,7 +728,7 @@ int run(int argc, char** argv) {
   Options options;
   try {
     options = parse_options(argc, argv);
-  } catch (const Config_Error& error) {
+  } catch (const Input_Error& error) {
     const int status = report_error(error, exit_usage);
     std::cerr << "Try primgr --help\n";
     return status;
@@ -997,7 +745,7 @@ int run(int argc, char** argv) {
       default:
         return run_configured(options);
     }
-  } catch (const Config_Error& error) {
+  } catch (const Input_Error& error) {
     return report_error(error, exit_config);
   } catch (const std::exception& error) {  // std::system_error for threads, std::bad_alloc
     return report_error(error, exit_unavailable);
@@ -1006,8 +754,8 @@ int run(int argc, char** argv) {
 
 }  // namespace primgr
 
-#ifndef PRIMGR_NO_MAIN
-int main(int argc, char** argv) {
+// Weak: the tests and the fuzzers, which link this unit, have a main() of their own.
+[[gnu::weak]] int main(int argc, char** argv) {
   // Opens closed standard streams. Else the next socket would get the descriptor of standard error,
   // and the log would go there.
   int fd;
@@ -1024,10 +772,9 @@ int main(int argc, char** argv) {
   mallopt(M_ARENA_MAX, 1);
   primgr::Memory_Reserve::install();
   signal(SIGPIPE, SIG_IGN);
-  // start_daemon() handles these. They must not end the other commands when somebody sends them to
+  // run_daemon() handles these. They must not end the other commands when somebody sends them to
   // all processes of this name.
   signal(SIGUSR1, SIG_IGN);
   signal(SIGHUP, SIG_IGN);
   return primgr::run(argc, argv);
 }
-#endif

@@ -7,7 +7,7 @@
 #include <new>
 #include <utility>
 
-#include "node/voting.hpp"
+#include "node/rules/voting.hpp"
 
 namespace primgr {
 
@@ -136,7 +136,7 @@ void Repmgr_Node::write_log(std::list<Journal::Line>& lines) const {
   }
 }
 
-// The order is that of node/core.hpp.
+// The order is that of node/core/core.hpp.
 Time Repmgr_Node::refresh() {
   refreshed_at_ = clock_();
   notice_stop(refreshed_at_);

@@ -22,16 +22,16 @@
 #include <utility>
 #include <vector>
 
-#include "node/core.hpp"
-#include "node/database.hpp"
-#include "node/history.hpp"
-#include "node/journal.hpp"
-#include "node/model.hpp"
-#include "node/peers.hpp"
-#include "node/promise.hpp"
-#include "node/report.hpp"
-#include "node/stop_detector.hpp"
-#include "node/wake_up.hpp"
+#include "base/wake_up.hpp"
+#include "node/core/core.hpp"
+#include "node/core/journal.hpp"
+#include "node/database/database.hpp"
+#include "node/peers/peers.hpp"
+#include "node/rules/history.hpp"
+#include "node/rules/model.hpp"
+#include "node/rules/promise.hpp"
+#include "node/rules/report.hpp"
+#include "node/rules/stop_detector.hpp"
 
 namespace primgr {
 
@@ -66,8 +66,8 @@ struct Node_Environment {
 // 128 random bits, in hexadecimal; empty if the kernel has none to give. Thread-safe.
 std::string random_token();
 
-// The shell around the core (node/core.hpp), which decides: it gives the core what the database,
-// the peers, the store and the clocks say, and does what the core asks for.
+// The shell around the core (node/core/core.hpp), which decides: it gives the core what the
+// database, the peers, the store and the clocks say, and does what the core asks for.
 //
 // Thread-safe, but for run(), learn(), refresh() and poll_other_nodes(), which belong to one
 // thread, the refresher. mutex_ guards all members below it. Nothing waits for the database, a

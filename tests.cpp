@@ -10,8 +10,8 @@
 #include <iostream>
 #include <mutex>
 
-#include "node/conninfo.hpp"
-#include "node/voting.hpp"
+#include "node/database/conninfo.hpp"
+#include "node/rules/voting.hpp"
 #include "tests/world.hpp"
 
 // ---- the rules ----------------------------------------------------------------------------------

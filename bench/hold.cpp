@@ -34,6 +34,8 @@
 #include <string_view>
 #include <vector>
 
+#include "base/time.hpp"
+
 namespace {
 
 using Clock = std::chrono::steady_clock;

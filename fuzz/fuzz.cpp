@@ -15,15 +15,16 @@
 #include <thread>
 #include <tuple>
 
-#include "daemon/config.hpp"
-#include "daemon/descriptor.hpp"
-#include "daemon/grant_file.hpp"
-#include "daemon/http.hpp"
-#include "daemon/node_document.hpp"
-#include "daemon/request.hpp"
-#include "daemon/status.hpp"
-#include "node/database.hpp"
-#include "node/lists_text.hpp"
+#include "base/descriptor.hpp"
+#include "base/error.hpp"
+#include "daemon/api/node_document.hpp"
+#include "daemon/cli/status.hpp"
+#include "daemon/config/config.hpp"
+#include "daemon/http/request.hpp"
+#include "daemon/run/service.hpp"
+#include "daemon/state/grant_file.hpp"
+#include "node/database/database.hpp"
+#include "node/peers/lists_text.hpp"
 #include "tests/fake_postgres.hpp"
 
 namespace {
@@ -42,14 +43,14 @@ void config(const std::string& text) {
   Config read;
   try {
     read = parse_config(text, "f");
-  } catch (const Config_Error& error) {
+  } catch (const Input_Error& error) {
     require(std::string(error.what()).starts_with("f:"), "an error names file and line");
     return;
   }
   const std::string printed = print_config(read);
   try {
     require(print_config(parse_config(printed, "printed")) == printed, "printed is read the same");
-  } catch (const Config_Error&) {
+  } catch (const Input_Error&) {
     require(false, "what is printed can be read");
   }
 }
@@ -312,7 +313,7 @@ struct Served {
   }
   Config config;
   Stderr_Log log{Log_Level::error};
-  Tls tls{config, log};
+  Tls tls{config.tls, log};
   Repmgr_Node node{settings(),
                    {.http_get = [](const Node&, const std::string&, Time,
                                    std::function<void(Http_Reply)> done) { done({}); },
@@ -322,7 +323,7 @@ struct Served {
                     .other_clocks = {},
                     .log = [](Log_Level, const std::string&) {},
                     .grants = {}}};
-  Http_Server server{config, node, tls, log};
+  Service server{cpp_httplib(), config, node, tls, log};
   int port = 0;
 };
 

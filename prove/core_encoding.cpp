@@ -18,7 +18,7 @@
 #include <map>
 #include <utility>
 
-#include "node/voting.hpp"
+#include "node/rules/voting.hpp"
 #include "prove/private_members.hpp"
 
 namespace primgr::prove {

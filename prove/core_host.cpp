@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "node/voting.hpp"
+#include "node/rules/voting.hpp"
 #include "prove/private_members.hpp"
 
 namespace primgr::prove {

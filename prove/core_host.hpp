@@ -1,6 +1,6 @@
 // A node of the search over step(): a Core, what it has on its disk, what its database says and its
-// clock; and what can happen to it, in the order of events that Repmgr_Node has (node/core.hpp).
-// Questions and answers are the texts of node/wire.hpp.
+// clock; and what can happen to it, in the order of events that Repmgr_Node has
+// (node/core/core.hpp). Questions and answers are the texts of node/peers/wire.hpp.
 
 #pragma once
 
@@ -10,7 +10,7 @@
 #include <string_view>
 #include <vector>
 
-#include "node/core.hpp"
+#include "node/core/core.hpp"
 
 namespace primgr::prove {
 

@@ -1,5 +1,5 @@
-// Searches every order of events in small clusters through step() itself (node/core.hpp), breadth
-// first: the function that the daemon runs.
+// Searches every order of events in small clusters through step() itself (node/core/core.hpp),
+// breadth first: the function that the daemon runs.
 //
 //   build/prove-core MINUTES          each rule left out, which must be found; then each scope
 //   build/prove-core SCOPE [RULE]     one scope, and a rule to leave out; prints the steps

@@ -3,9 +3,9 @@
 
 #pragma once
 
-#include "node/polls.hpp"
-#include "node/promise.hpp"
-#include "node/staleness.hpp"
+#include "node/peers/polls.hpp"
+#include "node/rules/promise.hpp"
+#include "node/rules/staleness.hpp"
 
 namespace primgr::prove {
 

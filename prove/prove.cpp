@@ -1,5 +1,5 @@
 // Searches every order of events in a small cluster whose list of voters changes, breadth first,
-// through the functions of node/lists.hpp themselves:
+// through the functions of node/rules/lists.hpp themselves:
 //
 //   build/prove MINUTES            each part of the rule left out, then each scope
 //   build/prove SCOPE [PART] [rounds=N …]   one scope, and a part to leave out

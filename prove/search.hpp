@@ -20,7 +20,8 @@
 #include <utility>
 #include <vector>
 
-#include "node/lists.hpp"
+#include "base/time.hpp"
+#include "node/rules/lists.hpp"
 #include "prove/hash.hpp"
 #include "prove/scopes.hpp"
 

@@ -6,20 +6,20 @@
 
 Http_Reply Asker::ask(const Address& address, Time timeout, const std::string& host) {
   Config asking = config;
-  asking.peers["peer"] = address;
+  asking.peers.by_name["peer"] = address;
   const Stderr_Log log(Log_Level::none);
-  const Tls tls(asking, log);
+  const Tls tls(asking.tls, log);
   std::atomic<bool> done = false;
   Http_Reply reply;
   Node peer = make_node(1, "peer");
   if (!host.empty()) {
-    asking.peers.clear();
-    asking.peer_port = address.port;
+    asking.peers.by_name.clear();
+    asking.peers.port = address.port;
     peer.host = host;
   }
-  Http_Client client(asking, resolver, tls);
+  const auto client = cpp_httplib().make_client(asking.peers, resolver, tls);
   const auto start = Steady::now();
-  client.get(peer, "/primary", timeout, [&](Http_Reply r) {
+  client->get(peer, "/primary", timeout, [&](Http_Reply r) {
     reply = std::move(r);
     done = true;
   });

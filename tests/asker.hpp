@@ -4,7 +4,8 @@
 
 #include <string>
 
-#include "daemon/http.hpp"
+#include "daemon/config/config.hpp"
+#include "daemon/http/http.hpp"
 #include "tests/world.hpp"
 
 struct Asker {

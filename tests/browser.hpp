@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "daemon/output.hpp"
+#include "base/json.hpp"
 #include "tests/lab.hpp"
 
 using primgr::Json;

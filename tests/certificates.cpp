@@ -28,9 +28,9 @@ void Certificates::sh(const std::string& command) const {
 
 Config Certificates::config(const std::string& name, bool with_ca) const {
   Config made;
-  made.tls_cert = folder + "/" + name + ".crt";
-  made.tls_key = folder + "/" + name + ".key";
-  if (with_ca) made.tls_ca = folder + "/ca.crt";
+  made.tls.cert = folder + "/" + name + ".crt";
+  made.tls.key = folder + "/" + name + ".key";
+  if (with_ca) made.tls.ca = folder + "/ca.crt";
   return made;
 }
 

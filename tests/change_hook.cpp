@@ -1,6 +1,6 @@
 // on_change: what a program of the operator's is told, and that it delays nobody whatever it does.
 
-#include "daemon/change_hook.hpp"
+#include "daemon/hook/change_hook.hpp"
 
 #include <doctest/doctest.h>
 #include <fcntl.h>

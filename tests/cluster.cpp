@@ -4,9 +4,10 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
-#include "daemon/node_document.hpp"
-#include "daemon/status.hpp"
-#include "node/read_json.hpp"
+#include "base/json.hpp"
+#include "base/time.hpp"
+#include "daemon/api/node_document.hpp"
+#include "daemon/cli/status.hpp"
 #include "tests/served.hpp"
 
 using namespace primgr;

@@ -10,7 +10,7 @@
 #include <optional>
 #include <thread>
 
-#include "node/voting.hpp"
+#include "node/rules/voting.hpp"
 #include "tests/http_client.hpp"
 
 namespace {

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <map>
 
-#include "node/voting.hpp"
+#include "node/rules/voting.hpp"
 #include "tests/http_client.hpp"
 
 std::vector<Violation> find_violations(const std::vector<Sample>& samples, double lease) {

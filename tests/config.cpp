@@ -6,10 +6,10 @@
 #include <fstream>
 #include <sstream>
 
-#include "daemon/config.hpp"
-#include "daemon/file.hpp"
-#include "daemon/repmgr_conf.hpp"
-#include "node/conninfo.hpp"
+#include "base/file.hpp"
+#include "daemon/config/config.hpp"
+#include "daemon/config/repmgr_conf.hpp"
+#include "node/database/conninfo.hpp"
 #include "tests/state_folder.hpp"
 #include "tests/support.hpp"
 
@@ -23,7 +23,7 @@ TEST_CASE("values, quotes, comments") {
       "conninfo = 'host=/tmp password=''a#b'' dbname=x'\r\n"
       "db_timeout = 1.5s\npeer_timeout = 200ms\nrefresh_interval = '500 ms'\ncache_ttl=20\n"
       "node_name = DB#1\npeer.N_2 = 10.0.0.2\npeer.n3 = [fe80::1]:7000\nconsensus = cluster\n"
-      "http_threads = 4\nmax_connections_in_pool = 1\nlog_level = debug\npeer_port = 1\n"
+      "max_clients = 128\nmax_connections_in_pool = 1\nlog_level = debug\npeer_port = 1\n"
       "on_change = /opt/my hook\non_change_timeout = 2min",
       "f");
   CHECK(config.listen.host == "::");
@@ -34,12 +34,25 @@ TEST_CASE("values, quotes, comments") {
   CHECK(config.node.refresh_interval == 500ms);
   CHECK(config.node.cache_ttl == 20s);
   CHECK(config.node.node_name == "DB#1");
-  CHECK(config.peers.at("N_2").host == "10.0.0.2");
-  CHECK(config.peers.at("n3").port == 7000);
+  CHECK(config.peers.by_name.at("N_2").host == "10.0.0.2");
+  CHECK(config.peers.by_name.at("n3").port == 7000);
   CHECK(config.node.consensus_cluster);
   CHECK(config.log_level == Log_Level::debug);
   CHECK(config.on_change == "/opt/my hook");
   CHECK(config.on_change_timeout == 2min);
+  CHECK(config.max_clients == 128);
+}
+
+TEST_CASE("a key of the version before is understood, under its new name") {
+  const Config config = parse_config("http_threads = 4\n", "f");
+  CHECK(config.max_clients == 128);
+  CHECK(print_config(config).find("max_clients = '128'\n") != std::string::npos);
+  CHECK(print_config(config).find("http_threads") == std::string::npos);
+  CHECK(error_of([] {
+          parse_config("http_threads = 4\nmax_clients = 64\n", "f");
+        }).find("f:2: key \"max_clients\" was set before, at f:1") == 0);
+  CHECK(error_of([] { parse_config("http_threads = 0\n", "f"); }).find("max_clients now") !=
+        std::string::npos);
 }
 
 TEST_CASE("the name of a peer may be any") {
@@ -47,8 +60,8 @@ TEST_CASE("the name of a peer may be any") {
       "peer.node 2 = 10.0.0.2 # = x\npeer.'a=b' = b\n peer.it's\t= c:7\npeer. x='d'\n"
       "peer.' # y ' = e\npeer.n#1=f\npeer.'it''s 2' = g",
       "f");
-  const auto host = [&](const char* name) { return config.peers.at(name).host; };
-  CHECK(config.peers.size() == 7);
+  const auto host = [&](const char* name) { return config.peers.by_name.at(name).host; };
+  CHECK(config.peers.by_name.size() == 7);
   CHECK(host("node 2") == "10.0.0.2");
   CHECK(host("a=b") == "b");
   CHECK(host("it's") == "c");
@@ -128,8 +141,11 @@ TEST_CASE("bad values are refused with their line") {
                            "peer_timeout = 2min",
                            "max_connections_in_pool = 4",
                            "max_connections_in_pool = 0",
+                           "max_clients = 40x",
+                           "max_clients = 31",
+                           "max_clients = 99999999999",
                            "http_threads = 1x",
-                           "http_threads = 99999999999",
+                           "http_threads = 257",
                            "consensus = Site",
                            "log_level = loud",
                            "on_change =",
@@ -184,7 +200,7 @@ TEST_CASE("primgr.conf.example shows every key with its default") {
       CHECK(key.print(shown) == key.print(defaults));
     CHECK(key.print(defaults) == key.print(Config()));
   }
-  CHECK(shown.peers.size() == 2);
+  CHECK(shown.peers.by_name.size() == 2);
 }
 
 TEST_CASE("what may be part of a password is not shown") {

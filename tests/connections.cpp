@@ -11,9 +11,10 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
-#include "daemon/output.hpp"
-#include "daemon/thread_pool.hpp"
-#include "daemon/wait_limiter.hpp"
+#include "base/json.hpp"
+#include "base/thread_pool.hpp"
+#include "base/time.hpp"
+#include "daemon/http/wait_limiter.hpp"
 #include "tests/raw_server.hpp"
 #include "tests/served.hpp"
 
@@ -61,7 +62,7 @@ TEST_CASE(
   World world(World::named("n2"));
   world.look(make_facts(make_site(3), true));
   Config config;
-  config.http_threads = 1;  // 32 connections at a time, 8 from an address
+  config.max_clients = 32;  // 32 connections at a time, 8 from an address
   CHECK(soon([&] { return closes_crowd(Served(world, config)); }));
 }
 
@@ -110,7 +111,7 @@ TEST_CASE("clients that wait for /cluster do not delay health checks") {
   std::vector<std::function<void(Http_Reply)>> held;
   const Http_Reply told{200, R"({"name":"n1","state":"Primary"})", "", {}};
   Config config;
-  config.http_threads = 1;  // 32 connections at a time, 8 from an address
+  config.max_clients = 32;  // 32 connections at a time, 8 from an address
   config.node.peer_timeout = 1min;
   const Served served(
       world, config,
@@ -173,7 +174,7 @@ TEST_CASE("clients that wait for a vote do not delay health checks while state_f
                                    }});
   world.look(make_facts(make_site(3), true));
   Config config;
-  config.http_threads = 1;
+  config.max_clients = 32;
   const Served served(world, config);
   Load_Generator load("127.0.0.2", served.port,
                       "GET /primary?candidate=n1 HTTP/1.1\r\nConnection: close\r\n\r\n", 60);
@@ -243,7 +244,7 @@ TEST_CASE("too many connections from many addresses: those that waited longest a
   World world(World::named("n2"));
   world.look(make_facts(make_site(3), true));
   Config config;
-  config.http_threads = 1;
+  config.max_clients = 32;
   CHECK(soon([&] {
     const Served served(world, config);
     const bool closed = closes_first(served, 8);
@@ -287,7 +288,7 @@ TEST_CASE("every one of many clients that keep their connections is served") {
 TEST_CASE("a second server cannot have the port") {
   World world;
   const Served served(world);
-  Http_Server second(served.config, world.node, served.tls, served.log);
+  Service second(cpp_httplib(), served.config, world.node, served.tls, served.log);
   CHECK_FALSE(second.bind({"127.0.0.1", served.port}));
 }
 

@@ -11,8 +11,8 @@
 #include <sstream>
 #include <utility>
 
-#include "daemon/file.hpp"
-#include "daemon/output.hpp"
+#include "base/file.hpp"
+#include "base/json.hpp"
 #include "tests/state_folder.hpp"
 #include "tests/support.hpp"
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <optional>
 
-#include "node/database.hpp"
+#include "node/database/database.hpp"
 #include "tests/fake_postgres.hpp"
 #include "tests/world.hpp"
 

@@ -2,9 +2,9 @@
 
 #include <nlohmann/json.hpp>
 
-#include "daemon/endpoints.hpp"
-#include "daemon/page.hpp"
-#include "node/report.hpp"
+#include "daemon/api/endpoints.hpp"
+#include "daemon/api/page.hpp"
+#include "node/rules/report.hpp"
 #include "tests/served.hpp"
 
 using namespace primgr;

@@ -18,7 +18,7 @@
 #include <thread>
 #include <utility>
 
-#include "node/units.hpp"
+#include "base/time.hpp"
 #include "tests/cluster_members.hpp"
 #include "tests/cluster_repair.hpp"
 #include "tests/cluster_watch.hpp"

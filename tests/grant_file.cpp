@@ -9,9 +9,9 @@
 #include <filesystem>
 #include <fstream>
 
-#include "daemon/file.hpp"
-#include "daemon/grant_file.hpp"
-#include "node/text.hpp"
+#include "base/file.hpp"
+#include "base/text.hpp"
+#include "daemon/state/grant_file.hpp"
 #include "tests/state_folder.hpp"
 #include "tests/world.hpp"
 

@@ -6,7 +6,7 @@
 #include <mutex>
 #include <thread>
 
-#include "daemon/grant_keeper.hpp"
+#include "daemon/state/grant_keeper.hpp"
 #include "tests/state_folder.hpp"
 #include "tests/world.hpp"
 

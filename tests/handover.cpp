@@ -6,10 +6,10 @@
 #include <memory>
 #include <set>
 
-#include "daemon/endpoints.hpp"
-#include "daemon/metrics.hpp"
-#include "daemon/node_document.hpp"
-#include "node/handover.hpp"
+#include "daemon/api/endpoints.hpp"
+#include "daemon/api/metrics.hpp"
+#include "daemon/api/node_document.hpp"
+#include "node/rules/handover.hpp"
 #include "tests/world.hpp"
 
 namespace {

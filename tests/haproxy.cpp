@@ -4,7 +4,7 @@
 
 #include <sstream>
 
-#include "daemon/file.hpp"
+#include "base/file.hpp"
 #include "repmgr_node.hpp"
 #include "tests/balancer.hpp"
 #include "tests/support.hpp"

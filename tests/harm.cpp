@@ -12,8 +12,8 @@
 #include <set>
 #include <thread>
 
-#include "daemon/file.hpp"
-#include "daemon/output.hpp"
+#include "base/file.hpp"
+#include "base/json.hpp"
 #include "tests/lab.hpp"
 
 using namespace primgr;

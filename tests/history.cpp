@@ -1,4 +1,4 @@
-#include "node/history.hpp"
+#include "node/rules/history.hpp"
 
 #include <doctest/doctest.h>
 

@@ -8,9 +8,9 @@
 
 #include <fstream>
 
-#include "daemon/note_folder.hpp"
-#include "daemon/state_directory.hpp"
-#include "node/read_json.hpp"
+#include "base/json.hpp"
+#include "daemon/state/note_folder.hpp"
+#include "daemon/state/state_directory.hpp"
 #include "tests/lab.hpp"
 #include "tests/state_folder.hpp"
 

@@ -1,15 +1,15 @@
-#include "daemon/kept.hpp"
+#include "daemon/state/kept.hpp"
 
 #include <doctest/doctest.h>
 #include <sys/stat.h>
 
 #include <filesystem>
 
-#include "daemon/drain_file.hpp"
-#include "daemon/file.hpp"
-#include "daemon/history_file.hpp"
-#include "daemon/voters_file.hpp"
-#include "node/lists_text.hpp"
+#include "base/file.hpp"
+#include "daemon/state/drain_file.hpp"
+#include "daemon/state/history_file.hpp"
+#include "daemon/state/voters_file.hpp"
+#include "node/peers/lists_text.hpp"
 #include "tests/state_folder.hpp"
 #include "tests/support.hpp"
 #include "tests/world.hpp"

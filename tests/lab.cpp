@@ -10,7 +10,7 @@
 #include <sstream>
 #include <stdexcept>
 
-#include "daemon/file.hpp"
+#include "base/file.hpp"
 #include "tests/http_client.hpp"
 
 bool lab_possible(const char* test) {

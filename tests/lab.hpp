@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "daemon/answer.hpp"
+#include "daemon/http/answer.hpp"
 #include "tests/support.hpp"
 
 using primgr::Answer;

@@ -17,8 +17,8 @@
 #include <thread>
 #include <utility>
 
-#include "daemon/file.hpp"
-#include "node/text.hpp"
+#include "base/file.hpp"
+#include "base/text.hpp"
 #include "tests/http_client.hpp"
 #include "tests/lab.hpp"
 #include "tests/libpq.hpp"

@@ -13,7 +13,7 @@
 #include <sstream>
 #include <vector>
 
-#include "daemon/file.hpp"
+#include "base/file.hpp"
 #include "repmgr_node.hpp"
 #include "tests/haproxy_watch.hpp"
 #include "tests/lab.hpp"

@@ -17,7 +17,7 @@
 #include <optional>
 #include <sstream>
 
-#include "daemon/file.hpp"
+#include "base/file.hpp"
 #include "tests/lab.hpp"
 #include "tests/raw_server.hpp"
 #include "tests/state_folder.hpp"

@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "node/read_json.hpp"
+#include "base/json.hpp"
 #include "tests/lab.hpp"
 #include "tests/row_writers.hpp"
 

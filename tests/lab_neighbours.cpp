@@ -10,7 +10,7 @@
 #include <set>
 #include <sstream>
 
-#include "daemon/output.hpp"
+#include "base/json.hpp"
 #include "tests/lab.hpp"
 #include "tests/original.hpp"
 

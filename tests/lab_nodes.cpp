@@ -16,7 +16,7 @@
 #include <fstream>
 #include <sstream>
 
-#include "daemon/file.hpp"
+#include "base/file.hpp"
 
 namespace {
 

@@ -4,7 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "node/read_json.hpp"
+#include "base/json.hpp"
 #include "tests/lab.hpp"
 
 using namespace primgr;

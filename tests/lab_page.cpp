@@ -5,7 +5,8 @@
 #include <atomic>
 #include <nlohmann/json.hpp>
 
-#include "daemon/output.hpp"
+#include "base/json.hpp"
+#include "base/time.hpp"
 #include "tests/browser.hpp"
 #include "tests/lab.hpp"
 #include "tests/served.hpp"

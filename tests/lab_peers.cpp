@@ -10,8 +10,9 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
-#include "daemon/output.hpp"
-#include "node/voting.hpp"
+#include "base/json.hpp"
+#include "base/size.hpp"
+#include "node/rules/voting.hpp"
 #include "tests/dashboard.hpp"
 #include "tests/http_client.hpp"
 #include "tests/lab.hpp"
@@ -202,8 +203,8 @@ class Clients {
 
 TEST_CASE("lab: 200 clients at full speed cost the database nothing") {
   if (!lab_possible("200 clients")) return;
-  // 200 clients are more than one address may have by default: a quarter of 32 times http_threads.
-  const Lab lab("--no-repmgrd --no-haproxy --set 'http_threads = 32'");
+  // 200 clients are more than one address may have by default: a quarter of max_clients.
+  const Lab lab("--no-repmgrd --no-haproxy --set 'max_clients = 1024'");
   REQUIRE(lab.answers("n1", 200));
   const Rounds rounds(lab);
   const std::string address = lab.address("n1");

@@ -5,7 +5,7 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
-#include "node/read_json.hpp"
+#include "base/json.hpp"
 #include "tests/lab.hpp"
 #include "tests/libpq.hpp"
 

@@ -8,7 +8,7 @@
 #include <regex>
 #include <sstream>
 
-#include "daemon/file.hpp"
+#include "base/file.hpp"
 #include "tests/lab.hpp"
 
 TEST_SUITE_BEGIN("lab");

@@ -13,8 +13,8 @@
 #include <sstream>
 #include <thread>
 
-#include "daemon/file.hpp"
-#include "daemon/output.hpp"
+#include "base/file.hpp"
+#include "base/json.hpp"
 #include "tests/http_client.hpp"
 #include "tests/lab.hpp"
 

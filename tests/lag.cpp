@@ -1,6 +1,6 @@
 #include <doctest/doctest.h>
 
-#include "node/lag.hpp"
+#include "node/rules/lag.hpp"
 #include "tests/world.hpp"
 
 using namespace primgr;

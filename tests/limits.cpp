@@ -18,8 +18,8 @@
 #include <fstream>
 #include <optional>
 
-#include "daemon/config.hpp"
-#include "daemon/file.hpp"
+#include "base/file.hpp"
+#include "daemon/config/config.hpp"
 #include "tests/http_client.hpp"
 #include "tests/raw_server.hpp"
 #include "tests/support.hpp"

@@ -5,8 +5,8 @@
 
 #include <string>
 
-#include "node/lists.hpp"
-#include "node/lists_text.hpp"
+#include "node/peers/lists_text.hpp"
+#include "node/rules/lists.hpp"
 
 using namespace primgr;
 using namespace primgr::lists;

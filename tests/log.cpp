@@ -10,8 +10,8 @@
 #include <sstream>
 #include <thread>
 
-#include "daemon/log.hpp"
-#include "daemon/output.hpp"
+#include "base/json.hpp"
+#include "base/log.hpp"
 #include "tests/support.hpp"
 
 using namespace primgr;

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <optional>
 
-#include "daemon/endpoints.hpp"
-#include "node/voting.hpp"
+#include "daemon/api/endpoints.hpp"
+#include "node/rules/voting.hpp"
 #include "tests/world.hpp"
 
 using namespace primgr;

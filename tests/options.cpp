@@ -1,8 +1,8 @@
 #include <doctest/doctest.h>
 
-#include "daemon/address.hpp"
-#include "daemon/options.hpp"
-#include "node/units.hpp"
+#include "base/address.hpp"
+#include "base/error.hpp"
+#include "daemon/cli/options.hpp"
 #include "tests/support.hpp"
 
 using namespace primgr;
@@ -71,7 +71,7 @@ TEST_CASE("--url") {
   for (const char* url :
        {"", "db1:5999", "ftp://x", "http://", "http://a/b", "http://a:b", "http://u@h"}) {
     CAPTURE(url);
-    CHECK_THROWS_AS(parse_url(url), Config_Error);
+    CHECK_THROWS_AS(parse_url(url), Input_Error);
   }
 }
 

@@ -2,8 +2,8 @@
 
 #include <nlohmann/json.hpp>
 
-#include "node/model.hpp"
-#include "node/voting.hpp"
+#include "node/rules/model.hpp"
+#include "node/rules/voting.hpp"
 #include "tests/http_client.hpp"
 #include "tests/libpq.hpp"
 

@@ -1,13 +1,13 @@
-#include "daemon/outages.hpp"
+#include "daemon/api/outages.hpp"
 
 #include <doctest/doctest.h>
 
 #include <nlohmann/json.hpp>
 
-#include "daemon/drain_file.hpp"
-#include "daemon/history_file.hpp"
-#include "daemon/node_document.hpp"
-#include "daemon/status.hpp"
+#include "daemon/api/node_document.hpp"
+#include "daemon/cli/status.hpp"
+#include "daemon/state/drain_file.hpp"
+#include "daemon/state/history_file.hpp"
 #include "tests/support.hpp"
 
 using namespace primgr;

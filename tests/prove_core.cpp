@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "daemon/endpoints.hpp"
-#include "node/lists_text.hpp"
+#include "daemon/api/endpoints.hpp"
+#include "node/peers/lists_text.hpp"
 #include "prove/core_host.hpp"
 #include "prove/core_search.hpp"
 #include "tests/world.hpp"

@@ -12,11 +12,13 @@
 #include <string>
 #include <vector>
 
-#include "daemon/endpoints.hpp"
-#include "daemon/file.hpp"
-#include "daemon/options.hpp"
-#include "daemon/output.hpp"
-#include "node/text.hpp"
+#include "base/file.hpp"
+#include "base/json.hpp"
+#include "base/size.hpp"
+#include "base/text.hpp"
+#include "base/time.hpp"
+#include "daemon/api/endpoints.hpp"
+#include "daemon/cli/options.hpp"
 #include "tests/certificates.hpp"
 #include "tests/served.hpp"
 
@@ -153,7 +155,11 @@ struct Situations {
   }
   // At most `max_waiting` requests may wait. Each time it is asked anew: /cluster remembers.
   std::string ask(const std::string& path, const Params& params = {}, std::size_t max_waiting = 1) {
-    Endpoints endpoints(config, world.node, tls, peers, max_waiting);
+    Endpoints endpoints({.peer_timeout = config.node.peer_timeout,
+                         .max_connections = config.node.max_connections_in_pool,
+                         .state_directory = config.state_directory,
+                         .max_waiting = max_waiting},
+                        world.node, tls, peers);
     endpoints.count(path, 200);
     return endpoints.answer({"GET", path, params, "127.0.0.1", false}).body;
   }
@@ -193,7 +199,7 @@ struct Situations {
   const Certificates certificates;
   Config config = certificates.config("node");
   Stderr_Log log{Log_Level::none};
-  Tls tls{config, log};
+  Tls tls{config.tls, log};
   static Node_Settings settings() {
     Node_Settings settings = World::named("n1");
     settings.instance = "any";

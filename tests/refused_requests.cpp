@@ -1,6 +1,6 @@
 #include "tests/refused_requests.hpp"
 
-#include "daemon/request.hpp"
+#include "daemon/http/request.hpp"
 
 using namespace primgr;
 

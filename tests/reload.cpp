@@ -1,6 +1,7 @@
 // SIGHUP: what of the configuration changes while the daemon runs.
 
-#include "daemon/reload.hpp"
+#include "daemon/config/reload.hpp"
+#include "base/error.hpp"
 
 #include <doctest/doctest.h>
 #include <sched.h>
@@ -20,9 +21,9 @@
 #include <utility>
 #include <vector>
 
-#include "daemon/file.hpp"
-#include "daemon/http.hpp"
-#include "daemon/options.hpp"
+#include "base/file.hpp"
+#include "daemon/cli/options.hpp"
+#include "daemon/http/http.hpp"
 #include "tests/lab.hpp"
 #include "tests/raw_server.hpp"
 #include "tests/state_folder.hpp"
@@ -79,13 +80,13 @@ struct Reloaded {
       : reload(
             parsed(started),
             [this] {
-              if (!error.empty()) throw Config_Error(error);
+              if (!error.empty()) throw Input_Error(error);
               return read;
             },
             [this](Log_Level at, const std::string& message) { log.emplace_back(at, message); }) {
     reload.add([this](const Config& config) {
       if (no_memory > 0 && no_memory-- == 1) throw std::bad_alloc();
-      peer_port = config.peer_port;
+      peer_port = config.peers.port;
     });
     reload.add([this](const Config& config) { level = config.log_level; });
   }
@@ -179,6 +180,7 @@ TEST_CASE("what has changed: at once, or on a restart, by name and without what 
                     : name == "on_change" ? "/bin/true"
                     : name == "conninfo"  ? "host=/elsewhere"
                     : value == "3"        ? "2"
+                    : value == "256"      ? "255"
                                           : "11");
     const Config_Changes found = compare(started, started, read);
     CHECK(printed(found.at_once) + printed(found.on_restart) ==
@@ -199,8 +201,8 @@ TEST_CASE("a reload puts into force what it may, and names what takes a restart,
   CHECK(n1.peer_port == 7);
   CHECK(n1.level == Log_Level::debug);
   for (int i = 0; i < 2; ++i) {
-    CHECK(n1.on("log_level = debug\npeer_port = 7\nhttp_threads = 4") ==
-          "warning: reload: http_threads has changed: restart primgr for this\n");
+    CHECK(n1.on("log_level = debug\npeer_port = 7\nmax_clients = 128") ==
+          "warning: reload: max_clients has changed: restart primgr for this\n");
   }
   CHECK(n1.on("log_level = debug\nlisten = *:1\nconninfo = host=x") ==
         "info: reload: in force now: peer_port = 5999\n"
@@ -265,18 +267,18 @@ TEST_CASE("the command line still counts first, and the environment makes no dif
 TEST_CASE("the next question goes to the address of a peer that was changed, and others too") {
   const Raw_Server one(reply_with(http_ok("{\"n\":1}"))), two(reply_with(http_ok("{\"n\":2}")));
   Config config;
-  config.peers["n2"] = {"127.0.0.1", one.port()};
-  config.peer_port = two.port();
+  config.peers.by_name["n2"] = {"127.0.0.1", one.port()};
+  config.peers.port = two.port();
   const Stderr_Log log(Log_Level::none);
-  const Tls tls(config, log);
+  const Tls tls(config.tls, log);
   Resolver resolver;
-  Http_Client client(config, resolver, tls);
+  const auto client = cpp_httplib().make_client(config.peers, resolver, tls);
   Node peer = make_node(2, "n2");
   peer.host = "127.0.0.1";
   const auto ask = [&] {
     std::atomic<bool> done = false;
     Http_Reply reply;
-    client.get(peer, "/primary", 20s, [&](Http_Reply r) {
+    client->get(peer, "/primary", 20s, [&](Http_Reply r) {
       reply = std::move(r);
       done = true;
     });
@@ -284,15 +286,15 @@ TEST_CASE("the next question goes to the address of a peer that was changed, and
     return reply.body;
   };
   CHECK(ask() == "{\"n\":1}");
-  config.peers.clear();  // the client has its own
+  config.peers.by_name.clear();  // the client has its own
   CHECK(ask() == "{\"n\":1}");
-  client.use_addresses(config);
+  client->use_addresses(config.peers);
   CHECK(ask() == "{\"n\":2}");
-  config.peer_port = one.port();
-  client.use_addresses(config);
+  config.peers.port = one.port();
+  client->use_addresses(config.peers);
   CHECK(ask() == "{\"n\":1}");
-  config.peers["N2"] = {"127.0.0.1", two.port()};
-  client.use_addresses(config);
+  config.peers.by_name["N2"] = {"127.0.0.1", two.port()};
+  client->use_addresses(config.peers);
   CHECK(ask() == "{\"n\":2}");
 }
 

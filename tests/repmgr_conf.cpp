@@ -1,4 +1,4 @@
-#include "daemon/repmgr_conf.hpp"
+#include "daemon/config/repmgr_conf.hpp"
 
 #include <doctest/doctest.h>
 #include <unistd.h>

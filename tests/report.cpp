@@ -1,6 +1,6 @@
 #include <doctest/doctest.h>
 
-#include "node/report.hpp"
+#include "node/rules/report.hpp"
 #include "tests/world.hpp"
 
 TEST_SUITE_BEGIN("report");

@@ -4,8 +4,8 @@
 #include <unistd.h>
 #include <nlohmann/json.hpp>
 
-#include "daemon/output.hpp"
-#include "daemon/request.hpp"
+#include "base/json.hpp"
+#include "daemon/http/request.hpp"
 #include "tests/refused_requests.hpp"
 #include "tests/served.hpp"
 

@@ -10,7 +10,7 @@
 #include <thread>
 #include <utility>
 
-#include "daemon/http.hpp"
+#include "daemon/run/service.hpp"
 #include "tests/http_client.hpp"
 #include "tests/world.hpp"
 
@@ -18,8 +18,8 @@
 struct Served {
   explicit Served(World& world, Config with = {}, Http_Get peers = nullptr)
       : config(std::move(with)),
-        tls(config, log),
-        server(config, world.node, tls, log, std::move(peers)) {
+        tls(config.tls, log),
+        server(cpp_httplib(), config, world.node, tls, log, std::move(peers)) {
     port = server.bind_to_any_port("127.0.0.1");
     REQUIRE(port > 0);
     thread = std::thread([this] { server.run(); });
@@ -48,7 +48,7 @@ struct Served {
   Config config;
   Stderr_Log log{Log_Level::none};
   Tls tls;
-  Http_Server server;
+  Service server;
   int port = 0;
   std::thread thread;
 };

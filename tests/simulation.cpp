@@ -19,9 +19,9 @@
 #include <random>
 #include <set>
 
-#include "daemon/endpoints.hpp"
-#include "node/lists_text.hpp"
-#include "node/voting.hpp"
+#include "daemon/api/endpoints.hpp"
+#include "node/peers/lists_text.hpp"
+#include "node/rules/voting.hpp"
 #include "tests/balancer.hpp"
 #include "tests/world.hpp"
 

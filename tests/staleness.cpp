@@ -5,8 +5,8 @@
 #include <memory>
 #include <random>
 
-#include "node/staleness.hpp"
-#include "node/voting.hpp"
+#include "node/rules/staleness.hpp"
+#include "node/rules/voting.hpp"
 #include "tests/world.hpp"
 
 using namespace primgr;

@@ -1,4 +1,4 @@
-#include "daemon/state_directory.hpp"
+#include "daemon/state/state_directory.hpp"
 
 #include <doctest/doctest.h>
 #include <fcntl.h>
@@ -7,7 +7,7 @@
 
 #include <filesystem>
 
-#include "daemon/file.hpp"
+#include "base/file.hpp"
 #include "tests/state_folder.hpp"
 #include "tests/support.hpp"
 

@@ -8,7 +8,7 @@
 #include <filesystem>
 #include <thread>
 
-#include "node/units.hpp"
+#include "base/error.hpp"
 
 std::vector<std::string> skipped;
 
@@ -39,7 +39,7 @@ double seconds_now() {
 std::string error_of(const std::function<void()>& work) {
   try {
     work();
-  } catch (const primgr::Config_Error& error) {
+  } catch (const primgr::Input_Error& error) {
     return error.what();
   }
   return "no error";

@@ -20,7 +20,7 @@ double seconds_now();
 // How often `what` is in `text`.
 std::size_t count(const std::string& text, const std::string& what);
 
-// What is told of the Config_Error that `work` throws; "no error" if it throws none.
+// What is told of the Input_Error that `work` throws; "no error" if it throws none.
 std::string error_of(const std::function<void()>& work);
 
 // A number from the environment.

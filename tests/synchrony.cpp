@@ -1,10 +1,11 @@
-#include "node/synchrony.hpp"
+#include "node/rules/synchrony.hpp"
 
 #include <doctest/doctest.h>
 
 #include <nlohmann/json.hpp>
 
-#include "daemon/output.hpp"
+#include "base/json.hpp"
+#include "base/size.hpp"
 #include "tests/served.hpp"
 
 using namespace primgr;

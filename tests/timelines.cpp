@@ -8,8 +8,8 @@
 #include <set>
 #include <string>
 
-#include "daemon/endpoints.hpp"
-#include "node/lists_text.hpp"
+#include "daemon/api/endpoints.hpp"
+#include "node/peers/lists_text.hpp"
 #include "tests/world.hpp"
 
 using namespace primgr;

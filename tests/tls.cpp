@@ -46,7 +46,7 @@ TEST_CASE(
   CHECK_FALSE(ask(certificates.config("stranger")));
   CHECK_FALSE(ask(Config()));  // plain HTTP
   Config trusting_another = certificates.config("node");
-  trusting_another.tls_ca = certificates.folder + "/other-ca.crt";
+  trusting_another.tls.ca = certificates.folder + "/other-ca.crt";
   CHECK_FALSE(ask(trusting_another));
   CHECK(why.find("tls_ca") != std::string::npos);
   // No certificate at all.
@@ -112,23 +112,23 @@ struct Both_Ways {
   explicit Both_Ways(const Config& config)
       : world(World::named("n2")),
         served(world, config),
-        client(served.config, resolver, served.tls) {
+        client(cpp_httplib().make_client(served.config.peers, resolver, served.tls)) {
     world.look(make_facts(make_site(3), true));
-    served.config.peer_port = served.port;
-    client.use_addresses(served.config);
+    served.config.peers.port = served.port;
+    client->use_addresses(served.config.peers);
   }
   Http_Reply ask(const std::string& host = "127.0.0.1", const std::string& hostaddr = "") {
     Node peer = make_node(1, "peer");
     peer.host = host;
     peer.hostaddr = hostaddr;
     std::promise<Http_Reply> reply;
-    client.get(peer, "/primary", 20s, [&](Http_Reply r) { reply.set_value(std::move(r)); });
+    client->get(peer, "/primary", 20s, [&](Http_Reply r) { reply.set_value(std::move(r)); });
     return reply.get_future().get();
   }
   World world;
   Served served;
   Resolver resolver;
-  Http_Client client;
+  std::unique_ptr<Http_Client> client;
 };
 
 }  // namespace
@@ -147,9 +147,9 @@ struct Used_Files {
   }
   Config config() const {
     Config made;
-    made.tls_cert = certificates.folder + "/used/crt";
-    made.tls_key = certificates.folder + "/used/key";
-    made.tls_ca = certificates.folder + "/used/ca";
+    made.tls.cert = certificates.folder + "/used/crt";
+    made.tls.key = certificates.folder + "/used/key";
+    made.tls.ca = certificates.folder + "/used/ca";
     return made;
   }
   const Certificates certificates;
@@ -274,8 +274,8 @@ TEST_CASE("TLS: a node is asked at its hostaddr, and shows a certificate for its
   CHECK(both.ask("another.example", "127.0.0.1").error == another);
   CHECK(both.ask("127.0.0.1").error == another);
   // peer.<name> stands for both.
-  both.served.config.peers["peer"] = {"127.0.0.1", both.served.port};
-  both.client.use_addresses(both.served.config);
+  both.served.config.peers.by_name["peer"] = {"127.0.0.1", both.served.port};
+  both.client->use_addresses(both.served.config.peers);
   CHECK(both.ask("elsewhere.example", "127.0.0.1").error == another);
 }
 
@@ -296,25 +296,25 @@ TEST_CASE("TLS: files that cannot be used are named") {
   const Certificates certificates;
   const Stderr_Log log(Log_Level::none);
   const auto error_with = [&](const Config& config) {
-    return error_of([&] { const Tls tls(config, log); });
+    return error_of([&] { const Tls tls(config.tls, log); });
   };
   Config config = certificates.config("node");
-  config.tls_cert = "/nonexistent";
+  config.tls.cert = "/nonexistent";
   CHECK(error_with(config).find("tls_cert: ") == 0);
   config = certificates.config("node");
-  config.tls_key = certificates.folder + "/stranger.key";
-  CHECK(error_with(config).find("tls_key: " + config.tls_key +
-                                " is not the key of the certificate in " + config.tls_cert) == 0);
+  config.tls.key = certificates.folder + "/stranger.key";
+  CHECK(error_with(config).find("tls_key: " + config.tls.key +
+                                " is not the key of the certificate in " + config.tls.cert) == 0);
   certificates.sh("openssl ec -in node.key -aes128 -passout pass:x -out locked.key");
-  config.tls_key = certificates.folder + "/locked.key";
+  config.tls.key = certificates.folder + "/locked.key";
   CHECK(error_with(config).find("passphrase") != std::string::npos);
   config = certificates.config("node");
-  config.tls_ca = certificates.folder + "/node.key";
+  config.tls.ca = certificates.folder + "/node.key";
   CHECK(error_with(config).find("tls_ca: cannot read a certificate from ") == 0);
   config = certificates.config("node");
-  config.tls_key = certificates.folder + "/fifo";
-  REQUIRE(mkfifo(config.tls_key.c_str(), 0600) == 0);
-  CHECK(error_with(config) == "tls_key: " + config.tls_key + ": not a regular file");
+  config.tls.key = certificates.folder + "/fifo";
+  REQUIRE(mkfifo(config.tls.key.c_str(), 0600) == 0);
+  CHECK(error_with(config) == "tls_key: " + config.tls.key + ": not a regular file");
   CHECK(error_of([] { parse_config("tls_cert = /x\n", "f"); }) ==
         "f:1: tls_cert and tls_key go together: set tls_key too");
   CHECK(error_of([] { parse_config("\ntls_ca = /x\n", "f"); }).find("f:2: tls_ca goes with") == 0);

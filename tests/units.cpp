@@ -1,6 +1,8 @@
 #include <doctest/doctest.h>
 
-#include "node/units.hpp"
+#include "base/error.hpp"
+#include "base/size.hpp"
+#include "base/time.hpp"
 #include "tests/support.hpp"
 
 using namespace primgr;
@@ -41,7 +43,7 @@ TEST_CASE("sizes are those of postgresql.conf") {
   for (const char* text :
        {"", "MB", "16mb", "16 MB", "-1", "1e30", "nan", "inf", "0x10", "16MBB"}) {
     CAPTURE(text);
-    CHECK_THROWS_AS(parse_size(text), Config_Error);
+    CHECK_THROWS_AS(parse_size(text), Input_Error);
   }
 }
 

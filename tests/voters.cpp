@@ -7,9 +7,9 @@
 #include <set>
 #include <string>
 
-#include "daemon/endpoints.hpp"
-#include "daemon/voters_file.hpp"
-#include "node/voting.hpp"
+#include "daemon/api/endpoints.hpp"
+#include "daemon/state/voters_file.hpp"
+#include "node/rules/voting.hpp"
 #include "tests/world.hpp"
 
 using namespace primgr;

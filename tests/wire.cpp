@@ -1,8 +1,8 @@
-#include "node/wire.hpp"
+#include "node/peers/wire.hpp"
 
 #include <doctest/doctest.h>
 
-#include "node/text.hpp"
+#include "base/text.hpp"
 #include "tests/world.hpp"
 
 using namespace primgr;

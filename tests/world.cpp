@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <sstream>
 
-#include "node/voting.hpp"
+#include "node/rules/voting.hpp"
 
 Node make_node(int id, const std::string& name, const std::string& type, const std::string& site) {
   Node node;

@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "daemon/answer.hpp"
+#include "daemon/http/answer.hpp"
 #include "repmgr_node.hpp"
 #include "tests/support.hpp"
 

@@ -1,0 +1,51 @@
+// The command line.
+
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/log.hpp"
+#include "daemon/config/config.hpp"
+
+namespace primgr {
+
+// What the command line asks for.
+struct Options {
+  enum class Mode {
+    daemon,
+    once,
+    status,
+    history,
+    look,
+    lost,
+    forget_timeline,
+    drain,
+    undrain,
+    check_config,
+    version,
+    help
+  } mode = Mode::daemon;
+  std::string config_file;
+  std::string listen;
+  std::string log_level;
+  Log_Format log_format = Log_Format::text;
+  std::string subject = "state";  // of --once: "state", "primary" or "real-primary"
+  std::string url;                // of --status and --history
+  std::vector<std::string> lost;  // of --lost: names of nodes
+  std::string reason;             // of --drain; empty: none
+  bool watch = false;
+  bool json = false;
+};
+
+// Parses the command line. Throws Input_Error on wrong usage. Not thread-safe: getopt(3).
+Options parse_options(int argc, char** argv);
+
+// load_config(), with what the command line says instead. Of --once, --status and --history without
+// a name from repmgr_conf. Throws Input_Error.
+Config load_config(const Options& options);
+
+// What --help prints.
+extern const char* const usage;
+
+}  // namespace primgr

@@ -1,0 +1,226 @@
+#include "daemon/hook/change_hook.hpp"
+
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <new>
+#include <thread>
+#include <utility>
+
+#include "base/error.hpp"
+#include "base/json.hpp"
+#include "base/text.hpp"
+#include "base/time.hpp"
+
+namespace primgr {
+
+using namespace std::chrono_literals;
+
+namespace {
+
+std::atomic<std::uint64_t> runs = 0, failures = 0;
+
+constexpr std::size_t usual_name = 64;  // NAMEDATALEN
+
+// Whether it may be otherwise a moment later.
+bool is_scarcity(int error) {
+  return error == EAGAIN || error == ENOMEM || error == EMFILE || error == ENFILE;
+}
+
+std::string why_not_started(int error) {
+  std::string why = std::string("cannot be started: ") + strerror(error);
+  if (is_scarcity(error)) return why + ": it is tried again each second";
+  if (error == ENOEXEC) return why + ": a script begins with a line such as #!/bin/sh";
+  if (error == ENOENT) return why + ": is it there, and the interpreter that its first line names?";
+  return why + ": set on_change to a program that primgr's user may run";
+}
+
+// What the log says of a run that failed.
+std::string describe_failure(const Program_End& end, Time timeout) {
+  const std::string above = ": what it printed is above";
+  if (end.error) return why_not_started(end.error);
+  if (end.stopped) return "was ended, since primgr ends";
+  if (end.late) {
+    return "was ended, since it took longer than on_change_timeout (" + print_duration(timeout) +
+           ")" + above;
+  }
+  if (end.signal) return std::string("was ended by signal ") + strsignal(end.signal) + above;
+  return "has failed with exit status " + std::to_string(end.status) + above;
+}
+
+}  // namespace
+
+// A run that is due.
+struct Change_Hook::Run {
+  explicit Run(const Shared& shared) : told(shared.latest) {
+    const std::string old = shared.told.state ? to_string(*shared.told.state) : "none";
+    const std::string now = to_string(*told.state), reason = printable(one_line(told.reason));
+    const std::string node = printable(shared.node), primary = printable(told.primary);
+    program.path = shared.path;
+    program.timeout = shared.timeout;
+    program.arguments = {old, now, node, primary, reason};
+    program.environment = {"PRIMGR_OLD=" + old,       "PRIMGR_NEW=" + now,
+                           "PRIMGR_NODE=" + node,     "PRIMGR_PRIMARY=" + primary,
+                           "PRIMGR_REASON=" + reason, "PRIMGR_CONNINFO=" + shared.conninfo};
+    name = "on_change: " + program.path + " (" + old + ", " + now + ")";
+  }
+
+  Told told;
+  Program program;
+  std::string name;  // for the log
+};
+
+Change_Hook::Change_Hook(const std::string& node, const std::string& conninfo, Logger log) {
+  shared_->node = node;
+  shared_->conninfo = conninfo;
+  shared_->log = std::move(log);
+  shared_->latest.primary.reserve(usual_name);
+  shared_->latest.reason.reserve(max_reason);
+}
+
+void Change_Hook::configure(const std::string& path, Time timeout) {
+  const std::lock_guard lock(shared_->mutex);
+  shared_->timeout = timeout;
+  if (shared_->path == path) return;
+  if (!path.empty() && !shared_->started) {
+    std::thread(work, shared_).detach();
+    shared_->started = true;
+  }
+  shared_->path = path;
+  shared_->told = {};
+  shared_->waiting = shared_->latest.state.has_value();
+  shared_->to_check = true;
+  shared_->changed.notify_all();
+}
+
+void Change_Hook::tell(const State_Change& change) {
+  if (!change.to) return;
+  const std::lock_guard lock(shared_->mutex);
+  // Texts of the usual length find their room: the change is told also when there is no memory.
+  shared_->latest.primary.assign(change.primary);
+  shared_->latest.reason.assign(change.reason);
+  shared_->latest.state = change.to;
+  shared_->waiting = true;
+  shared_->changed.notify_all();
+}
+
+void Change_Hook::end() {
+  std::unique_lock lock(shared_->mutex);
+  shared_->ending = true;
+  shared_->stop.wake();
+  shared_->changed.notify_all();
+  shared_->changed.wait_for(lock, 100ms, [this] { return !shared_->started || shared_->ended; });
+  shared_->log = nullptr;
+}
+
+Change_Hook::Counts Change_Hook::counts() {
+  return {runs, failures};
+}
+
+std::string Change_Hook::problem(const std::string& path) {
+  if (path.empty()) return {};
+  struct stat file {};
+  int error = 0;
+  if (stat(path.c_str(), &file) != 0) error = errno;
+  if (!error && !S_ISREG(file.st_mode)) return "on_change: " + path + " is not a regular file";
+  if (!error && access(path.c_str(), X_OK) != 0) error = errno;
+  if (!error) return {};
+  return "on_change: " + path + ": " + strerror(error) +
+         ": set it to a program that primgr's user may run";
+}
+
+void Change_Hook::check(const std::string& path) {
+  if (const std::string why = problem(path); !why.empty()) throw Input_Error(why);
+}
+
+void Change_Hook::work(std::shared_ptr<Shared> shared) {
+  bool complained = false;  // that it lacks memory or processes
+  std::unique_lock lock(shared->mutex);
+  while (!shared->ending) {
+    if (!shared->to_check && (!shared->waiting || shared->path.empty())) {
+      shared->changed.wait(lock);
+      continue;
+    }
+    try {
+      if (std::exchange(shared->to_check, false)) {
+        check_path(*shared, lock);
+        continue;
+      }
+      if (run_next(*shared, lock, complained)) continue;
+    } catch (const std::bad_alloc&) {
+      if (!lock) lock.lock();
+    }
+    // The change is still waiting: it is tried again.
+    shared->changed.wait_for(lock, 1s, [&] { return shared->ending; });
+  }
+  shared->ended = true;
+  shared->changed.notify_all();
+}
+
+// Logs why the program cannot be run. REQUIRES the mutex, which it gives up while it looks: the
+// file system may hang.
+void Change_Hook::check_path(const Shared& shared, std::unique_lock<std::mutex>& lock) {
+  const std::string path = shared.path;
+  lock.unlock();
+  const std::string why = problem(path);
+  lock.lock();
+  if (!why.empty() && shared.log) shared.log(Log_Level::error, why);
+}
+
+// Tells what is latest. Returns false if it has to be tried again. REQUIRES the mutex, which it
+// gives up while the program runs.
+bool Change_Hook::run_next(Shared& shared, std::unique_lock<std::mutex>& lock, bool& complained) {
+  const auto same = [](const Told& a, const Told& b) {
+    return a.state == b.state && a.primary == b.primary;
+  };
+  if (same(shared.told, shared.latest)) {
+    shared.waiting = false;
+    return true;
+  }
+  Run run(shared);
+  shared.waiting = false;
+  lock.unlock();
+  Program_End end;
+  try {
+    end = run_program(run.program, shared.stop, [&](const std::string& line) {
+      const std::lock_guard logging(shared.mutex);
+      if (shared.log) shared.log(Log_Level::info, "on_change: " + line);
+    });
+  } catch (const std::bad_alloc&) {
+    end.error = ENOMEM;
+  }
+  lock.lock();
+  const bool again = is_scarcity(end.error);
+  if (again) {
+    shared.waiting = true;
+    if (std::exchange(complained, true)) return false;
+  } else {
+    complained = false;
+    ++runs;
+    if (!end.succeeded()) ++failures;
+    if (shared.path == run.program.path) shared.told = std::move(run.told);
+  }
+  log_end(shared, run, end);
+  return !again;
+}
+
+// What the log says of a run. REQUIRES the mutex.
+void Change_Hook::log_end(const Shared& shared, const Run& run, const Program_End& end) {
+  if (!shared.log) return;
+  if (end.left_out) {
+    shared.log(Log_Level::warning, "on_change: " + std::to_string(end.left_out) +
+                                       " more bytes of what it printed are left out");
+  }
+  if (end.succeeded()) {
+    shared.log(Log_Level::info,
+               run.name + " has ended after " + print_milliseconds(end.took) + " ms");
+  } else {
+    shared.log(Log_Level::error, run.name + " " + describe_failure(end, run.program.timeout));
+  }
+}
+
+}  // namespace primgr

@@ -1,0 +1,91 @@
+// A client's connection to the HTTP server.
+
+#pragma once
+
+#include <openssl/ssl.h>
+#include <sys/types.h>
+
+#include <chrono>
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "base/time.hpp"
+
+namespace primgr {
+
+// A connection, plain or TLS. One deadline holds for all reads and writes together, so that a
+// client that sends a byte now and then gains nothing. An answer is buffered and sent by flush().
+//
+// receive() reads a whole request, with its body. cpp-httplib's parser is lenient, so it does not
+// get what the client sent, but a request written anew from what was parsed strictly (request()).
+//
+// Not thread-safe: one thread uses it. Other threads may shut the socket down, which ends every
+// wait. Blocks until the deadline at most.
+class Http_Connection {
+ public:
+  // `socket` is non-blocking, and not closed by this. `context`: for TLS; null: plain.
+  Http_Connection(int socket, std::shared_ptr<SSL_CTX> context);
+
+  void set_deadline(Deadline deadline) { deadline_ = deadline; }
+
+  // Performs the TLS handshake; true without TLS. False: it failed.
+  bool handshake();
+
+  // Sends what write() collected. False: the client is gone, or the deadline has passed.
+  bool flush();
+
+  // Ends the sending direction, then discards what the client still sends, until it ends too or
+  // `linger_time` has passed; if that is 0, only what has come already. Closing a socket with
+  // unread data would send a RST, which can destroy an answer that the client has not read yet (RFC
+  // 9112 9.6).
+  void finish(std::chrono::milliseconds linger_time);
+
+  // The result of receive().
+  struct Received {
+    bool any = false;      // false: the client closed the connection, or the deadline has passed
+    int status = 0;        // the HTTP status to refuse it with; 0: answer request()
+    bool is_head = false;  // its answer has no body
+    bool last = true;      // close the connection after the answer
+  };
+  Received receive();
+
+  // The request that receive() has read, for cpp-httplib: the request line, and the fields Accept
+  // and Connection if they matter.
+  const std::string& request() const { return request_; }
+  // Adds to the answer that flush() will send.
+  void write(std::string_view data) { out_ += data; }
+  int socket() const { return socket_; }
+
+ private:
+  // Waits for data and appends it to in_. Positive: how many bytes; 0: end of stream; negative: an
+  // error, or the deadline has passed. Calls flush() first.
+  ssize_t read_more();
+
+  // Reads a body and discards it, since no endpoint uses one. Returns 0, the HTTP status to refuse
+  // it with, or -1 as read_more().
+  int receive_body(bool chunked, std::size_t length, bool expects_continue);
+
+  // Waits for poll(2) events on the socket. False: the deadline has passed.
+  bool wait(short events) const;
+
+  // Calls `step`, a read or write, again whenever it would block and the socket becomes ready.
+  // Returns its result, or -1 if the deadline has passed.
+  template <typename Step>
+  ssize_t retry(Step step);
+
+  struct Ssl_Deleter {
+    void operator()(SSL* ssl) const { SSL_free(ssl); }
+  };
+
+  const int socket_;
+  const std::shared_ptr<SSL_CTX> context_;
+  std::unique_ptr<SSL, Ssl_Deleter> ssl_;
+  Deadline deadline_{};
+  std::string in_;  // received and not parsed yet
+  std::string request_;
+  std::string out_;  // not sent yet
+};
+
+}  // namespace primgr

@@ -1,0 +1,47 @@
+// Resolving host names.
+
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "base/time.hpp"
+
+namespace primgr {
+
+// Resolves host names in the background. getaddrinfo() may block without a limit, so each look-up
+// has a thread of its own, one a name at most. A caller gets the last good addresses at once, so
+// that nothing changes when name service fails together with the network.
+//
+// Thread-safe. The detached look-up threads share ownership of Shared, so one that never ends may
+// outlive the Resolver. Nothing blocks while the mutex is held.
+class Resolver {
+ public:
+  // Addresses of `host` in the order of getaddrinfo(3); empty: unknown. Blocks, for `timeout` at
+  // most, only while no address was ever found. Addresses older than 10 s are returned too, and
+  // looked up again for the next caller.
+  std::vector<std::string> operator()(const std::string& host, Time timeout);
+
+ private:
+  struct Entry {
+    std::vector<std::string> addresses;
+    bool lookup_running = false;
+    Deadline fresh_until{};
+  };
+  struct Shared {
+    std::mutex mutex;  // guards entries
+    std::condition_variable lookup_done;
+    std::map<std::string, Entry> entries;
+  };
+
+  static void look_up(std::shared_ptr<Shared> shared, std::string host);
+
+  std::shared_ptr<Shared> shared_ = std::make_shared<Shared>();
+};
+
+}  // namespace primgr

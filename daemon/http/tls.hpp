@@ -1,0 +1,98 @@
+// TLS with one certificate, key and CA for both the server and the clients of this node.
+
+#pragma once
+
+#include <openssl/ssl.h>
+#include <openssl/x509v3.h>
+
+#include <chrono>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/log.hpp"
+#include "daemon/http/settings.hpp"
+
+namespace primgr {
+
+// Certificate (with its chain), key and CA as configured. They are loaded, checked and replaced
+// together, and used for connections to this node and for questions to its peers. Only the
+// constructor and reload() read files.
+//
+// Thread-safe, but for reload() and warn_of_expiry(), which are for one thread (main). The mutex
+// guards the pointer to the context in use; a connection keeps the context that it began with. A
+// context is not changed once it is in use, so clients may share what it holds.
+class Tls {
+ public:
+  // Throws Input_Error if a file cannot be read, or the key is not that of the certificate.
+  Tls(Tls_Files files, const Stderr_Log& log);
+
+  bool enabled() const { return !files_.cert.empty(); }
+  bool verifies() const { return !files_.ca.empty(); }
+
+  // The context for new server connections; null: plain HTTP.
+  std::shared_ptr<SSL_CTX> context() const;
+
+  // Sets a client up with the certificate in use. If there is a tls_ca, the client accepts a server
+  // only with a certificate that it signed, for `host` (empty: any). Throws Input_Error. REQUIRES:
+  // enabled().
+  //
+  // cpp-httplib's own verification is not used: it would trust the system's authorities too.
+  void configure_client(SSL_CTX* client, const std::string& host) const;
+
+  // Why this thread's last client rejected the certificate of its server; X509_V_OK if it did not.
+  // A handshake takes place in the thread of the client, hence thread_local.
+  static inline thread_local int verify_error = X509_V_OK;
+
+  // Reads the files again if they have changed, or if `force`, and calls warn_of_expiry(). If they
+  // do not fit together, logs an error and keeps what is in use: they may be half replaced. Does
+  // not throw Input_Error.
+  void reload(bool force);
+
+  // When the certificate in use expires, in seconds since the epoch; none without a certificate.
+  std::optional<double> expiry() const;
+
+  // Logs once a day from 30 days before the certificate expires. Call it often.
+  void warn_of_expiry();
+
+ private:
+  struct Deleter {
+    void operator()(X509* cert) const { X509_free(cert); }
+    void operator()(EVP_PKEY* key) const { EVP_PKEY_free(key); }
+    void operator()(BIO* bio) const { BIO_free(bio); }
+  };
+  using Certificates = std::vector<std::unique_ptr<X509, Deleter>>;
+
+  // Modification times, inodes and sizes of the files: another text if one was replaced.
+  std::string files_stamp() const;
+
+  // Throws Input_Error with OpenSSL's reason.
+  [[noreturn]] static void throw_tls_error(const std::string& what);
+
+  static std::string read(const char* key, const std::string& path);
+
+  static std::unique_ptr<BIO, Deleter> bio_of(const std::string& text);
+
+  // All certificates of a PEM file. Throws Input_Error if there is none or one is damaged.
+  static Certificates read_certificates(const char* key, const std::string& path);
+
+  // Without this callback, OpenSSL would ask for a key's passphrase on the terminal.
+  static int no_passphrase(char*, int, int, void*) { return -1; }
+
+  // Why peers will reject the certificate: it has expired, or tls_ca, which they have too, did not
+  // sign it. Empty: they will not.
+  std::string why_rejected(SSL_CTX* of) const;
+
+  std::shared_ptr<SSL_CTX> load() const;
+
+  const Tls_Files files_;
+  const Stderr_Log& log_;
+  std::string loaded_stamp_;  // what files_stamp() was when they were loaded
+  std::optional<std::chrono::steady_clock::time_point> expiry_logged_at_;
+  mutable std::mutex mutex_;
+  std::shared_ptr<SSL_CTX> context_;
+};
+
+}  // namespace primgr
