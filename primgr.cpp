@@ -28,8 +28,8 @@
 #include <algorithm>
 #include <atomic>
 #include <iostream>
+#include <list>
 #include <optional>
-#include <stop_token>
 #include <system_error>
 #include <thread>
 #include <type_traits>
@@ -38,6 +38,7 @@
 #include "base/descriptor.hpp"
 #include "base/error.hpp"
 #include "base/memory_reserve.hpp"
+#include "base/mutex.hpp"
 #include "base/thread_pool.hpp"
 #include "daemon/cli/commands.hpp"
 #include "daemon/cli/options.hpp"
@@ -191,11 +192,100 @@ constexpr std::size_t client_stack = 3 * 1024 * 1024;
 #endif
 constexpr std::size_t max_client_threads = 2048;  // questions beyond that wait for a thread
 
+// Ends requests whose time is up, by shutting their sockets down. It is needed because
+// cpp-httplib's timeouts hold for a server that is silent, not for one that sends a byte now and
+// then without an end. Thread-safe; nothing under the mutex blocks.
+class Watchdog {
+ public:
+  // A request under way.
+  class Call {
+   public:
+    explicit Call(Deadline until) : deadline(until) {}
+    const Deadline deadline;
+
+   private:
+    friend class Watchdog;
+    // Guarded by the mutex of the Watchdog.
+    Descriptor socket_;     // a duplicate, as cpp-httplib may close its own at any time
+    bool aborted_ = false;  // too late, or dropped
+  };
+
+  // Throws std::system_error if no thread can be started.
+  Watchdog() : thread_([this] { watch(); }) {}
+  ~Watchdog() {
+    {
+      const Mutex_Lock lock(mutex_);
+      ending_ = true;
+    }
+    changed_.notify_all();
+    thread_.join();
+  }
+
+  // From here to remove() the call is watched. Throws std::bad_alloc.
+  void add(Call& call) {
+    {
+      const Mutex_Lock lock(mutex_);
+      calls_.push_back(&call);
+    }
+    changed_.notify_all();
+  }
+  void remove(Call& call) {
+    const Mutex_Lock lock(mutex_);
+    call.socket_.reset();
+    calls_.remove(&call);
+  }
+  void abort(Call& call) {
+    const Mutex_Lock lock(mutex_);
+    shut_down(call);
+  }
+  bool is_aborted(const Call& call) {
+    const Mutex_Lock lock(mutex_);
+    return call.aborted_;
+  }
+  // The sockets that `client` makes are those of the call.
+  void watch_sockets(httplib::ClientImpl& client, Call& call) {
+    client.set_socket_options([this, &call](socket_t socket) {
+      const Mutex_Lock lock(mutex_);
+      call.socket_.reset(fcntl(socket, F_DUPFD_CLOEXEC, 0));
+      if (call.aborted_) shut_down(call);
+    });
+  }
+
+ private:
+  void shut_down(Call& call) REQUIRES(mutex_) {
+    call.aborted_ = true;
+    if (call.socket_) ::shutdown(call.socket_.get(), SHUT_RDWR);
+  }
+
+  void watch() {
+    const Mutex_Lock lock(mutex_);
+    while (!ending_) {
+      Deadline next = Deadline::max();
+      const auto now = std::chrono::steady_clock::now();
+      for (Call* call : calls_) {
+        if (call->deadline <= now) shut_down(*call);
+        // A socket that was not connected yet is shut down once more.
+        next = std::min(next, call->aborted_ ? now + 100ms : call->deadline);
+      }
+      if (next == Deadline::max()) {
+        changed_.wait(mutex_);
+      } else {
+        changed_.wait_until(mutex_, next);
+      }
+    }
+  }
+
+  Mutex mutex_;
+  Condition changed_;
+  std::list<Call*> calls_ GUARDED_BY(mutex_);
+  bool ending_ GUARDED_BY(mutex_) = false;
+  std::thread thread_;  // last, since it uses what is above
+};
+
 // Each question has a thread of its own: cpp-httplib's client blocks.
 //
-// The mutex guards the list of calls under way, and where peers are; the watchdog ends those whose
-// time is up by shutting their sockets down. It is needed because cpp-httplib's timeouts hold for a
-// peer that is silent, not for one that sends a byte now and then without an end.
+// The mutex guards the list of questions under way, and where peers are. It is taken before that of
+// the Watchdog.
 class Httplib_Client : public Http_Client {
  public:
   Httplib_Client(Peer_Addresses addresses, Resolver& resolver, const Tls& tls);
@@ -206,18 +296,13 @@ class Httplib_Client : public Http_Client {
   void use_addresses(Peer_Addresses addresses) override;
 
  private:
-  // A question under way. Functions REQUIRE mutex_.
-  struct Call {
+  // A question under way.
+  struct Call : Watchdog::Call {
+    Call(Node to, std::string what, Deadline until)
+        : Watchdog::Call(until), peer(std::move(to)), target(std::move(what)) {}
     const Node peer;
     const std::string target;
-    const Deadline deadline;
     std::function<void(Http_Reply)> done{};
-    // Guarded by mutex_.
-    Descriptor socket{};   // a duplicate, as cpp-httplib may close its own at any time
-    bool aborted = false;  // too late, or dropped
-
-    void set_socket(int socket_in_use);
-    void abort();
   };
 
   // Where a peer is asked: `address` has the host that its certificate is for, `at` where that is
@@ -232,53 +317,41 @@ class Httplib_Client : public Http_Client {
   Http_Reply ask(Call& call);
   Http_Reply ask_at(Call& call, const Address& to, const std::string& at,
                     std::chrono::nanoseconds connect_timeout);
-  void watch_deadlines();
 
   Resolver& resolver_;
   const Tls& tls_;
-  std::mutex mutex_;
-  Peer_Addresses addresses_;
-  std::condition_variable changed_;
-  bool ending_ = false;
-  std::list<std::shared_ptr<Call>> under_way_;
-  std::unique_ptr<Thread_Pool> threads_;
-  std::thread watchdog_;
+  Mutex mutex_;
+  Peer_Addresses addresses_ GUARDED_BY(mutex_);
+  std::list<std::shared_ptr<Call>> under_way_ GUARDED_BY(mutex_);
+  Watchdog watchdog_;
+  std::unique_ptr<Thread_Pool> threads_;  // last, since its threads use what is above
 };
 
 Httplib_Client::Httplib_Client(Peer_Addresses addresses, Resolver& resolver, const Tls& tls)
-    : resolver_(resolver),
-      tls_(tls),
-      addresses_(std::move(addresses)),
-      threads_(std::make_unique<Thread_Pool>(
-          Thread_Pool::Limits{2, max_client_threads, client_stack, 0})),
-      watchdog_([this] { watch_deadlines(); }) {
+    : resolver_(resolver), tls_(tls), addresses_(std::move(addresses)) {
   // cpp-httplib compiles a std::regex in each thread, and libstdc++ fills the locale's cache for
   // narrow() without a lock. So it is filled before questions are sent.
   for (int c = 0; c < 256; ++c) {
     std::use_facet<std::ctype<char>>(std::locale()).narrow(static_cast<char>(c), '\0');
   }
+  threads_ =
+      std::make_unique<Thread_Pool>(Thread_Pool::Limits{2, max_client_threads, client_stack, 0});
 }
 
 Httplib_Client::~Httplib_Client() {
-  threads_.reset();  // waits for the calls under way
-  {
-    const std::lock_guard lock(mutex_);
-    ending_ = true;
-  }
-  changed_.notify_all();
-  watchdog_.join();
+  threads_.reset();  // waits for the questions under way
 }
 
 void Httplib_Client::get(const Node& peer, const std::string& target, Time timeout,
                          std::function<void(Http_Reply)> done) {
   std::shared_ptr<Call> call;
   try {
-    call.reset(new Call{peer, target, std::chrono::steady_clock::now() + timeout});
+    call = std::make_shared<Call>(peer, target, std::chrono::steady_clock::now() + timeout);
     {
-      const std::lock_guard lock(mutex_);
+      const Mutex_Lock lock(mutex_);
       under_way_.push_back(call);
     }
-    changed_.notify_all();
+    watchdog_.add(*call);
     call->done = std::move(done);
     threads_->run([this, call] {
       Http_Reply reply = ask(*call);
@@ -292,36 +365,26 @@ void Httplib_Client::get(const Node& peer, const std::string& target, Time timeo
 }
 
 void Httplib_Client::drop(const Node& peer, const std::string& target) {
-  const std::lock_guard lock(mutex_);
+  const Mutex_Lock lock(mutex_);
   for (const auto& call : under_way_) {
-    if (call->target == target && call->peer.name == peer.name) call->abort();
+    if (call->target == target && call->peer.name == peer.name) watchdog_.abort(*call);
   }
 }
 
-void Httplib_Client::Call::set_socket(int socket_in_use) {
-  socket.reset(fcntl(socket_in_use, F_DUPFD_CLOEXEC, 0));
-  if (aborted) abort();
-}
-
-void Httplib_Client::Call::abort() {
-  aborted = true;
-  if (socket) ::shutdown(socket.get(), SHUT_RDWR);
-}
-
 void Httplib_Client::remove(const std::shared_ptr<Call>& call) {
-  const std::lock_guard lock(mutex_);
-  call->socket.reset();
+  watchdog_.remove(*call);
+  const Mutex_Lock lock(mutex_);
   under_way_.remove(call);
 }
 
 void Httplib_Client::use_addresses(Peer_Addresses addresses) {
-  const std::lock_guard lock(mutex_);
+  const Mutex_Lock lock(mutex_);
   std::swap(addresses_, addresses);
 }
 
 // The configured address of a peer (peer.NAME), else the host of its conninfo and peer_port.
 Httplib_Client::Place Httplib_Client::place_of(const Node& peer) {
-  const std::lock_guard lock(mutex_);
+  const Mutex_Lock lock(mutex_);
   Place place{{peer.host, addresses_.port}, peer.hostaddr};
   for (const auto& [name, configured] : addresses_.by_name) {
     if (!names_equal(name, peer.name)) continue;
@@ -377,17 +440,10 @@ Http_Reply Httplib_Client::ask_at(Call& call, const Address& to, const std::stri
   client->set_write_timeout(left);
   client->set_keep_alive(false);
   client->set_tcp_nodelay(true);
-  client->set_socket_options([&](socket_t socket) {
-    const std::lock_guard lock(mutex_);
-    call.set_socket(socket);
-  });
+  watchdog_.watch_sockets(*client, call);
   const auto began = std::chrono::steady_clock::now();
   const Received received = primgr::get(*client, call.target, most_reply_bytes(call.target));
-  bool aborted;
-  {
-    const std::lock_guard lock(mutex_);
-    aborted = call.aborted;
-  }
+  const bool aborted = watchdog_.is_aborted(call);
   // If a body has no Content-Length, cpp-httplib takes the end of an aborted connection for its
   // end.
   if (received.reply.status != 0 && !aborted) return received.reply;
@@ -406,62 +462,6 @@ Http_Reply Httplib_Client::ask_at(Call& call, const Address& to, const std::stri
   return none;
 }
 
-// The watchdog: aborts each call at its deadline.
-void Httplib_Client::watch_deadlines() {
-  std::unique_lock lock(mutex_);
-  while (!ending_) {
-    Deadline next = Deadline::max();
-    const auto now = std::chrono::steady_clock::now();
-    for (const auto& call : under_way_) {
-      if (call->deadline <= now && !call->aborted) call->abort();
-      if (!call->aborted) next = std::min(next, call->deadline);
-    }
-    if (next == Deadline::max()) {
-      changed_.wait(lock);
-    } else {
-      changed_.wait_until(lock, next);
-    }
-  }
-}
-
-// Aborts a client's connection after a time limit: cpp-httplib's timeouts apply to a server that is
-// silent, but not to one that sends a byte now and then without end. Must be destroyed before the
-// client. The mutex guards socket_, which the client's thread replaces and the thread of this class
-// shuts down. Nothing under it blocks.
-class Time_Limit {
- public:
-  Time_Limit(httplib::ClientImpl& client, milliseconds limit)
-      : thread_([this, limit](const std::stop_token& stop) { watch(stop, limit); }) {
-    client.set_socket_options([this](int socket) {
-      const std::lock_guard lock(mutex_);
-      socket_.reset(fcntl(socket, F_DUPFD_CLOEXEC, 0));  // cpp-httplib closes its own at any time
-    });
-  }
-  ~Time_Limit() {
-    thread_.request_stop();
-    thread_.join();
-  }
-
-  bool is_over() const { return over_; }
-
- private:
-  // Repeats the shutdown, since the socket may not be connected yet, or be replaced.
-  void watch(const std::stop_token& stop, milliseconds next) {
-    for (std::unique_lock lock(mutex_);; next = 100ms) {
-      changed_.wait_for(lock, stop, next, [] { return false; });
-      if (stop.stop_requested()) return;
-      over_ = true;
-      if (socket_) ::shutdown(socket_.get(), SHUT_RDWR);
-    }
-  }
-
-  std::mutex mutex_;
-  std::condition_variable_any changed_;
-  Descriptor socket_;
-  std::atomic<bool> over_ = false;
-  std::jthread thread_;
-};
-
 Http_Reply ask_daemon(const Tls& tls, const Url& url, bool own, const std::string& path,
                       milliseconds limit) {
   constexpr std::size_t max_size = 64 << 20;
@@ -469,9 +469,14 @@ Http_Reply ask_daemon(const Tls& tls, const Url& url, bool own, const std::strin
       tls, {url.address, "", url.tls, own ? "" : url.address.host, !own && !tls.verifies()});
   client->set_connection_timeout(limit);
   client->set_read_timeout(limit);
-  const Time_Limit time_limit(*client, limit);
+  Watchdog watchdog;
+  Watchdog::Call call(std::chrono::steady_clock::now() + limit);
+  watchdog.watch_sockets(*client, call);
+  watchdog.add(call);
   const Received received = get(*client, path, max_size);
-  if (time_limit.is_over()) return no_reply(timed_out);
+  const bool late = watchdog.is_aborted(call);
+  watchdog.remove(call);
+  if (late) return no_reply(timed_out);
   if (received.reply.status) return received.reply;
   if (received.error == httplib::Error::Connection && Resolver()(url.address.host, limit).empty()) {
     return no_reply(describe_unresolved(url.address.host));

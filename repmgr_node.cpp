@@ -101,7 +101,7 @@ void Repmgr_Node::run(const std::function<bool()>& done) {
 }
 
 Time Repmgr_Node::look_due(Time began_at) const {
-  const std::lock_guard lock(mutex_);
+  const Mutex_Lock lock(mutex_);
   const Time interval = core_.look_interval(clock_());
   return began_at + (look_wanted_ ? std::min(interval, min_look_interval) : interval);
 }
@@ -120,19 +120,31 @@ void Repmgr_Node::wait(Time due) {
 void Repmgr_Node::learn(Facts facts) {
   const Event event = Facts_Read{std::move(facts)};
   {
-    const std::lock_guard lock(mutex_);
+    const Mutex_Lock lock(mutex_);
     const Time now = clock_();
     step(core_, event, now);
     journal_.looked(core_, now);
   }
-  write_log(journal_.lines);
+  write_log(&Journal::lines);
 }
 
 // Each line until it is written: one for which there is no memory is tried again.
-void Repmgr_Node::write_log(std::list<Journal::Line>& lines) const {
-  while (!lines.empty()) {
-    log_(lines.front().first, lines.front().second);
-    lines.pop_front();
+void Repmgr_Node::write_log(std::list<Journal::Line> Journal::*lines) {
+  std::list<Journal::Line> line;
+  for (;; line.clear()) {
+    {
+      const Mutex_Lock lock(mutex_);
+      auto& waiting = journal_.*lines;
+      if (waiting.empty()) return;
+      line.splice(line.begin(), waiting, waiting.begin());
+    }
+    try {
+      log_(line.front().first, line.front().second);
+    } catch (const std::bad_alloc&) {
+      const Mutex_Lock lock(mutex_);
+      (journal_.*lines).splice((journal_.*lines).begin(), line);
+      throw;
+    }
   }
 }
 
@@ -145,7 +157,7 @@ Time Repmgr_Node::refresh() {
   std::string candidate;
   std::size_t all = 0;
   {
-    const std::lock_guard lock(mutex_);
+    const Mutex_Lock lock(mutex_);
     voters = core_.turn.voters;
     candidate = core_.turn.candidate;
     all = core_.turn.in_consensus;
@@ -155,26 +167,26 @@ Time Repmgr_Node::refresh() {
   decide();
   decide_lists();
   hand_votes_back();
-  const std::lock_guard lock(mutex_);
+  const Mutex_Lock lock(mutex_);
   return core_.turn_due(clock_());
 }
 
 void Repmgr_Node::notice_stop(Time now) {
   {
-    const std::lock_guard lock(mutex_);
+    const Mutex_Lock lock(mutex_);
     const Time missed = stop_detector_.missed(now);
     stop_detector_.restart(now);
     if (missed == Time::zero()) return;
     step(core_, Clock_Missed{missed}, now);
     journal_.clock_missed(missed);
   }
-  write_log(journal_.lines);
+  write_log(&Journal::lines);
 }
 
 void Repmgr_Node::tick(Part part) {
   Effects effects;
   {
-    const std::lock_guard lock(mutex_);
+    const Mutex_Lock lock(mutex_);
     const Time now = clock_();
     effects = step(core_, Tick{part, "", missed_at(now)}, now);
   }
@@ -184,40 +196,41 @@ void Repmgr_Node::tick(Part part) {
 void Repmgr_Node::decide() {
   History changed;  // empty: the state has not
   {
-    const std::lock_guard lock(mutex_);
+    const Mutex_Lock lock(mutex_);
     const Time now = clock_(), missed = stop_detector_.missed(now);
     journal_.before_decision(core_, now);
     Effects effects = step(core_, Tick{Part::decision, "", missed}, now);
     journal_.decided(core_, effects, now, missed, wall_clock_());
     if (on_change_ && journal_.untold()) changed = journal_.history();
   }
-  write_log(journal_.lines);
+  write_log(&Journal::lines);
   if (!changed.empty()) {
     on_change_(changed);
+    const Mutex_Lock lock(mutex_);
     journal_.set_told();
   }
-  write_log(journal_.state_lines);
+  write_log(&Journal::state_lines);
 }
 
 void Repmgr_Node::decide_lists() {
   Tick tick{Part::lists, "", {}};
   {
-    const std::lock_guard lock(mutex_);
+    const Mutex_Lock lock(mutex_);
     tick.missed = missed_at(clock_());
   }
   Effects effects = in_turn(tick);
   if (effects.busy) wake_up_.wake();
   {
-    const std::lock_guard lock(mutex_);
+    const Mutex_Lock lock(mutex_);
     const Time now = clock_();
     // Begins the next turn at once if this clock missed some time meanwhile.
     journal_.settled_lists(core_, effects, now, missed_at(now));
   }
-  write_log(journal_.lines);
+  write_log(&Journal::lines);
 }
 
 Effects Repmgr_Node::tell(const Event& event) {
-  const std::lock_guard lock(mutex_);
+  const Mutex_Lock lock(mutex_);
   return step(core_, event, clock_());
 }
 
@@ -234,7 +247,7 @@ void Repmgr_Node::send(const std::vector<Question>& questions) {
     try {
       const Time now = clock_();
       {
-        const std::lock_guard lock(mutex_);
+        const Mutex_Lock lock(mutex_);
         journal_.asked(question);
       }
       peers_.send(question, [this, question, now](const Http_Reply& reply) {
@@ -257,7 +270,7 @@ void Repmgr_Node::take_reply(const Question& question, Time asked_at,
     // Counts as answered, but its content is lost. The next reply may be stored.
   }
   {
-    const std::lock_guard lock(mutex_);
+    const Mutex_Lock lock(mutex_);
     const Time now = clock_();
     if (auto* vote = std::get_if<Vote_Replied>(&event)) vote->missed = missed_at(now);
     try {
@@ -274,14 +287,14 @@ bool Repmgr_Node::poll_other_nodes(const std::vector<Node>& nodes_to_poll,
                                    std::size_t num_in_consensus) {
   Effects effects;
   {
-    const std::lock_guard lock(mutex_);
+    const Mutex_Lock lock(mutex_);
     const Time now = clock_();
     effects = step(core_, Votes_Wanted{nodes_to_poll, candidate_node, missed_at(now)}, now);
   }
   carry_out(effects);
   bool elected = false;
   {
-    const std::lock_guard lock(mutex_);
+    const Mutex_Lock lock(mutex_);
     const Time now = clock_();
     effects = step(core_, Answers_Late{nodes_to_poll, candidate_node}, now);
     elected = core_.is_elected(nodes_to_poll, candidate_node, num_in_consensus, now);
@@ -294,24 +307,20 @@ bool Repmgr_Node::poll_other_nodes(const std::vector<Node>& nodes_to_poll,
 
 Effects Repmgr_Node::in_turn(const Event& event) {
   const Deadline until = std::chrono::steady_clock::now() + vote_timeout;
-  std::unique_lock lock(mutex_);
-  const auto is_over = [this] { return !core_.awaits_store(); };
+  const Mutex_Lock lock(mutex_);
   Effects effects = step(core_, event, clock_());
   if (effects.look) look_now();
   while (effects.busy) {
-    if (!turn_over_.wait_until(lock, until, is_over)) return effects;
+    while (core_.awaits_store()) {
+      if (!turn_over_.wait_until(mutex_, until) && core_.awaits_store()) return effects;
+    }
     effects = step(core_, event, clock_());
   }
   if (effects.turn) wake_up_.wake();
   if (!effects.store && !effects.store_lists) return effects;
-  lock.unlock();
   try {
-    const Event stored = effects.store ? Event(Grant_Stored{save_grant_(*effects.store, until)})
-                                       : Event(Lists_Stored{store(*effects.store_lists, until)});
-    lock.lock();
-    effects = step(core_, stored, clock_());
+    effects = step(core_, stored(effects, until), clock_());
   } catch (...) {
-    if (!lock.owns_lock()) lock.lock();
     if (core_.promise.awaits_store()) step(core_, Grant_Stored{}, clock_());
     if (core_.storing) step(core_, Lists_Stored{}, clock_());
     turn_over_.notify_all();
@@ -322,8 +331,10 @@ Effects Repmgr_Node::in_turn(const Event& event) {
   return effects;
 }
 
-bool Repmgr_Node::store(const Voter_Lists& lists, Deadline until) const {
-  return !store_voters_ || store_voters_(lists, until);
+Event Repmgr_Node::stored(const Effects& effects, Deadline until) {
+  const Mutex_Unlock unlock(mutex_);
+  if (effects.store) return Grant_Stored{save_grant_(*effects.store, until)};
+  return Lists_Stored{!store_voters_ || store_voters_(*effects.store_lists, until)};
 }
 
 Ballot Repmgr_Node::grant_vote(std::string_view candidate, Time lease,
@@ -341,7 +352,7 @@ bool Repmgr_Node::end_promise(std::string_view candidate, std::string_view token
 
 std::optional<std::pair<lists::Served, Addresses>> Repmgr_Node::get_lists(
     const lists::Scope& scope) const {
-  const std::lock_guard lock(mutex_);
+  const Mutex_Lock lock(mutex_);
   auto served = core_.served_lists(scope);
   if (!served) return std::nullopt;
   return std::pair(std::move(*served), core_.addresses);
@@ -374,40 +385,45 @@ Time Repmgr_Node::missed_at(Time now) const {
   return missed;
 }
 
+Time Repmgr_Node::max_peer_age() const {
+  const Mutex_Lock lock(mutex_);
+  return core_.max_peer_age();
+}
+
 State Repmgr_Node::get_state() const {
-  const std::lock_guard lock(mutex_);
+  const Mutex_Lock lock(mutex_);
   const Time now = clock_();
   return core_.state_at(now, missed_at(now));
 }
 
 State_Report Repmgr_Node::get_state_report() const {
-  const std::lock_guard lock(mutex_);
+  const Mutex_Lock lock(mutex_);
   const Time now = clock_();
   return core_.state_report(now, missed_at(now));
 }
 
 std::optional<Lag> Repmgr_Node::get_lag() const {
-  const std::lock_guard lock(mutex_);
+  const Mutex_Lock lock(mutex_);
   const Time now = clock_(), missed = missed_at(now);
   return core_.may_serve_reads(now, missed) ? std::optional(core_.lag_at(now)) : std::nullopt;
 }
 
 Synchrony Repmgr_Node::get_synchrony() {
-  const std::lock_guard lock(mutex_);
+  const Mutex_Lock lock(mutex_);
   const Time now = clock_();
   if (step(core_, Synchrony_Wanted{}, now).turn) wake_up_.wake();
   return core_.synchrony_at(now, missed_at(now));
 }
 
 Sync_Report Repmgr_Node::get_standby(std::string_view name) const {
-  const std::lock_guard lock(mutex_);
+  const Mutex_Lock lock(mutex_);
   const Time now = clock_();
   if (core_.state_at(now, missed_at(now)) != State::primary) return {"", {}, "it is not Primary"};
   return find_standby(core_.facts.replication, name, now);
 }
 
 Report Repmgr_Node::get_report() const {
-  const std::lock_guard lock(mutex_);
+  const Mutex_Lock lock(mutex_);
   const Time now = clock_();
   Report report = journal_.report(core_, now, missed_at(now));
   report.drain = drain_;
@@ -418,7 +434,7 @@ Report Repmgr_Node::get_report() const {
 void Repmgr_Node::set_drain(std::optional<Drain> drain) {
   std::string line;
   {
-    const std::lock_guard lock(mutex_);
+    const Mutex_Lock lock(mutex_);
     if (drain == drain_) return;
     line = drain ? describe_drain(*drain) + ": it takes no new reads"
                  : "drained no more: it takes reads again";
@@ -428,41 +444,41 @@ void Repmgr_Node::set_drain(std::optional<Drain> drain) {
 }
 
 std::optional<Drain> Repmgr_Node::get_drain() const {
-  const std::lock_guard lock(mutex_);
+  const Mutex_Lock lock(mutex_);
   const Time now = clock_();
   return core_.state_at(now, missed_at(now)) == State::primary ? std::nullopt : drain_;
 }
 
 History Repmgr_Node::get_history() const {
-  const std::lock_guard lock(mutex_);
+  const Mutex_Lock lock(mutex_);
   return journal_.history();
 }
 
 std::optional<std::string> Repmgr_Node::get_primary() const {
-  const std::lock_guard lock(mutex_);
+  const Mutex_Lock lock(mutex_);
   const Time now = clock_();
   const Node* named = core_.primary_at(now, missed_at(now));
   return named ? std::optional(named->name) : std::nullopt;
 }
 
 bool Repmgr_Node::get_is_in_recovery_mode() const {
-  const std::lock_guard lock(mutex_);
+  const Mutex_Lock lock(mutex_);
   return core_.facts.reachable && core_.facts.in_recovery;
 }
 
 std::string Repmgr_Node::name() const {
-  const std::lock_guard lock(mutex_);
+  const Mutex_Lock lock(mutex_);
   return core_.settings.node_name;
 }
 
 std::optional<std::string> Repmgr_Node::get_node_site() const {
-  const std::lock_guard lock(mutex_);
+  const Mutex_Lock lock(mutex_);
   const Node* self = find_node(core_.nodes, core_.settings.node_name);
   return self ? std::optional(self->site) : std::nullopt;
 }
 
 std::vector<Node> Repmgr_Node::get_all_other_nodes_in_site() const {
-  const std::lock_guard lock(mutex_);
+  const Mutex_Lock lock(mutex_);
   const Node* self = find_node(core_.nodes, core_.settings.node_name);
   if (!self) return {};
   std::vector<Node> others = electorate(core_.nodes, *self, false);
@@ -471,18 +487,18 @@ std::vector<Node> Repmgr_Node::get_all_other_nodes_in_site() const {
 }
 
 std::vector<Node> Repmgr_Node::get_all_nodes() const {
-  const std::lock_guard lock(mutex_);
+  const Mutex_Lock lock(mutex_);
   return core_.nodes;
 }
 
 Real_Primary Repmgr_Node::get_real_primary() const {
-  const std::lock_guard lock(mutex_);
+  const Mutex_Lock lock(mutex_);
   const Time now = clock_();
   return {!core_.nodes.empty(), core_.claimants(now, missed_at(now))};
 }
 
 bool Repmgr_Node::settled(bool cluster) const {
-  const std::lock_guard lock(mutex_);
+  const Mutex_Lock lock(mutex_);
   if (cluster && !core_.all_answered(Question_Kind::state)) return false;
   const Time now = clock_(), patience = core_.straggler_timeout();
   // A primary that is gone is not waited for as long as others.

@@ -11,17 +11,16 @@
 
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <cstddef>
 #include <functional>
 #include <list>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "base/mutex.hpp"
 #include "base/wake_up.hpp"
 #include "node/core/core.hpp"
 #include "node/core/journal.hpp"
@@ -70,8 +69,8 @@ std::string random_token();
 // database, the peers, the store and the clocks say, and does what the core asks for.
 //
 // Thread-safe, but for run(), learn(), refresh() and poll_other_nodes(), which belong to one
-// thread, the refresher. mutex_ guards all members below it. Nothing waits for the database, a
-// peer, the store or the log while it is held.
+// thread, the refresher. Nothing waits for the database, a
+// peer, the store or the log while mutex_ is held.
 //
 // A promise or a list must be stored before anybody hears of it, and the store may take the 100 ms
 // that a vote may take. While it works, the core waits for it (Core::awaits_store()), and other
@@ -144,7 +143,7 @@ class Repmgr_Node {
   Synchrony get_synchrony();
   // How old what is known of another node may be at times: questions go to it each
   // refresh_interval, one reply may be lost, and the next be late.
-  Time max_peer_age() const { return core_.max_peer_age(); }
+  Time max_peer_age() const;
   // What this node, if it is Primary, knows of a standby that streams from it.
   Sync_Report get_standby(std::string_view name) const;
   Report get_report() const;
@@ -189,7 +188,7 @@ class Repmgr_Node {
 
  private:
   // Waits for the log while it holds no mutex.
-  void write_log(std::list<Journal::Line>& lines) const;
+  void write_log(std::list<Journal::Line> Journal::*lines);
   void wait(Time due);
   void notice_stop(Time now);
   void vote_for_itself();
@@ -205,10 +204,11 @@ class Repmgr_Node {
   // The effects of an event that must not come while a ballot or a list waits for a store, and of
   // Grant_Stored or Lists_Stored if it makes one. Effects::busy: no turn came within 100 ms.
   Effects in_turn(const Event& event);
-  bool store(const Voter_Lists& lists, Deadline until) const;
+  // Has the store keep what an event's effects say. Gives the mutex up meanwhile.
+  Event stored(const Effects& effects, Deadline until) REQUIRES(mutex_);
   // Whether this clock missed time that makes a difference now; wakes the refresher then, so that
-  // it asks for votes at once. REQUIRES: mutex_.
-  Time missed_at(Time now) const;
+  // it asks for votes at once.
+  Time missed_at(Time now) const REQUIRES(mutex_);
 
   const Node_Settings settings_;
   const Clock clock_;
@@ -223,12 +223,12 @@ class Repmgr_Node {
   const std::function<void(const History&)> on_change_;
   const Wall_Clock wall_clock_;
 
-  mutable std::mutex mutex_;
-  std::condition_variable turn_over_;  // nothing waits for a store any more
-  Core core_;
-  Journal journal_;
-  Stop_Detector stop_detector_;  // restarted by notice_stop()
-  std::optional<Drain> drain_;
+  mutable Mutex mutex_;
+  Condition turn_over_;  // nothing waits for a store any more
+  Core core_ GUARDED_BY(mutex_);
+  Journal journal_ GUARDED_BY(mutex_);
+  Stop_Detector stop_detector_ GUARDED_BY(mutex_);  // restarted by notice_stop()
+  std::optional<Drain> drain_ GUARDED_BY(mutex_);
 
   Peers peers_;  // last, since its replies use what is above
 };

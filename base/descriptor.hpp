@@ -3,6 +3,7 @@
 #pragma once
 
 #include <unistd.h>
+#include <chrono>
 
 #include <utility>
 
@@ -32,5 +33,9 @@ class Descriptor {
  private:
   int fd_ = -1;
 };
+
+// Locks an open file with flock(2), for this process alone. While another process has it, tries
+// again for `patience`. Returns 0 or an errno: EWOULDBLOCK if the other process still has it.
+int lock_file(const Descriptor& fd, std::chrono::milliseconds patience = {});
 
 }  // namespace primgr

@@ -35,7 +35,7 @@ Stderr_Log::~Stderr_Log() {
 
 void Stderr_Log::operator()(Log_Level level, const std::string& message) const {
   if (!wants(level)) return;
-  const std::lock_guard lock(mutex_);
+  const Mutex_Lock lock(mutex_);
   try {
     put_line(print(level, message));
   } catch (const std::bad_alloc&) {
@@ -45,7 +45,7 @@ void Stderr_Log::operator()(Log_Level level, const std::string& message) const {
 
 void Stderr_Log::put_line(const std::string& line) const {
   // The rest of a line that was written in part comes before the next line.
-  const auto put = [&](const std::string& text) {
+  const auto put = [&](const std::string& text) REQUIRES(mutex_) {
     if (!unsent_.empty()) unsent_.erase(0, write_some(unsent_));
     if (!unsent_.empty()) return false;
     const std::size_t written = write_some(text);

@@ -7,10 +7,10 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <mutex>
 #include <string>
 
 #include "base/log_level.hpp"
+#include "base/mutex.hpp"
 
 namespace primgr {
 
@@ -48,13 +48,13 @@ class Stderr_Log {
   void operator()(Log_Level level, const std::string& message) const;
 
  private:
-  // Writes a line, or counts it as lost. REQUIRES mutex_.
-  void put_line(const std::string& line) const;
+  // Writes a line, or counts it as lost.
+  void put_line(const std::string& line) const REQUIRES(mutex_);
 
   std::string print(Log_Level level, const std::string& message) const;
 
-  // Writes what can be written without waiting; how many bytes that was. REQUIRES mutex_.
-  std::size_t write_some(const std::string& text) const;
+  // Writes what can be written without waiting; how many bytes that was.
+  std::size_t write_some(const std::string& text) const REQUIRES(mutex_);
 
   std::atomic<Log_Level> level_;
   const Log_Format format_;
@@ -62,9 +62,9 @@ class Stderr_Log {
   int fd_ = STDERR_FILENO;
   bool is_socket_ = false;
   std::size_t max_line_ = SIZE_MAX;  // bytes
-  mutable std::mutex mutex_;
-  mutable std::string unsent_;      // the rest of a line that was written in part
-  mutable std::uint64_t lost_ = 0;  // lines, since one was written
+  mutable Mutex mutex_;
+  mutable std::string unsent_ GUARDED_BY(mutex_);  // the rest of a line that was written in part
+  mutable std::uint64_t lost_ GUARDED_BY(mutex_) = 0;  // lines, since one was written
 };
 
 }  // namespace primgr

@@ -11,6 +11,8 @@
 #include <system_error>
 #include <utility>
 
+#include "base/time.hpp"
+
 namespace primgr {
 
 using namespace std::chrono_literals;
@@ -60,21 +62,21 @@ bool has_room(std::size_t size) {
 }  // namespace
 
 Thread_Pool::Thread_Pool(const Limits& limits) : limits_(limits) {
-  std::unique_lock lock(mutex_);
+  const Mutex_Lock lock(mutex_);
   while (threads_ < limits_.min) {
     if (add_thread()) continue;
-    shut_down(lock);
+    shut_down();
     throw std::system_error(EAGAIN, std::generic_category(), "no threads, or no memory for them");
   }
 }
 
 Thread_Pool::~Thread_Pool() {
-  std::unique_lock lock(mutex_);
-  shut_down(lock);
+  const Mutex_Lock lock(mutex_);
+  shut_down();
 }
 
 std::optional<std::size_t> Thread_Pool::run(std::function<void()> job) {
-  const std::lock_guard lock(mutex_);
+  const Mutex_Lock lock(mutex_);
   jobs_.push_back(std::move(job));
   const bool wanted = jobs_.size() > idle_ + starting_ && threads_ < limits_.max;
   const bool lacking = wanted && !(has_room(limits_.spare_address_space) && add_thread());
@@ -89,30 +91,30 @@ bool Thread_Pool::add_thread() {
   return true;
 }
 
-void Thread_Pool::shut_down(std::unique_lock<std::mutex>& lock) {
+void Thread_Pool::shut_down() {
   ending_ = true;
   changed_.notify_all();
-  ended_.wait(lock, [this] { return threads_ == 0; });
+  while (threads_ > 0) ended_.wait(mutex_);
 }
 
 void Thread_Pool::run_jobs() {
-  std::unique_lock lock(mutex_);
+  const Mutex_Lock lock(mutex_);
   --starting_;
   for (;;) {
     ++idle_;
-    changed_.wait_for(lock, 5s, [this] { return ending_ || !jobs_.empty(); });
+    const Deadline until = std::chrono::steady_clock::now() + 5s;
+    while (!ending_ && jobs_.empty() && changed_.wait_until(mutex_, until)) {
+    }
     --idle_;
     if (!jobs_.empty()) {
-      {
-        const auto job = std::move(jobs_.front());
-        jobs_.pop_front();
-        lock.unlock();
-        try {
-          job();
-        } catch (const std::exception&) {
-        }
+      auto job = std::move(jobs_.front());
+      jobs_.pop_front();
+      const Mutex_Unlock unlock(mutex_);
+      try {
+        job();
+      } catch (const std::exception&) {
       }
-      lock.lock();
+      job = nullptr;  // destroys what it holds before the mutex is taken
     } else if (ending_ || threads_ > limits_.min) {
       break;
     }

@@ -2,12 +2,12 @@
 
 #pragma once
 
-#include <condition_variable>
 #include <cstddef>
 #include <deque>
 #include <functional>
-#include <mutex>
 #include <optional>
+
+#include "base/mutex.hpp"
 
 namespace primgr {
 
@@ -17,7 +17,7 @@ namespace primgr {
 // Not cpp-httplib's pool: that one adds a thread only when none is idle. In a burst, several new
 // connections count on the same idle thread, and all but one wait until a client leaves.
 //
-// Thread-safe. The mutex guards what is below it. No job runs while it is held.
+// Thread-safe. No job runs while the mutex is held.
 class Thread_Pool {
  public:
   struct Limits {
@@ -38,22 +38,22 @@ class Thread_Pool {
   std::optional<std::size_t> run(std::function<void()> job);
 
  private:
-  // False if the system has no thread. REQUIRES mutex_, as shut_down() does.
-  bool add_thread();
+  // False if the system has no thread.
+  bool add_thread() REQUIRES(mutex_);
 
-  void shut_down(std::unique_lock<std::mutex>& lock);
+  void shut_down() REQUIRES(mutex_);
 
   void run_jobs();
 
   const Limits limits_;
-  std::mutex mutex_;
-  std::condition_variable changed_;  // a job was queued, or ending_ was set
-  std::condition_variable ended_;    // the last thread is about to end
-  std::deque<std::function<void()>> jobs_;
-  std::size_t threads_ = 0;
-  std::size_t starting_ = 0;  // of threads_: have not locked the mutex yet
-  std::size_t idle_ = 0;
-  bool ending_ = false;
+  Mutex mutex_;
+  Condition changed_;  // a job was queued, or ending_ was set
+  Condition ended_;    // the last thread is about to end
+  std::deque<std::function<void()>> jobs_ GUARDED_BY(mutex_);
+  std::size_t threads_ GUARDED_BY(mutex_) = 0;
+  std::size_t starting_ GUARDED_BY(mutex_) = 0;  // of threads_: have not locked the mutex yet
+  std::size_t idle_ GUARDED_BY(mutex_) = 0;
+  bool ending_ GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace primgr

@@ -108,7 +108,7 @@ Cluster::Cluster(Time timeout, const Repmgr_Node& node, const Process& process, 
     : timeout_(timeout), node_(node), process_(process), get_(std::move(get)) {}
 
 Answer Cluster::get(bool may_wait) {
-  std::unique_lock lock(mutex_);
+  const Mutex_Lock lock(mutex_);
   const auto now = std::chrono::steady_clock::now();
   if (!collecting_ && now < collected_at_ + 200ms) return answer_;
   if (!may_wait) {
@@ -117,18 +117,20 @@ Answer Cluster::get(bool may_wait) {
   }
   if (collecting_) {
     const std::uint64_t current = collected_;
-    changed_.wait_for(lock, timeout_ + 1s, [&] { return collected_ != current; });
+    while (collected_ == current && changed_.wait_until(mutex_, now + timeout_ + 1s)) {
+    }
     return answer_;
   }
   collecting_ = true;
-  lock.unlock();
   Answer answer{503, {}};
-  try {
-    answer = collect();
-  } catch (const std::exception&) {
-    // Out of memory. There is no answer now, and the next request starts a new collection.
+  {
+    const Mutex_Unlock unlock(mutex_);
+    try {
+      answer = collect();
+    } catch (const std::exception&) {
+      // Out of memory. There is no answer now, and the next request starts a new collection.
+    }
   }
-  lock.lock();
   collecting_ = false;
   ++collected_;
   collected_at_ = std::chrono::steady_clock::now();
@@ -143,16 +145,19 @@ Answer Cluster::get(bool may_wait) {
 
 std::shared_ptr<Cluster::Collection> Cluster::ask(const std::vector<Node>& nodes) const {
   const auto collection = std::make_shared<Collection>();
-  collection->replies.resize(nodes.size());
+  {
+    const Mutex_Lock lock(collection->mutex);
+    collection->replies.resize(nodes.size());
+  }
   const std::string target = "/node?history=" + std::to_string(changes_told(nodes.size()));
   for (std::size_t i = 0; i < nodes.size(); ++i) {
     if (is_self(nodes[i]) || !get_) continue;
     {
-      const std::lock_guard lock(collection->mutex);
+      const Mutex_Lock lock(collection->mutex);
       ++collection->pending;
     }
     get_(nodes[i], target, timeout_, [collection, i](Http_Reply reply) {
-      const std::lock_guard lock(collection->mutex);
+      const Mutex_Lock lock(collection->mutex);
       collection->replies[i] = std::move(reply);
       --collection->pending;
       collection->changed.notify_all();
@@ -164,8 +169,10 @@ std::shared_ptr<Cluster::Collection> Cluster::ask(const std::vector<Node>& nodes
 Answer Cluster::collect() const {
   const std::vector<Node> nodes = node_.get_all_nodes();
   const auto collection = ask(nodes);
-  std::unique_lock lock(collection->mutex);
-  collection->changed.wait_for(lock, timeout_ + 100ms, [&] { return collection->pending == 0; });
+  const Mutex_Lock lock(collection->mutex);
+  const Deadline until = std::chrono::steady_clock::now() + timeout_ + 100ms;
+  while (collection->pending > 0 && collection->changed.wait_until(collection->mutex, until)) {
+  }
 
   Document document;
   bool self_listed = false;

@@ -2,14 +2,13 @@
 
 #pragma once
 
-#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <vector>
 
+#include "base/mutex.hpp"
 #include "daemon/api/node_document.hpp"
 #include "daemon/http/answer.hpp"
 
@@ -37,10 +36,11 @@ class Cluster {
   // The replies to one collection. Shared with the callbacks of the questions, as a reply that is
   // late may come when nobody waits any more. The mutex guards all of it.
   struct Collection {
-    std::mutex mutex;
-    std::condition_variable changed;
-    std::vector<std::optional<Http_Reply>> replies;  // by position in the list of nodes
-    std::size_t pending = 0;                         // questions without a reply yet
+    Mutex mutex;
+    Condition changed;
+    std::vector<std::optional<Http_Reply>> replies
+        GUARDED_BY(mutex);                      // by position in the list of nodes
+    std::size_t pending GUARDED_BY(mutex) = 0;  // questions without a reply yet
   };
 
   class Document;
@@ -52,12 +52,12 @@ class Cluster {
   const Repmgr_Node& node_;
   const Process& process_;
   const Http_Get get_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  bool collecting_ = false;
-  std::uint64_t collected_ = 0;  // how many collections have ended
-  Deadline collected_at_{};
-  Answer answer_{503, R"({"error":"nothing is known yet"})"};
+  Mutex mutex_;
+  Condition changed_;
+  bool collecting_ GUARDED_BY(mutex_) = false;
+  std::uint64_t collected_ GUARDED_BY(mutex_) = 0;  // how many collections have ended
+  Deadline collected_at_ GUARDED_BY(mutex_){};
+  Answer answer_ GUARDED_BY(mutex_){503, R"({"error":"nothing is known yet"})"};
 };
 
 }  // namespace primgr

@@ -8,7 +8,6 @@
 #include <cerrno>
 #include <chrono>
 #include <new>
-#include <thread>
 #include <utility>
 
 #include "base/error.hpp"
@@ -56,7 +55,7 @@ std::string describe_failure(const Program_End& end, Time timeout) {
 
 // A run that is due.
 struct Change_Hook::Run {
-  explicit Run(const Shared& shared) : told(shared.latest) {
+  explicit Run(const Shared& shared) REQUIRES(shared.mutex) : told(shared.latest) {
     const std::string old = shared.told.state ? to_string(*shared.told.state) : "none";
     const std::string now = to_string(*told.state), reason = printable(one_line(told.reason));
     const std::string node = printable(shared.node), primary = printable(told.primary);
@@ -75,46 +74,45 @@ struct Change_Hook::Run {
 };
 
 Change_Hook::Change_Hook(const std::string& node, const std::string& conninfo, Logger log) {
-  shared_->node = node;
-  shared_->conninfo = conninfo;
-  shared_->log = std::move(log);
-  shared_->latest.primary.reserve(usual_name);
-  shared_->latest.reason.reserve(max_reason);
+  shared_.node = node;
+  shared_.conninfo = conninfo;
+  const Mutex_Lock lock(shared_.mutex);
+  shared_.log = std::move(log);
+  shared_.latest.primary.reserve(usual_name);
+  shared_.latest.reason.reserve(max_reason);
 }
 
 void Change_Hook::configure(const std::string& path, Time timeout) {
-  const std::lock_guard lock(shared_->mutex);
-  shared_->timeout = timeout;
-  if (shared_->path == path) return;
-  if (!path.empty() && !shared_->started) {
-    std::thread(work, shared_).detach();
-    shared_->started = true;
+  const Mutex_Lock lock(shared_.mutex);
+  shared_.timeout = timeout;
+  if (shared_.path == path) return;
+  if (!path.empty() && !shared_.started) {
+    worker_.start(work);
+    shared_.started = true;
   }
-  shared_->path = path;
-  shared_->told = {};
-  shared_->waiting = shared_->latest.state.has_value();
-  shared_->to_check = true;
-  shared_->changed.notify_all();
+  shared_.path = path;
+  shared_.told = {};
+  shared_.waiting = shared_.latest.state.has_value();
+  shared_.to_check = true;
+  shared_.changed.notify_all();
 }
 
 void Change_Hook::tell(const State_Change& change) {
   if (!change.to) return;
-  const std::lock_guard lock(shared_->mutex);
+  const Mutex_Lock lock(shared_.mutex);
   // Texts of the usual length find their room: the change is told also when there is no memory.
-  shared_->latest.primary.assign(change.primary);
-  shared_->latest.reason.assign(change.reason);
-  shared_->latest.state = change.to;
-  shared_->waiting = true;
-  shared_->changed.notify_all();
+  shared_.latest.primary.assign(change.primary);
+  shared_.latest.reason.assign(change.reason);
+  shared_.latest.state = change.to;
+  shared_.waiting = true;
+  shared_.changed.notify_all();
 }
 
 void Change_Hook::end() {
-  std::unique_lock lock(shared_->mutex);
-  shared_->ending = true;
-  shared_->stop.wake();
-  shared_->changed.notify_all();
-  shared_->changed.wait_for(lock, 100ms, [this] { return !shared_->started || shared_->ended; });
-  shared_->log = nullptr;
+  shared_.stop.wake();
+  worker_.end();
+  const Mutex_Lock lock(shared_.mutex);
+  shared_.log = nullptr;
 }
 
 Change_Hook::Counts Change_Hook::counts() {
@@ -137,63 +135,58 @@ void Change_Hook::check(const std::string& path) {
   if (const std::string why = problem(path); !why.empty()) throw Input_Error(why);
 }
 
-void Change_Hook::work(std::shared_ptr<Shared> shared) {
+void Change_Hook::work(Shared& shared) {
   bool complained = false;  // that it lacks memory or processes
-  std::unique_lock lock(shared->mutex);
-  while (!shared->ending) {
-    if (!shared->to_check && (!shared->waiting || shared->path.empty())) {
-      shared->changed.wait(lock);
+  const Mutex_Lock lock(shared.mutex);
+  while (!shared.ending) {
+    if (!shared.to_check && (!shared.waiting || shared.path.empty())) {
+      shared.changed.wait(shared.mutex);
       continue;
     }
     try {
-      if (std::exchange(shared->to_check, false)) {
-        check_path(*shared, lock);
+      if (std::exchange(shared.to_check, false)) {
+        check_path(shared);
         continue;
       }
-      if (run_next(*shared, lock, complained)) continue;
+      if (run_next(shared, complained)) continue;
     } catch (const std::bad_alloc&) {
-      if (!lock) lock.lock();
+      // The change is still waiting.
     }
-    // The change is still waiting: it is tried again.
-    shared->changed.wait_for(lock, 1s, [&] { return shared->ending; });
+    const Deadline until = std::chrono::steady_clock::now() + 1s;
+    while (!shared.ending && shared.changed.wait_until(shared.mutex, until)) {
+    }
   }
-  shared->ended = true;
-  shared->changed.notify_all();
 }
 
-// Logs why the program cannot be run. REQUIRES the mutex, which it gives up while it looks: the
-// file system may hang.
-void Change_Hook::check_path(const Shared& shared, std::unique_lock<std::mutex>& lock) {
+void Change_Hook::check_path(Shared& shared) {
   const std::string path = shared.path;
-  lock.unlock();
-  const std::string why = problem(path);
-  lock.lock();
+  std::string why;
+  {
+    const Mutex_Unlock unlock(shared.mutex);
+    why = problem(path);
+  }
   if (!why.empty() && shared.log) shared.log(Log_Level::error, why);
 }
 
-// Tells what is latest. Returns false if it has to be tried again. REQUIRES the mutex, which it
-// gives up while the program runs.
-bool Change_Hook::run_next(Shared& shared, std::unique_lock<std::mutex>& lock, bool& complained) {
-  const auto same = [](const Told& a, const Told& b) {
-    return a.state == b.state && a.primary == b.primary;
-  };
-  if (same(shared.told, shared.latest)) {
+bool Change_Hook::run_next(Shared& shared, bool& complained) {
+  if (shared.told.state == shared.latest.state && shared.told.primary == shared.latest.primary) {
     shared.waiting = false;
     return true;
   }
   Run run(shared);
   shared.waiting = false;
-  lock.unlock();
   Program_End end;
-  try {
-    end = run_program(run.program, shared.stop, [&](const std::string& line) {
-      const std::lock_guard logging(shared.mutex);
-      if (shared.log) shared.log(Log_Level::info, "on_change: " + line);
-    });
-  } catch (const std::bad_alloc&) {
-    end.error = ENOMEM;
+  {
+    const Mutex_Unlock unlock(shared.mutex);
+    try {
+      end = run_program(run.program, shared.stop, [&](const std::string& line) {
+        const Mutex_Lock logging(shared.mutex);
+        if (shared.log) shared.log(Log_Level::info, "on_change: " + line);
+      });
+    } catch (const std::bad_alloc&) {
+      end.error = ENOMEM;
+    }
   }
-  lock.lock();
   const bool again = is_scarcity(end.error);
   if (again) {
     shared.waiting = true;
@@ -208,7 +201,6 @@ bool Change_Hook::run_next(Shared& shared, std::unique_lock<std::mutex>& lock, b
   return !again;
 }
 
-// What the log says of a run. REQUIRES the mutex.
 void Change_Hook::log_end(const Shared& shared, const Run& run, const Program_End& end) {
   if (!shared.log) return;
   if (end.left_out) {

@@ -2,15 +2,13 @@
 
 #pragma once
 
-#include <condition_variable>
 #include <cstdint>
-#include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 
 #include "base/log_level.hpp"
 #include "base/wake_up.hpp"
+#include "base/worker.hpp"
 #include "daemon/hook/program.hpp"
 #include "node/rules/history.hpp"
 #include "node/rules/model.hpp"
@@ -26,11 +24,9 @@ namespace primgr {
 // after it, unless state and primary are what they were. A failed run is not repeated, but for one
 // that lacked memory or processes, each second.
 //
-// Thread-safe. The programs are run by a thread of its own, which is started when there is one. The
-// mutex guards the members of Shared but `stop`, which is thread-safe. It is not held while a
-// program runs; the log is written under it, which waits for nobody. The thread shares ownership of
-// Shared, and uses nothing else. The log is taken away from it when this object ends, so it may
-// outlive that if the kernel does not let it go (see run_program()).
+// Thread-safe. A Worker runs the programs; it is started when there is one. The mutex is not held
+// while a program runs; the log is written under it, which waits for nobody. The log is taken away
+// from the thread when this object ends.
 class Change_Hook {
  public:
   // `conninfo`: of the local database, without secrets.
@@ -67,27 +63,33 @@ class Change_Hook {
     std::optional<State> state;
     std::string primary, reason;
   };
-  struct Shared {
-    std::mutex mutex;
-    std::condition_variable changed;
-    std::string node, conninfo, path;
-    Time timeout{};
-    Logger log;
-    Told latest;            // what the node told last
-    Told told;              // what the last run was told
-    bool waiting = false;   // `latest` is to be told
-    bool to_check = false;  // whether `path` can be run
-    bool started = false, ending = false, ended = false;
-    Wake_Up stop;
+  struct Shared : Worker_State {
+    std::string node, conninfo;  // do not change once the thread runs
+    Wake_Up stop;                // thread-safe
+    std::string path GUARDED_BY(mutex);
+    Time timeout GUARDED_BY(mutex){};
+    Logger log GUARDED_BY(mutex);
+    Told latest GUARDED_BY(mutex);            // what the node told last
+    Told told GUARDED_BY(mutex);              // what the last run was told
+    bool waiting GUARDED_BY(mutex) = false;   // `latest` is to be told
+    bool to_check GUARDED_BY(mutex) = false;  // whether `path` can be run
+    bool started GUARDED_BY(mutex) = false;
   };
   struct Run;
 
-  static void check_path(const Shared& shared, std::unique_lock<std::mutex>& lock);
-  static void work(std::shared_ptr<Shared> shared);
-  static bool run_next(Shared& shared, std::unique_lock<std::mutex>& lock, bool& complained);
-  static void log_end(const Shared& shared, const Run& run, const Program_End& end);
+  static void work(Shared& shared);
+  // Logs why the program cannot be run. Gives the mutex up while it looks: the file system may
+  // hang.
+  static void check_path(Shared& shared) REQUIRES(shared.mutex);
+  // Tells what is latest. Returns false if it has to be tried again. Gives the mutex up while the
+  // program runs.
+  static bool run_next(Shared& shared, bool& complained) REQUIRES(shared.mutex);
+  // What the log says of a run.
+  static void log_end(const Shared& shared, const Run& run, const Program_End& end)
+      REQUIRES(shared.mutex);
 
-  const std::shared_ptr<Shared> shared_ = std::make_shared<Shared>();
+  Worker<Shared> worker_;
+  Shared& shared_ = worker_.state();
 };
 
 }  // namespace primgr

@@ -69,7 +69,7 @@ void Connections::run(int listening) {
 
 void Connections::stop() {
   stopping_ = true;
-  const std::lock_guard lock(mutex_);
+  const Mutex_Lock lock(mutex_);
   for (const Connection& connection : connections_) ::shutdown(connection.socket, SHUT_RD);
 }
 
@@ -95,9 +95,11 @@ void Connections::accept_connection() {
   if (out_of_memory_.exchange(false)) shrink("no memory for a connection");
   {
     // In a burst, wait for evicted connections to end, so that their number stays bounded.
-    std::unique_lock lock(mutex_);
-    connection_closed_.wait_for(
-        lock, 100ms, [this] { return connections_.size() < capacity_ + limits_.max_evicted_open; });
+    const Mutex_Lock lock(mutex_);
+    const Deadline until = std::chrono::steady_clock::now() + 100ms;
+    while (connections_.size() >= capacity_ + limits_.max_evicted_open &&
+           connection_closed_.wait_until(mutex_, until)) {
+    }
   }
   sockaddr_storage from{};
   socklen_t size = sizeof from;
@@ -115,7 +117,7 @@ void Connections::admit(Descriptor& socket, const Source& from) {
   setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   Connection* connection;
   {
-    const std::lock_guard lock(mutex_);
+    const Mutex_Lock lock(mutex_);
     std::size_t all = 0, of_address = 0;
     for (const Connection& other : connections_) {
       if (other.evicted) continue;
@@ -134,7 +136,7 @@ void Connections::admit(Descriptor& socket, const Source& from) {
     threads = threads_->run([this, connection] { serve(*connection); });
     socket.release();  // serve() closes it
   } catch (const std::bad_alloc&) {
-    const std::lock_guard lock(mutex_);
+    const Mutex_Lock lock(mutex_);
     connections_.pop_back();
     throw;
   }
@@ -148,7 +150,7 @@ void Connections::admit(Descriptor& socket, const Source& from) {
 }
 
 std::size_t Connections::count_not_evicted() {
-  const std::lock_guard lock(mutex_);
+  const Mutex_Lock lock(mutex_);
   return static_cast<std::size_t>(
       std::count_if(connections_.begin(), connections_.end(),
                     [](const Connection& connection) { return !connection.evicted; }));
@@ -162,7 +164,7 @@ void Connections::shrink(const char* what, int error) noexcept {
   std::size_t remaining = count_not_evicted();
   capacity_ = std::clamp<std::size_t>(remaining, Connection_Limits::min + 1, limits_.max) - 1;
   grow_at_ = std::chrono::steady_clock::now() + 1s;
-  std::unique_lock lock(mutex_);
+  const Mutex_Lock lock(mutex_);
   const std::size_t before = connections_.size();
   // At least one, unless one that was evicted before is still to end.
   for (bool must_evict = remaining >= before; must_evict || remaining > capacity_;
@@ -171,8 +173,9 @@ void Connections::shrink(const char* what, int error) noexcept {
     if (!most || !evict_longest_waiting(most)) break;
     --remaining;
   }
-  connection_closed_.wait_for(lock, before ? 100ms : 5ms,
-                              [&] { return connections_.size() < before; });
+  const Deadline until = std::chrono::steady_clock::now() + (before ? 100ms : 5ms);
+  do {
+  } while (connections_.size() >= before && connection_closed_.wait_until(mutex_, until));
 }
 
 const Connections::Source* Connections::busiest_source() const {
@@ -221,7 +224,7 @@ void Connections::serve(Connection& connection) {
     // Out of memory. The accepting thread will evict connections, which frees some.
     out_of_memory_ = true;
   }
-  const std::lock_guard lock(mutex_);
+  const Mutex_Lock lock(mutex_);
   ::close(connection.socket);
   connections_.remove_if([&](const Connection& other) { return &other == &connection; });
   connection_closed_.notify_one();

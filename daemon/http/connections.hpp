@@ -6,16 +6,15 @@
 
 #include <array>
 #include <atomic>
-#include <condition_variable>
 #include <cstddef>
 #include <functional>
 #include <list>
 #include <memory>
-#include <mutex>
 #include <string>
 
 #include "base/descriptor.hpp"
 #include "base/log.hpp"
+#include "base/mutex.hpp"
 #include "base/thread_pool.hpp"
 #include "base/time.hpp"
 
@@ -106,12 +105,12 @@ class Connections {
   void shrink(const char* what, int error = 0) noexcept;
 
   // The address with the most connections; of several, the one whose connection has been waiting
-  // longest; null if there is no connection. REQUIRES mutex_.
-  const Source* busiest_source() const;
+  // longest; null if there is no connection.
+  const Source* busiest_source() const REQUIRES(mutex_);
 
   // Evicts the connection from the address `from` (null: any) that has been waiting longest; false
-  // if there is none. REQUIRES mutex_.
-  bool evict_longest_waiting(const Source* from);
+  // if there is none.
+  bool evict_longest_waiting(const Source* from) REQUIRES(mutex_);
 
   // Logs once a minute at most.
   void log_exhausted(const std::string& what);
@@ -128,9 +127,9 @@ class Connections {
   std::size_t capacity_;
   Deadline grow_at_{};
   Deadline next_exhausted_log_{};
-  std::mutex mutex_;
-  std::list<Connection> connections_;
-  std::condition_variable connection_closed_;
+  Mutex mutex_;
+  std::list<Connection> connections_ GUARDED_BY(mutex_);
+  Condition connection_closed_;
   std::unique_ptr<Thread_Pool> threads_;
 };
 

@@ -16,7 +16,7 @@ using namespace std::chrono_literals;
 std::vector<std::string> Resolver::operator()(const std::string& host, Time timeout) {
   if (is_address(host)) return {host};
   const Deadline deadline = std::chrono::steady_clock::now() + timeout;
-  std::unique_lock lock(shared_->mutex);
+  const Mutex_Lock lock(shared_->mutex);
   Entry& entry = shared_->entries[host];
   if (!entry.lookup_running && std::chrono::steady_clock::now() >= entry.fresh_until) {
     try {
@@ -26,8 +26,8 @@ std::vector<std::string> Resolver::operator()(const std::string& host, Time time
       // No thread or no memory: the last good addresses are used.
     }
   }
-  if (entry.addresses.empty()) {
-    shared_->lookup_done.wait_until(lock, deadline, [&] { return !entry.lookup_running; });
+  while (entry.addresses.empty() && entry.lookup_running &&
+         shared_->lookup_done.wait_until(shared_->mutex, deadline)) {
   }
   return entry.addresses;
 }
@@ -51,7 +51,7 @@ void Resolver::look_up(std::shared_ptr<Shared> shared, std::string host) {
     }
     freeaddrinfo(found);
   }
-  const std::lock_guard lock(shared->mutex);
+  const Mutex_Lock lock(shared->mutex);
   Entry& entry = shared->entries[host];
   entry.lookup_running = false;
   if (!addresses.empty()) {

@@ -3,13 +3,12 @@
 #pragma once
 
 #include <chrono>
-#include <condition_variable>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 
+#include "base/mutex.hpp"
 #include "base/time.hpp"
 
 namespace primgr {
@@ -34,9 +33,9 @@ class Resolver {
     Deadline fresh_until{};
   };
   struct Shared {
-    std::mutex mutex;  // guards entries
-    std::condition_variable lookup_done;
-    std::map<std::string, Entry> entries;
+    Mutex mutex;
+    Condition lookup_done;
+    std::map<std::string, Entry> entries GUARDED_BY(mutex);
   };
 
   static void look_up(std::shared_ptr<Shared> shared, std::string host);

@@ -24,7 +24,7 @@ Tls::Tls(Tls_Files files, const Stderr_Log& log) : files_(std::move(files)), log
 }
 
 std::shared_ptr<SSL_CTX> Tls::context() const {
-  const std::lock_guard lock(mutex_);
+  const Mutex_Lock lock(mutex_);
   return context_;
 }
 
@@ -65,7 +65,7 @@ void Tls::reload(bool force) {
       if (!why.empty() && why_rejected(context().get()).empty()) throw Input_Error(why);
       log_(Log_Level::info, "tls: read " + files_.cert + " again");
       expiry_logged_at_ = {};
-      const std::lock_guard lock(mutex_);
+      const Mutex_Lock lock(mutex_);
       context_ = loaded;
     } catch (const Input_Error& error) {
       log_(Log_Level::error, std::string(error.what()) + ": the certificate read before stays");

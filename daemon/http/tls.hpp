@@ -7,12 +7,12 @@
 
 #include <chrono>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "base/log.hpp"
+#include "base/mutex.hpp"
 #include "daemon/http/settings.hpp"
 
 namespace primgr {
@@ -91,8 +91,8 @@ class Tls {
   const Stderr_Log& log_;
   std::string loaded_stamp_;  // what files_stamp() was when they were loaded
   std::optional<std::chrono::steady_clock::time_point> expiry_logged_at_;
-  mutable std::mutex mutex_;
-  std::shared_ptr<SSL_CTX> context_;
+  mutable Mutex mutex_;
+  std::shared_ptr<SSL_CTX> context_ GUARDED_BY(mutex_);
 };
 
 }  // namespace primgr

@@ -5,9 +5,10 @@
 #include <algorithm>
 #include <cstddef>
 #include <list>
-#include <mutex>
 #include <optional>
 #include <string>
+
+#include "base/mutex.hpp"
 
 namespace primgr {
 
@@ -23,7 +24,7 @@ class Wait_Limiter {
   class Slot {
    public:
     Slot(Wait_Limiter& limiter, const std::string& address) : limiter_(limiter) {
-      const std::lock_guard lock(limiter_.mutex_);
+      const Mutex_Lock lock(limiter_.mutex_);
       const std::size_t free = limiter_.max_ - limiter_.addresses_.size();
       const auto waiting =
           std::count(limiter_.addresses_.begin(), limiter_.addresses_.end(), address);
@@ -32,7 +33,7 @@ class Wait_Limiter {
       entry_ = limiter_.addresses_.begin();
     }
     ~Slot() {
-      const std::lock_guard lock(limiter_.mutex_);
+      const Mutex_Lock lock(limiter_.mutex_);
       if (entry_) limiter_.addresses_.erase(*entry_);
     }
     Slot(const Slot&) = delete;
@@ -46,8 +47,8 @@ class Wait_Limiter {
 
  private:
   const std::size_t max_;
-  std::mutex mutex_;
-  std::list<std::string> addresses_;
+  Mutex mutex_;
+  std::list<std::string> addresses_ GUARDED_BY(mutex_);
 };
 
 }  // namespace primgr

@@ -36,12 +36,8 @@ void Grant_File::check(const std::string& path) {
 
 std::optional<Grant> Grant_File::load(std::string& why) {
   check(path_);
-  why = open_and_lock();
   // A predecessor that is just ending may need a moment to unlock it.
-  for (int i = 0; locked_by_another_ && i < 50; ++i) {
-    std::this_thread::sleep_for(20ms);
-    why = open_and_lock();
-  }
+  why = open_and_lock(1s);
   if (locked_by_another_) throw State_File_In_Use("state_file: " + why);
   if (why == path_ + foreign) throw Input_Error("state_file: " + why);
   if (!why.empty()) return std::nullopt;
@@ -162,7 +158,7 @@ std::string Grant_File::failed(const char* what) const {
   return "cannot " + std::string(what) + " " + path_ + ": " + std::strerror(errno);
 }
 
-std::string Grant_File::open_and_lock() {
+std::string Grant_File::open_and_lock(std::chrono::milliseconds patience) {
   locked_by_another_ = false;
   struct stat at_path {
   }, opened{};
@@ -181,8 +177,9 @@ std::string Grant_File::open_and_lock() {
     why = failed("open");
   } else if (!S_ISREG(opened.st_mode)) {
     why = path_ + " is no longer a regular file";
-  } else if (flock(fd_.get(), LOCK_EX | LOCK_NB) != 0) {
-    locked_by_another_ = errno == EWOULDBLOCK;
+  } else if (const int error = lock_file(fd_, patience); error != 0) {
+    errno = error;
+    locked_by_another_ = error == EWOULDBLOCK;
     why = locked_by_another_ ? path_ + " is in use by another process" + lock_owner(opened)
                              : failed("lock");
   } else if (is_foreign()) {

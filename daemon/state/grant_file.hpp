@@ -68,7 +68,7 @@ class Grant_File {
 
   // Opens and locks the file that the path names now, unless that is the one already open. Returns
   // empty on success, else the reason.
-  std::string open_and_lock();
+  std::string open_and_lock(std::chrono::milliseconds patience = {});
 
   static constexpr const char* foreign =
       " holds something else than a promise: name a file that is this primgr's alone";

@@ -3,15 +3,14 @@
 #pragma once
 
 #include <chrono>
-#include <condition_variable>
 #include <exception>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 
 #include "base/log_level.hpp"
+#include "base/worker.hpp"
 #include "node/rules/promise.hpp"
 
 namespace primgr {
@@ -19,10 +18,8 @@ namespace primgr {
 // Gives a time limit to a store whose functions may block: they run in a thread of their own, and
 // callers wait until their deadline.
 //
-// Thread-safe. The mutex guards the members of Shared but `store`, and logged_problem_. It is not
-// held while the store works; the log is written under it. The thread shares ownership of Shared
-// and uses nothing else, not even the log, so it may outlive this object if the file system hangs.
-// One job runs at a time.
+// Thread-safe. The mutex of Shared also guards logged_problem_. It is not held while the store
+// works; the log is written under it. The thread does not use the log. One job runs at a time.
 class Grant_Keeper {
  public:
   struct Store {
@@ -33,10 +30,7 @@ class Grant_Keeper {
 
   // Throws std::system_error if no thread can be started.
   Grant_Keeper(Store store, Logger log);
-  // Waits for the thread, 100 ms at most: it may hang.
-  ~Grant_Keeper();
-  Grant_Keeper(const Grant_Keeper&) = delete;
-  Grant_Keeper& operator=(const Grant_Keeper&) = delete;
+  // The destructor waits for the thread, 100 ms at most: it may hang.
 
   // The stored grant; none if there is none that is valid or the store does not answer within
   // `timeout`. Throws what the store throws. Call it before save().
@@ -48,36 +42,37 @@ class Grant_Keeper {
   Grant save(const Grant& grant, Deadline until);
 
  private:
-  struct Shared {
-    std::mutex mutex;
-    std::condition_variable changed;
-    std::function<void(Shared&)> job;  // that the thread runs or is to run; empty: it is idle
-    bool ending = false, ended = false;
+  struct Shared : Worker_State {
+    // That the thread runs or is to run; empty: it is idle.
+    std::function<void(Shared&)> job GUARDED_BY(mutex);
     Store store;  // used by the thread only, once that has started
     // The results of the last job.
-    std::optional<Grant> loaded;
-    std::exception_ptr thrown;
-    std::string why;
-    Grant writing;  // the grant that the last save() job writes or wrote
-    Grant stored;   // what the file holds after it; an empty one: not known
+    std::optional<Grant> loaded GUARDED_BY(mutex);
+    std::exception_ptr thrown GUARDED_BY(mutex);
+    std::string why GUARDED_BY(mutex);
+    Grant writing GUARDED_BY(mutex);  // the grant that the last save() job writes or wrote
+    // What the file holds after it; an empty one: not known.
+    Grant stored GUARDED_BY(mutex);
   };
 
   static constexpr const char* no_answer =
       "state_file does not answer: this node votes for nobody until it does";
 
-  // These REQUIRE the mutex.
-  void start_job(std::function<void(Shared&)> job);
+  void start_job(std::function<void(Shared&)> job) REQUIRES(shared_.mutex);
+  // Waits until no job is running, or `until`; whether none is.
+  bool wait_until_idle(Deadline until) REQUIRES(shared_.mutex);
   // The promise that a restart would find at the least. While a job is running, the file may hold
   // the new record or the old one, so this is the lesser of both, if node and token are the same.
-  Grant guaranteed() const;
+  Grant guaranteed() const REQUIRES(shared_.mutex);
   // Logs an error if it is another one than the last.
-  void log_change(const std::string& problem);
+  void log_change(const std::string& problem) REQUIRES(shared_.mutex);
 
-  static void run_jobs(std::shared_ptr<Shared> shared);
+  static void run_jobs(Shared& shared);
 
   const Logger log_;
-  std::string logged_problem_;  // that is not over; empty: none
-  const std::shared_ptr<Shared> shared_ = std::make_shared<Shared>();
+  Worker<Shared> worker_;
+  Shared& shared_ = worker_.state();
+  std::string logged_problem_ GUARDED_BY(shared_.mutex);  // that is not over; empty: none
 };
 
 // A Grant_File at that path, see there.

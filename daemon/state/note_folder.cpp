@@ -92,15 +92,10 @@ std::string Command_Lock::lock(const std::string& folder) {
   const std::string path = folder + "/command";
   fd_.reset(open(path.c_str(), O_RDONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0644));
   if (!fd_) return "cannot open " + path + ": " + std::strerror(errno);
-  const auto deadline = std::chrono::steady_clock::now() + 30s;
-  while (flock(fd_.get(), LOCK_EX | LOCK_NB) != 0) {
-    if (errno != EWOULDBLOCK) return "cannot lock " + path + ": " + std::strerror(errno);
-    if (std::chrono::steady_clock::now() > deadline) {
-      return "another --drain, --undrain, --lost or --forget-timeline is under way in " + folder;
-    }
-    std::this_thread::sleep_for(50ms);
-  }
-  return {};
+  const int error = lock_file(fd_, 30s);
+  if (error == 0) return {};
+  if (error != EWOULDBLOCK) return "cannot lock " + path + ": " + std::strerror(error);
+  return "another --drain, --undrain, --lost or --forget-timeline is under way in " + folder;
 }
 
 }  // namespace primgr

@@ -55,46 +55,37 @@ void note_refusal(std::map<std::string, std::string>& refused, const std::string
 State_Directory::State_Directory(const std::string& path, std::vector<std::string> notes,
                                  Logger log)
     : log_(std::move(log)) {
-  shared_->path = path + "/";
-  shared_->notes = std::move(notes);
-  std::thread(work, shared_).detach();
-}
-
-State_Directory::~State_Directory() {
-  std::unique_lock lock(shared_->mutex);
-  shared_->ending = true;
-  shared_->changed.notify_all();
-  shared_->changed.wait_for(lock, 100ms, [this] { return shared_->ended; });
+  shared_.path = path + "/";
+  shared_.notes = std::move(notes);
+  worker_.start(work);
 }
 
 std::string State_Directory::lock(std::chrono::milliseconds timeout, bool& in_use) {
-  std::unique_lock lock(shared_->mutex);
-  shared_->to_lock = true;
-  shared_->changed.notify_all();
-  if (!shared_->changed.wait_for(lock, timeout, [this] { return !shared_->to_lock; })) {
-    return shared_->path + " does not answer";
+  const Mutex_Lock lock(shared_.mutex);
+  shared_.to_lock = true;
+  shared_.changed.notify_all();
+  const Deadline until = std::chrono::steady_clock::now() + timeout;
+  while (shared_.to_lock && shared_.changed.wait_until(shared_.mutex, until)) {
   }
-  in_use = shared_->in_use;
-  return shared_->why;
+  if (shared_.to_lock) return shared_.path + " does not answer";
+  in_use = shared_.in_use;
+  return shared_.why;
 }
 
 std::string State_Directory::lock_folder(Shared& shared, bool& in_use) {
   shared.folder.reset(open(shared.path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!shared.folder) return "cannot open " + shared.path + ": " + std::strerror(errno);
   // A predecessor that is just ending may need a moment to unlock it.
-  for (int i = 0; i < 50; ++i) {
-    if (flock(shared.folder.get(), LOCK_EX | LOCK_NB) == 0) return {};
-    if (errno != EWOULDBLOCK) break;
-    std::this_thread::sleep_for(20ms);
-  }
-  in_use = errno == EWOULDBLOCK;
+  const int error = lock_file(shared.folder, 1s);
+  if (error == 0) return {};
+  in_use = error == EWOULDBLOCK;
   return in_use ? shared.path + " is in use by another process: each daemon needs its own"
-                : "cannot lock " + shared.path + ": " + std::strerror(errno);
+                : "cannot lock " + shared.path + ": " + std::strerror(error);
 }
 
 std::optional<std::chrono::system_clock::time_point> State_Directory::last_alive() const {
-  const std::lock_guard lock(shared_->mutex);
-  return shared_->last_alive;
+  const Mutex_Lock lock(shared_.mutex);
+  return shared_.last_alive;
 }
 
 // Without fsync(2): that would cost the disk more than it is worth.
@@ -107,80 +98,84 @@ void State_Directory::stay_alive(const std::string& path) {
 std::optional<std::string> State_Directory::load(const std::string& name,
                                                  std::chrono::milliseconds timeout,
                                                  std::string* why) {
-  std::unique_lock lock(shared_->mutex);
-  shared_->to_read = name;
-  shared_->changed.notify_all();
-  if (!shared_->changed.wait_for(lock, timeout, [this] { return shared_->to_read.empty(); })) {
-    log_(Log_Level::warning, "state_directory: " + shared_->path + name + " does not answer");
+  const Mutex_Lock lock(shared_.mutex);
+  shared_.to_read = name;
+  shared_.changed.notify_all();
+  const Deadline until = std::chrono::steady_clock::now() + timeout;
+  while (!shared_.to_read.empty() && shared_.changed.wait_until(shared_.mutex, until)) {
+  }
+  if (!shared_.to_read.empty()) {
+    log_(Log_Level::warning, "state_directory: " + shared_.path + name + " does not answer");
     return std::nullopt;
   }
-  if (!shared_->why.empty()) log_(Log_Level::warning, "state_directory: " + shared_->why);
-  if (why) *why = shared_->why;
-  return std::exchange(shared_->read, std::nullopt);
+  if (!shared_.why.empty()) log_(Log_Level::warning, "state_directory: " + shared_.why);
+  if (why) *why = shared_.why;
+  return std::exchange(shared_.read, std::nullopt);
 }
 
 void State_Directory::set_aside(const std::string& name, const std::string& as) {
-  const std::lock_guard lock(shared_->mutex);
-  shared_->aside[name] = as;
-  shared_->changed.notify_all();
+  const Mutex_Lock lock(shared_.mutex);
+  shared_.aside[name] = as;
+  shared_.changed.notify_all();
 }
 
 void State_Directory::save(const std::string& name, std::string contents) {
-  const std::lock_guard lock(shared_->mutex);
-  shared_->waiting[name] = std::move(contents);
-  shared_->changed.notify_all();
+  const Mutex_Lock lock(shared_.mutex);
+  shared_.waiting[name] = std::move(contents);
+  shared_.changed.notify_all();
 }
 
 bool State_Directory::store(const std::string& name, std::string contents, Deadline until) {
-  std::unique_lock lock(shared_->mutex);
-  const auto written = [&] {
-    const auto found = shared_->written.find(name);
-    return !shared_->waiting.contains(name) && found != shared_->written.end() &&
+  const Mutex_Lock lock(shared_.mutex);
+  const auto is_written = [&]() REQUIRES(shared_.mutex) {
+    const auto found = shared_.written.find(name);
+    return !shared_.waiting.contains(name) && found != shared_.written.end() &&
            found->second == contents;
   };
-  if (written()) return true;
-  shared_->waiting[name] = contents;
-  shared_->changed.notify_all();
+  if (is_written()) return true;
+  shared_.waiting[name] = contents;
+  shared_.changed.notify_all();
   // After a failure the thread tries again each second, and nobody waits for that.
-  const std::string problem = shared_->problem;
-  if (!problem.empty()) return false;
-  const auto over = [&] { return !shared_->problem.empty() || !shared_->waiting.contains(name); };
-  shared_->changed.wait_until(lock, until, over);
-  return written();
+  if (!shared_.problem.empty()) return false;
+  while (shared_.problem.empty() && shared_.waiting.contains(name) &&
+         shared_.changed.wait_until(shared_.mutex, until)) {
+  }
+  return is_written();
 }
 
 void State_Directory::watch(const std::string& name, std::chrono::milliseconds timeout) {
-  std::unique_lock lock(shared_->mutex);
-  shared_->to_watch = name;
-  shared_->changed.notify_all();
-  shared_->changed.wait_for(lock, timeout, [this] { return shared_->watched_once; });
+  const Mutex_Lock lock(shared_.mutex);
+  shared_.to_watch = name;
+  shared_.changed.notify_all();
+  const Deadline until = std::chrono::steady_clock::now() + timeout;
+  while (!shared_.watched_once && shared_.changed.wait_until(shared_.mutex, until)) {
+  }
   log_problem();
 }
 
 std::optional<std::string> State_Directory::watched() const {
-  const std::lock_guard lock(shared_->mutex);
-  return shared_->watched;
+  const Mutex_Lock lock(shared_.mutex);
+  return shared_.watched;
 }
 
 std::optional<std::string> State_Directory::take_note(const std::string& name) {
-  const std::lock_guard lock(shared_->mutex);
+  const Mutex_Lock lock(shared_.mutex);
   log_problem();
-  auto note = shared_->noted.extract(name);
+  auto note = shared_.noted.extract(name);
   return note ? std::optional(std::move(note.mapped())) : std::nullopt;
 }
 
-// REQUIRES the mutex.
 void State_Directory::log_problem() {
-  for (const auto& [name, why] : shared_->refused) {
+  for (const auto& [name, why] : shared_.refused) {
     if (logged_refused_[name] == why) continue;
     log_(Log_Level::warning, "state_directory: " + why + ": " + name + " is not heeded");
   }
-  logged_refused_ = shared_->refused;
-  if (std::exchange(logged_problem_, shared_->problem) == shared_->problem) return;
-  if (shared_->problem.empty()) {
+  logged_refused_ = shared_.refused;
+  if (std::exchange(logged_problem_, shared_.problem) == shared_.problem) return;
+  if (shared_.problem.empty()) {
     log_(Log_Level::info, "state_directory is written again");
   } else {
-    log_(Log_Level::error, "state_directory: " + shared_->problem +
+    log_(Log_Level::error, "state_directory: " + shared_.problem +
                                ": after a restart this node does not know what is to be there");
   }
 }
@@ -213,43 +208,45 @@ std::string State_Directory::write(const std::string& path, const std::string& c
   return {};
 }
 
-void State_Directory::work(std::shared_ptr<Shared> shared) {
-  std::unique_lock lock(shared->mutex);
+void State_Directory::work(Shared& shared) {
+  const Mutex_Lock lock(shared.mutex);
   auto alive_due = std::chrono::steady_clock::now() + 1s;
-  while (!shared->ending || !shared->aside.empty() ||
-         (!shared->waiting.empty() && shared->problem.empty())) {
+  while (!shared.ending || !shared.aside.empty() ||
+         (!shared.waiting.empty() && shared.problem.empty())) {
     try {
-      work_once(*shared, lock);
+      work_once(shared);
     } catch (const std::bad_alloc&) {
-      if (!lock) lock.lock();  // it is tried again
+      // It is tried again.
     }
-    if (shared->folder && std::chrono::steady_clock::now() >= alive_due) {
+    if (shared.folder && std::chrono::steady_clock::now() >= alive_due) {
       alive_due = std::chrono::steady_clock::now() + 1min;
-      lock.unlock();
-      stay_alive(shared->path + alive_file);
-      lock.lock();
+      const Mutex_Unlock unlock(shared.mutex);
+      stay_alive(shared.path + alive_file);
     }
-    // A file that could not be written waits for a second, too.
-    const auto wanted = [&] {
-      return shared->ending || shared->to_lock || !shared->to_read.empty() ||
-             !shared->aside.empty() || (!shared->waiting.empty() && shared->problem.empty()) ||
-             (!shared->to_watch.empty() && !shared->watched_once);
-    };
-    shared->changed.wait_for(lock, 1s, wanted);
+    const Deadline until = std::chrono::steady_clock::now() + 1s;
+    while (!has_work(shared) && shared.changed.wait_until(shared.mutex, until)) {
+    }
   }
-  shared->folder.reset();
-  shared->ended = true;
-  shared->changed.notify_all();
+  shared.folder.reset();
+}
+
+// A file that could not be written waits for a second, too.
+bool State_Directory::has_work(const Shared& shared) {
+  return shared.ending || shared.to_lock || !shared.to_read.empty() || !shared.aside.empty() ||
+         (!shared.waiting.empty() && shared.problem.empty()) ||
+         (!shared.to_watch.empty() && !shared.watched_once);
 }
 
 // A file that is there, but cannot be read, leaves what was read before.
-void State_Directory::read_watched(Shared& shared, std::unique_lock<std::mutex>& lock) {
+void State_Directory::read_watched(Shared& shared) {
   if (shared.to_watch.empty()) return;
   const std::string path = shared.path + shared.to_watch;
-  lock.unlock();
   std::string why;
-  std::optional<std::string> contents = read_if_there(path, why);
-  lock.lock();
+  std::optional<std::string> contents;
+  {
+    const Mutex_Unlock unlock(shared.mutex);
+    contents = read_if_there(path, why);
+  }
   if (why.empty()) shared.watched = std::move(contents);
   note_refusal(shared.refused, shared.to_watch, std::move(why));
   shared.watched_once = true;
@@ -257,13 +254,16 @@ void State_Directory::read_watched(Shared& shared, std::unique_lock<std::mutex>&
 }
 
 // Reads what is wanted, writes what waits, looks for notes.
-void State_Directory::work_once(Shared& shared, std::unique_lock<std::mutex>& lock) {
+void State_Directory::work_once(Shared& shared) {
   if (shared.to_lock) {
-    lock.unlock();
     bool in_use = false;
-    std::string why = lock_folder(shared, in_use);
-    const auto alive = why.empty() ? file_time(shared.path + alive_file) : std::nullopt;
-    lock.lock();
+    std::string why;
+    std::optional<std::chrono::system_clock::time_point> alive;
+    {
+      const Mutex_Unlock unlock(shared.mutex);
+      why = lock_folder(shared, in_use);
+      if (why.empty()) alive = file_time(shared.path + alive_file);
+    }
     shared.in_use = in_use;
     shared.last_alive = alive;
     shared.why = std::move(why);
@@ -272,10 +272,12 @@ void State_Directory::work_once(Shared& shared, std::unique_lock<std::mutex>& lo
   }
   if (!shared.to_read.empty()) {
     const std::string path = shared.path + shared.to_read;
-    lock.unlock();
     std::string why;
-    std::optional<std::string> contents = read_if_there(path, why);
-    lock.lock();
+    std::optional<std::string> contents;
+    {
+      const Mutex_Unlock unlock(shared.mutex);
+      contents = read_if_there(path, why);
+    }
     shared.read = std::move(contents);
     shared.why = std::move(why);
     shared.to_read.clear();
@@ -283,15 +285,16 @@ void State_Directory::work_once(Shared& shared, std::unique_lock<std::mutex>& lo
   }
   while (!shared.aside.empty()) {
     const auto renamed = shared.aside.extract(shared.aside.begin());
-    lock.unlock();
+    const Mutex_Unlock unlock(shared.mutex);
     rename((shared.path + renamed.key()).c_str(), (shared.path + renamed.mapped()).c_str());
-    lock.lock();
   }
   while (!shared.waiting.empty()) {
     const auto [name, contents] = *shared.waiting.begin();
-    lock.unlock();
-    std::string problem = write(shared.path + name, contents, 0600);
-    lock.lock();
+    std::string problem;
+    {
+      const Mutex_Unlock unlock(shared.mutex);
+      problem = write(shared.path + name, contents, 0600);
+    }
     shared.problem = std::move(problem);
     if (!shared.problem.empty()) break;
     shared.written[name] = contents;
@@ -300,21 +303,23 @@ void State_Directory::work_once(Shared& shared, std::unique_lock<std::mutex>& lo
     shared.changed.notify_all();
   }
   shared.changed.notify_all();
-  read_watched(shared, lock);
-  take_notes(shared, lock);
+  read_watched(shared);
+  take_notes(shared);
 }
 
 // One that cannot be removed is not taken: it would be taken again each second.
-void State_Directory::take_notes(Shared& shared, std::unique_lock<std::mutex>& lock) {
+void State_Directory::take_notes(Shared& shared) {
   for (const std::string& name : shared.notes) {
     const std::string path = shared.path + name;
-    lock.unlock();
     std::string why;
-    std::optional<std::string> note = read_if_there(path, why);
-    if (note && unlink(path.c_str()) != 0) {
-      why = "cannot remove " + path + ": " + std::strerror(errno);
+    std::optional<std::string> note;
+    {
+      const Mutex_Unlock unlock(shared.mutex);
+      note = read_if_there(path, why);
+      if (note && unlink(path.c_str()) != 0) {
+        why = "cannot remove " + path + ": " + std::strerror(errno);
+      }
     }
-    lock.lock();
     if (note && why.empty()) shared.noted[name] = std::move(*note);
     note_refusal(shared.refused, name, std::move(why));
   }

@@ -4,17 +4,15 @@
 #pragma once
 
 #include <chrono>
-#include <condition_variable>
 #include <functional>
 #include <map>
-#include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "base/descriptor.hpp"
 #include "base/log_level.hpp"
+#include "base/worker.hpp"
 #include "node/rules/model.hpp"
 
 namespace primgr {
@@ -26,18 +24,14 @@ inline constexpr const char* alive_file = "alive";
 // hangs delays nobody: all of it is done in a thread of its own. What that has not written when the
 // process ends is lost.
 //
-// Thread-safe. The mutex guards the members of Shared but `path`. It is not held while a file is
-// read or written; the log is written under it. The thread shares ownership of Shared and uses
-// nothing else, so it may outlive this object if the file system hangs.
+// Thread-safe. The mutex is not held while a file is read or written; the log is written under it,
+// and not by the thread.
 class State_Directory {
  public:
   // `notes`: the names of the files that commands leave. Throws std::system_error if no thread can
   // be started.
   State_Directory(const std::string& path, std::vector<std::string> notes, Logger log);
-  // Waits until all is written, 100 ms at most.
-  ~State_Directory();
-  State_Directory(const State_Directory&) = delete;
-  State_Directory& operator=(const State_Directory&) = delete;
+  // The destructor waits until all is written, 100 ms at most.
 
   // Locks the folder with flock(2) until the thread ends. Empty on success, else the reason.
   // `in_use`: another process has had it locked for longer than 1 s.
@@ -76,41 +70,43 @@ class State_Directory {
   static std::string write(const std::string& path, const std::string& contents, unsigned mode);
 
  private:
-  struct Shared {
+  struct Shared : Worker_State {
     std::string path;
     std::vector<std::string> notes;
-    std::mutex mutex;
-    std::condition_variable changed;
+    Descriptor folder;  // locked; used by the thread only
     // To be written, and written last by this process, by the name of the file.
-    std::map<std::string, std::string> waiting, written;
-    std::map<std::string, std::string> aside;  // to be renamed, and to what
-    bool to_lock = false, in_use = false;      // by lock(), and its result
-    Descriptor folder;                         // locked; used by the thread only
-    std::optional<std::chrono::system_clock::time_point> last_alive;  // found by lock()
-    std::string to_read;                                              // by load(); empty: nothing
-    std::optional<std::string> read;                                  // what it holds
-    std::string why;                           // why it could not be locked or read
-    std::map<std::string, std::string> noted;  // by the name of the file
+    std::map<std::string, std::string> waiting GUARDED_BY(mutex), written GUARDED_BY(mutex);
+    std::map<std::string, std::string> aside GUARDED_BY(mutex);  // to be renamed, and to what
+    // By lock(), and its result.
+    bool to_lock GUARDED_BY(mutex) = false, in_use GUARDED_BY(mutex) = false;
+    std::optional<std::chrono::system_clock::time_point> last_alive GUARDED_BY(mutex);
+    std::string to_read GUARDED_BY(mutex);              // by load(); empty: nothing
+    std::optional<std::string> read GUARDED_BY(mutex);  // what it holds
+    std::string why GUARDED_BY(mutex);                  // why it could not be locked or read
+    std::map<std::string, std::string> noted GUARDED_BY(mutex);  // by the name of the file
     // Why what commands have left cannot be taken, by the name of the file.
-    std::map<std::string, std::string> refused;
-    std::string to_watch;  // by watch(); empty: nothing
-    std::optional<std::string> watched;
-    bool watched_once = false;
-    std::string problem;  // why a file could not be written; empty: it could
-    bool ending = false, ended = false;
+    std::map<std::string, std::string> refused GUARDED_BY(mutex);
+    std::string to_watch GUARDED_BY(mutex);  // by watch(); empty: nothing
+    std::optional<std::string> watched GUARDED_BY(mutex);
+    bool watched_once GUARDED_BY(mutex) = false;
+    // Why a file could not be written; empty: it could.
+    std::string problem GUARDED_BY(mutex);
   };
-  static void work(std::shared_ptr<Shared> shared);
+  static void work(Shared& shared);
   static std::string lock_folder(Shared& shared, bool& in_use);
-  static void take_notes(Shared& shared, std::unique_lock<std::mutex>& lock);
-  static void read_watched(Shared& shared, std::unique_lock<std::mutex>& lock);
+  // These give the mutex up while they use files.
+  static void take_notes(Shared& shared) REQUIRES(shared.mutex);
+  static void read_watched(Shared& shared) REQUIRES(shared.mutex);
+  static void work_once(Shared& shared) REQUIRES(shared.mutex);
+  static bool has_work(const Shared& shared) REQUIRES(shared.mutex);
   static void stay_alive(const std::string& path);
-  static void work_once(Shared& shared, std::unique_lock<std::mutex>& lock);
-  void log_problem();
+  void log_problem() REQUIRES(shared_.mutex);
 
   const Logger log_;
-  std::string logged_problem_;
-  std::map<std::string, std::string> logged_refused_;
-  const std::shared_ptr<Shared> shared_ = std::make_shared<Shared>();
+  Worker<Shared> worker_;
+  Shared& shared_ = worker_.state();
+  std::string logged_problem_ GUARDED_BY(shared_.mutex);
+  std::map<std::string, std::string> logged_refused_ GUARDED_BY(shared_.mutex);
 };
 
 }  // namespace primgr

@@ -41,7 +41,7 @@ Connection_Pool::~Connection_Pool() {
 }
 
 void Connection_Pool::close() {
-  const std::lock_guard lock(mutex_);
+  const Mutex_Lock lock(mutex_);
   for (const Closing& closing : closing_) {
     PQcancelFinish(closing.cancel);
     PQfinish(closing.connection);
@@ -53,7 +53,7 @@ void Connection_Pool::close() {
 }
 
 PGconn* Connection_Pool::take() {
-  const std::lock_guard lock(mutex_);
+  const Mutex_Lock lock(mutex_);
   if (idle_.empty()) return nullptr;
   PGconn* connection = idle_.front();
   idle_.pop_front();
@@ -61,7 +61,7 @@ PGconn* Connection_Pool::take() {
 }
 
 bool Connection_Pool::reserve(std::size_t spare) {
-  const std::lock_guard lock(mutex_);
+  const Mutex_Lock lock(mutex_);
   if (open_ + spare >= max_) return false;
   ++open_;
   return true;
@@ -69,7 +69,7 @@ bool Connection_Pool::reserve(std::size_t spare) {
 
 void Connection_Pool::put(PGconn* connection) {
   try {
-    const std::lock_guard lock(mutex_);
+    const Mutex_Lock lock(mutex_);
     idle_.push_back(connection);
     return;
   } catch (const std::bad_alloc&) {
@@ -79,7 +79,7 @@ void Connection_Pool::put(PGconn* connection) {
 }
 
 void Connection_Pool::discard(PGconn* connection) {
-  const std::lock_guard lock(mutex_);
+  const Mutex_Lock lock(mutex_);
   const int fd = connection ? PQsocket(connection) : -1;
   if (fd < 0) {
     PQfinish(connection);
@@ -115,7 +115,7 @@ void Connection_Pool::advance_cancel(Closing& closing) {
 }
 
 bool Connection_Pool::reap_closed() {
-  const std::lock_guard lock(mutex_);
+  const Mutex_Lock lock(mutex_);
   const auto gone = std::erase_if(closing_, [](Closing& closing) {
     advance_cancel(closing);
     if (!is_closed_by_server(PQsocket(closing.connection))) return false;
@@ -130,7 +130,7 @@ bool Connection_Pool::reap_closed() {
 bool Connection_Pool::discard_lost() {
   std::vector<PGconn*> lost;
   {
-    const std::lock_guard lock(mutex_);
+    const Mutex_Lock lock(mutex_);
     lost.reserve(idle_.size());  // erase_if() must not be left by an exception
     std::erase_if(idle_, [&](PGconn* connection) {
       // Reads asynchronous messages, such as a changed parameter or the end of the connection.
@@ -145,7 +145,7 @@ bool Connection_Pool::discard_lost() {
 }
 
 void Connection_Pool::add_pollfds(std::vector<pollfd>& pollfds) const {
-  const std::lock_guard lock(mutex_);
+  const Mutex_Lock lock(mutex_);
   for (PGconn* connection : idle_) pollfds.push_back({PQsocket(connection), POLLIN, 0});
   for (const Closing& closing : closing_) {
     pollfds.push_back({PQsocket(closing.connection), POLLIN, 0});
@@ -156,12 +156,12 @@ void Connection_Pool::add_pollfds(std::vector<pollfd>& pollfds) const {
 }
 
 std::size_t Connection_Pool::open() const {
-  const std::lock_guard lock(mutex_);
+  const Mutex_Lock lock(mutex_);
   return open_;
 }
 
 std::size_t Connection_Pool::idle() const {
-  const std::lock_guard lock(mutex_);
+  const Mutex_Lock lock(mutex_);
   return idle_.size();
 }
 

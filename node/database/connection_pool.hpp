@@ -7,15 +7,16 @@
 
 #include <cstddef>
 #include <deque>
-#include <mutex>
 #include <vector>
+
+#include "base/mutex.hpp"
 
 namespace primgr {
 
 // The connections to the local database, `max` at most. A connection counts until the *server* has
 // closed its end: a backend that hangs keeps its slot and its locks after its client has gone.
 //
-// Thread-safe. The mutex guards all members below it. Under it, libpq is called only where it does
+// Thread-safe. Under the mutex, libpq is called only where it does
 // not block, and no other mutex is taken; Repmgr_Node's may be held while it is taken. A connection
 // that take() has returned belongs to the caller until put() or discard().
 class Connection_Pool {
@@ -53,13 +54,13 @@ class Connection_Pool {
     PGcancelConn* cancel;
     short cancel_events;
   };
-  static void advance_cancel(Closing& closing);  // REQUIRES mutex_
+  static void advance_cancel(Closing& closing);
 
   const std::size_t max_;
-  mutable std::mutex mutex_;
-  std::deque<PGconn*> idle_;
-  std::vector<Closing> closing_;
-  std::size_t open_ = 0;
+  mutable Mutex mutex_;
+  std::deque<PGconn*> idle_ GUARDED_BY(mutex_);
+  std::vector<Closing> closing_ GUARDED_BY(mutex_);
+  std::size_t open_ GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace primgr

@@ -8,19 +8,19 @@ Peers::Peers(Http_Get get, Http_Drop drop, Time timeout)
     : get_(std::move(get)), drop_(std::move(drop)), timeout_(timeout) {}
 
 Peers::~Peers() {
-  std::unique_lock lock(mutex_);
-  none_under_way_.wait(lock, [this] { return under_way_ == 0; });
+  const Mutex_Lock lock(mutex_);
+  while (under_way_ > 0) none_under_way_.wait(mutex_);
 }
 
 void Peers::send(const Question& question, std::function<void(const Http_Reply&)> done) {
   std::function<void(Http_Reply)> counted = [this,
                                              done = std::move(done)](const Http_Reply& reply) {
     done(reply);
-    const std::lock_guard lock(mutex_);
+    const Mutex_Lock lock(mutex_);
     if (--under_way_ == 0) none_under_way_.notify_all();
   };
   {
-    const std::lock_guard lock(mutex_);
+    const Mutex_Lock lock(mutex_);
     ++under_way_;
   }
   // A hand-back that is lost is sent again, so it need not be waited for as long.

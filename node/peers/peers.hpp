@@ -2,12 +2,11 @@
 
 #pragma once
 
-#include <condition_variable>
 #include <cstddef>
 #include <functional>
-#include <mutex>
 #include <string>
 
+#include "base/mutex.hpp"
 #include "node/peers/polls.hpp"
 #include "node/peers/wire.hpp"
 
@@ -42,9 +41,9 @@ class Peers {
   const Http_Get get_;
   const Http_Drop drop_;
   const Time timeout_;
-  std::mutex mutex_;
-  std::size_t under_way_ = 0;
-  std::condition_variable none_under_way_;
+  Mutex mutex_;
+  std::size_t under_way_ GUARDED_BY(mutex_) = 0;
+  Condition none_under_way_;
 };
 
 }  // namespace primgr
