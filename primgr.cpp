@@ -49,6 +49,7 @@
 #include "daemon/http/request.hpp"
 #include "daemon/run/daemon.hpp"
 #include "daemon/state/grant_file.hpp"
+#include "daemon/state/state_directory.hpp"
 #include "node/database/conninfo.hpp"
 #include "node/peers/wire.hpp"
 #include "node/rules/no_reply.hpp"
@@ -702,6 +703,12 @@ int print_version() {
   return flush_output(0);
 }
 
+// A command asks the daemon of this host, which has to have a client's certificate only where it
+// has tls_ca. So whoever may not read the key asks without one.
+Tls_Files files_for_commands(const Tls_Files& files) {
+  return access(files.key.c_str(), R_OK) == 0 ? files : Tls_Files();
+}
+
 // Runs the modes that need a configuration. Returns the exit status. Throws Input_Error.
 int run_configured(const Options& options) {
   const Config config = load_config(options);
@@ -709,7 +716,9 @@ int run_configured(const Options& options) {
   if (options.mode == Options::Mode::status || options.mode == Options::Mode::history) {
     return run_status(cpp_httplib(), config, options, log);
   }
-  Tls tls(config.tls, log);
+  const bool runs =
+      options.mode == Options::Mode::daemon || options.mode == Options::Mode::check_config;
+  Tls tls(runs ? config.tls : files_for_commands(config.tls), log);
   if (options.mode == Options::Mode::lost) return run_lost(cpp_httplib(), config, tls, options);
   if (options.mode == Options::Mode::forget_timeline)
     return run_forget_timeline(cpp_httplib(), config, tls);
@@ -718,6 +727,7 @@ int run_configured(const Options& options) {
   }
   if (options.mode == Options::Mode::check_config) {
     Grant_File::check(config.state_file);
+    if (!config.state_directory.empty()) State_Directory::check(config.state_directory);
     Change_Hook::check(config.on_change);
     std::cout << print_config(config);
     return flush_output(0);

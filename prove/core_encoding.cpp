@@ -266,7 +266,7 @@ class Encoder {
       if (!settings_.reads) continue;
       flag(reported.has_value());
       if (reported) {
-        const auto& [state, unbound_for, list, position, timeline, system, instance, detailed] =
+        const auto& [state, unbound_for, list, position, timeline, system, instance, id, detailed] =
             reported->first;
         byte(static_cast<unsigned>(state));
         number(static_cast<std::int64_t>(position.value_or(0)));
@@ -313,7 +313,7 @@ class Encoder {
                  its_staleness, sync_wanted_at, parts, scope, addresses, stored_addresses, lost,
                  voted, store_due, its_timeline, to_forget, outdated, outdated_noted, refused,
                  unreadable, read, holds, counted, required, voters, unlisted, to_fetch, fetched,
-                 own_to_fetch, list_changed_at, sites, asked_in, storing, notes, unsure,
+                 own_to_fetch, list_changed_at, sites, asked_in, namesakes, storing, notes, unsure,
                  declaration, declared_at, its_promise, awaited, bound_until, freed_at, its_polls,
                  own_vote, own_token, last_200, turn, looked_at, decision, complete] = core;
     facts(its_facts);
@@ -342,6 +342,7 @@ class Encoder {
     for (const auto& [its, wished, asked] : sites) of(its), nodes(wished), nodes(asked);
     number(static_cast<std::int64_t>(asked_in.size()));
     for (const auto& [name, its] : asked_in) text(name), of(its);
+    number(static_cast<std::int64_t>(namesakes.size()));
     number(static_cast<std::int64_t>(lost.size()));
     for (const Lost_Voter& voter : lost) number(voter.node.id);
     flag(!unreadable.empty());

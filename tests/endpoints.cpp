@@ -279,14 +279,16 @@ TEST_CASE("a node that asks another by its name learns what its staleness rests 
   world.look(facts);
   // It has voted for itself, but is not Primary.
   const std::string list = R"("list":")" + digest({1, 2, 3}) + "\"";
-  CHECK(state("?node=n1") == R"({"state":"Unknown","unbound":null,)" + list + R"(,"timeline":7})");
+  CHECK(state("?node=n1") ==
+        R"({"state":"Unknown","unbound":null,)" + list + R"(,"timeline":7,"id":1})");
   world.names("n2", "n1");
   world.pass(1s);
   CHECK(state("?node=N1") == R"({"state":"Primary","unbound":null,)" + list +
-                                 R"(,"position":"1600/ABCD","timeline":7})");
-  // To HAProxy, and to a node that means another, it reports its state alone.
-  for (const char* query : {"", "?node=n2", "?node=", "?frob=n1"}) {
-    CHECK(state(query) == R"({"state":"Primary"})");
+                                 R"(,"position":"1600/ABCD","timeline":7,"id":1})");
+  // To HAProxy it reports its state alone; to a node that means another, who it is besides.
+  for (const char* query : {"", "?frob=n1"}) CHECK(state(query) == R"({"state":"Primary"})");
+  for (const char* query : {"?node=n2", "?node="}) {
+    CHECK(state(query) == R"({"state":"Primary","id":1})");
   }
   CHECK(served.ask("GET", "/?node=n1").body == R"({"state":"Primary"})");
   // A position that may be older than two looks is not reported.
@@ -295,8 +297,8 @@ TEST_CASE("a node that asks another by its name learns what its staleness rests 
   CHECK(state("?node=n1").find(R"("position":"1600/ABCD")") != std::string::npos);
   world.now += 1s;
   world.node.refresh();
-  CHECK(state("?node=n1") ==
-        R"({"state":"Primary","unbound":null,)" + list + R"(,"position":null,"timeline":null})");
+  CHECK(state("?node=n1") == R"({"state":"Primary","unbound":null,)" + list +
+                                 R"(,"position":null,"timeline":null,"id":1})");
   // Whoever is bound by no promise reports for how long it has not been.
   world.primaries.clear();
   world.look(make_facts(make_site(3), true));

@@ -92,7 +92,7 @@ TEST_CASE("lists of voters that cannot be read are said to be so, and not taken 
   const Started node(state);
   CHECK(node.status == 0);
   CAPTURE(node.log);
-  CHECK(node.log.find("remove that file and restart primgr") != std::string::npos);
+  CHECK(node.log.find("remove that file on each") != std::string::npos);
   CHECK(node.known.voters.held.empty());
   CHECK(node.known.voters.unreadable.starts_with("state_directory: voters: "));
 }

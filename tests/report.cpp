@@ -71,6 +71,7 @@ TEST_CASE("only voters that are silent may be lost; of the others there is somet
       {"this host cannot ask it: Network is unreachable", "the routes of this host"},
       {"TLS handshake failed", "tls_cert"},
       {"its certificate is not signed by tls_ca (expired)", "tls_ca"},
+      {"names none, its state is Down", "is PostgreSQL running there?"},
       {"no valid HTTP reply", "is it primgr"}};
   for (const auto& [why, check] : living) {
     const std::string which(why);
@@ -127,9 +128,12 @@ TEST_CASE("a node that is not Primary says which rows of repmgr.nodes are why, a
       "n2 is Primary. If that is right, stop PostgreSQL on this host and run: repmgr node "
       "rejoin");
   CHECK(text.find("register") == text.npos);
-  // Two names that count as one, and none.
+  // Two names that count as one, of which neither is known; and none.
   nodes[1].name = "N1";
-  has(problem(nodes), "repmgr.nodes lists n1 and N1, which differ only in case");
+  World fresh;
+  fresh.look(make_facts(nodes));
+  has(find_problems(fresh.node.get_report()).at(0),
+      "repmgr.nodes lists n1 and N1, which differ only in case");
   has(problem({make_node(2, "n2", "primary")}), "repmgr.nodes lists no node named \"n1\"");
 }
 

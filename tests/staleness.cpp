@@ -328,6 +328,25 @@ TEST_CASE("a server that was started again may have other data") {
   CHECK(n3.serves());
 }
 
+TEST_CASE("the positions of another cluster say nothing of a standby's data") {
+  Standby n3;
+  World& world = n3.world;
+  Facts facts = standby_facts(1000, 1000, 1000);
+  facts.system = 7;
+  // n1 was made anew: its WAL begins lower.
+  world.states["n1"] = {
+      200, R"({"state":"Primary","unbound":null,"position":"0/10","timeline":3,"system":"8"})", {}};
+  for (int i = 0; i < 15; ++i) {
+    world.now += 1s;
+    world.look(facts);
+  }
+  CHECK_FALSE(n3.serves());
+  CHECK(n3.lag().unheard == "n1 is of another cluster than this database: clone this standby");
+  world.states["n1"].body.replace(world.states["n1"].body.find("\"8\""), 3, "\"7\"");
+  world.pass(1s);
+  CHECK(n3.serves());
+}
+
 TEST_CASE("a voter that lists other voters, and a Primary of another site, are heeded") {
   Standby other_list, other_site;
   other_list.list = digest({1, 2, 3, 4, 5});

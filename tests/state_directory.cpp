@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <fstream>
 
 #include "base/file.hpp"
 #include "tests/state_folder.hpp"
@@ -123,6 +124,17 @@ TEST_CASE(
   CHECK(eventually(
       10, [&] { return directory.take_note("note").has_value(); }));  // it looked once more
   CHECK(directory.watched() == "3");
+}
+
+TEST_CASE("a folder that cannot be used is an error of the configuration") {
+  const State_Folder folder;
+  State_Directory::check(folder.path("."));
+  CHECK(error_of([&] { State_Directory::check(folder.path("absent")); }) ==
+        "state_directory: " + folder.path("absent") +
+            ": No such file or directory: make the folder, and give it to primgr's user");
+  std::ofstream(folder.path("file")) << "x";
+  CHECK(error_of([&] { State_Directory::check(folder.path("file")); }) ==
+        "state_directory: " + folder.path("file") + " is not a folder");
 }
 
 TEST_CASE("one process has the folder, until it ends") {

@@ -53,6 +53,7 @@ struct Nodes {
   std::set<std::pair<std::string, std::string>> cut;  // both ways
   std::string questions;                              // for votes, all of them
   std::map<std::string, std::string> renamed;         // by its new name
+  std::map<std::string, std::string> leads_to;        // a wrong address, by whose it should be
 
   explicit Nodes(std::initializer_list<int> ids = {1, 2, 3}) {
     for (const int id : ids) start(id, id <= 3 ? known_site(3) : Voter_Lists());
@@ -80,7 +81,8 @@ struct Nodes {
   void separate(const std::string& a, const std::string& b) { cut.insert({{a, b}, {b, a}}); }
 
   Http_Reply ask(const std::string& from, const std::string& called, const std::string& target) {
-    const std::string to = renamed.contains(called) ? renamed[called] : called;
+    std::string to = renamed.contains(called) ? renamed[called] : called;
+    if (leads_to.contains(to)) to = leads_to[to];
     if (cut.contains({from, to}) || !all.contains(to)) return {0, {}, "timed out"};
     Repmgr_Node& node = (*this)[to].node;
     Answer said;
@@ -160,6 +162,27 @@ TEST_CASE("a list of voters changes while its Primary stays Primary") {
   CHECK(nodes.primaries() == "n1");
   CHECK(nodes.members("n1") == Members{1, 4});
   CHECK(nodes.members("n4") == Members{1, 4});
+}
+
+TEST_CASE("a row with the name of a known node, but for case, is left out") {
+  Nodes nodes({1, 2, 3, 4});
+  nodes.turn(3);
+  auto rows = list({1, 2, 3, 4});
+  for (const char* namesake : {"N1", "N_1", "N2"}) {
+    rows[0].name = std::string("n1");
+    rows[3].name = namesake;
+    nodes.registers(rows);
+    for (int i = 0; i < 10; ++i) {
+      nodes.turn();
+      CHECK(nodes.primaries() == "n1");
+    }
+  }
+  CHECK(nodes["n1"].logged("repmgr.nodes has node_id 4 with the name of n1, but for") == 1);
+  CHECK(nodes["n1"].node.get_all_nodes().size() == 3);
+  rows[3].name = "n4";
+  nodes.registers(rows);
+  nodes.turn(10);
+  CHECK(nodes.members("n1") == Members{1, 2, 3, 4});
 }
 
 TEST_CASE("the Primary makes the lists of other sites, and hands the votes for that back") {
@@ -249,6 +272,67 @@ TEST_CASE("a Primary that is moved to another site stays Primary") {
   for (int i = 0; i < 20; ++i) {
     nodes.turn();
     if (i > 3) CHECK(nodes.primaries() == "n1");
+  }
+}
+
+namespace {
+
+// Everybody's location becomes "b".
+std::vector<Node> moved(std::initializer_list<int> ids) {
+  auto rows = list(ids);
+  for (Node& row : rows) row.site = "b";
+  return rows;
+}
+
+}  // namespace
+
+TEST_CASE("a site whose location is renamed changes its voters as ever, and may lose them") {
+  Nodes nodes({1, 2, 3, 4, 5});
+  nodes.turn(3);
+  nodes.registers(moved({1, 2, 3}));
+  nodes.turn(12);
+  CHECK(nodes.primaries() == "n1");
+  nodes.registers(moved({1, 2, 3, 4, 5}));
+  nodes.turn(16);
+  for (const char* site : {"default", "b"}) {
+    CAPTURE(site);
+    CHECK(nodes.members("n1", site) == Members{1, 2, 3, 4, 5});
+    CHECK(nodes.members("n4", site) == Members{1, 2, 3, 4, 5});
+  }
+  // n2 and n3 are unregistered, one after the other, and gone.
+  nodes.registers(moved({1, 3, 4, 5}));
+  nodes.turn(12);
+  nodes.separate("n1", "n2");
+  nodes.registers(moved({1, 4, 5}));
+  nodes.turn(12);
+  nodes.separate("n1", "n3");
+  for (int i = 0; i < 20; ++i) {
+    nodes.turn();
+    CHECK(nodes.primaries() == "n1");
+  }
+  CHECK(nodes.members("n1", "default") == Members{1, 4, 5});
+  CHECK(nodes["n1"].node.get_report().lists.size() == 1);  // it needs one majority, not two
+  // All is done, so nobody is asked about that any more.
+  nodes.questions.clear();
+  nodes.turn(5);
+  CHECK(nodes.asked_in("default") == 0);
+}
+
+TEST_CASE("--lost also goes for the voters of a location that was renamed") {
+  for (const bool known : {false, true}) {
+    CAPTURE(known);  // whether there was time to change the list of the old location
+    Nodes nodes;
+    nodes.turn(3);
+    nodes.registers(moved({1, 2, 3}));
+    nodes.turn(known ? 12 : 3);
+    nodes.separate("n3", "n1");
+    nodes.separate("n3", "n2");
+    nodes.all["n3"].primary = "n3";
+    nodes.turn(20);
+    CHECK(nodes["n3"].node.get_state() == State::unknown);
+    nodes["n3"].node.declare_lost({{"n1", "n2"}, "now"});
+    nodes.turn(10);
+    CHECK(nodes["n3"].node.get_state() == State::primary);
   }
 }
 
@@ -557,6 +641,19 @@ TEST_CASE("a lost voter that votes again is lost no more") {
   CHECK(n1.logged("n2 votes again, so it is lost no more") == 1);
   REQUIRE(n1.stored.lost.size() == 1);
   CHECK(n1.stored.lost[0].node.name == "n3");
+}
+
+TEST_CASE("an address that leads to the Primary makes no second one") {
+  Nodes nodes;
+  nodes.leads_to["n3"] = "n1";
+  nodes.turn(6);
+  CHECK(nodes.primaries() == "n1");
+  for (const char* name : {"n1", "n2"}) {
+    CAPTURE(name);
+    CHECK(nodes[name].node.get_real_primary().claimants == std::vector<std::string>{"n1"});
+  }
+  CHECK(nodes["n1"].node.get_report().rivals.empty());
+  CHECK(nodes["n1"].logged("is Primary too") == 0);
 }
 
 TEST_CASE("a rival is one that was asked after this node became Primary") {

@@ -141,8 +141,10 @@ constexpr Endpoints::Endpoint Endpoints::table[] = {
 };
 
 Answer get_reported_state(const Repmgr_Node& node, const Params& params) {
-  return answer_of(is_state_question(params, node.name()) ? state_reply(node.get_state_report())
-                                                          : state_reply(node.get_state()));
+  if (!params.contains("node")) return answer_of(state_reply(node.get_state()));
+  const State_Report report = node.get_state_report();
+  return answer_of(is_state_question(params, node.name()) ? state_reply(report)
+                                                          : state_reply(report.state, report.id));
 }
 
 Answer get_reported_primary(Repmgr_Node& node, const Params& params) {

@@ -332,8 +332,9 @@ int print_lost(const Json& lost, const std::vector<std::string>& named) {
     if (!is_lost) alive += (alive.empty() ? "" : ", ") + printable(name);
   }
   if (!alive.empty()) {
-    std::cerr << "primgr: --lost: not taken for lost: " << alive
-              << ": it answers, or is no voter of this node's\n";
+    std::cerr << "primgr: --lost: not declared lost, since something answers there, or since it is "
+                 "not a voter of this node: "
+              << alive << ". Whoever answers, even with an error, is alive: see primgr --status\n";
     return exit_unavailable;
   }
   std::cout << (named.empty()

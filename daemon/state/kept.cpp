@@ -63,9 +63,10 @@ void Kept::load_voters(bool whole_cluster) {
   if (voters) voters_ = std::move(*voters);
   if (why.empty()) return;
   const std::string remedy =
-      ": until a Primary tells, it is not known which voters count, so this node does not vote, "
-      "and "
-      "is not Primary; if repmgr.nodes lists all of them here, remove that file and restart primgr";
+      ": this node does not vote, and is not Primary, until a Primary reports which voters count. "
+      "If "
+      "no node of the site becomes Primary: stop primgr on all of its nodes, remove that file on "
+      "each, and start them: they take the voters that repmgr.nodes lists";
   voters_.unreadable = std::string("state_directory: ") + voters_file + ": " + why + remedy;
   log_(Log_Level::error, voters_.unreadable);
 }

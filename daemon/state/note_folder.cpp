@@ -92,6 +92,7 @@ std::string Command_Lock::lock(const std::string& folder) {
   const std::string path = folder + "/command";
   fd_.reset(open(path.c_str(), O_RDONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0644));
   if (!fd_) return "cannot open " + path + ": " + std::strerror(errno);
+  fchmod(fd_.get(), 0644);  // whatever the umask of who made it: root's commands are not alone
   const int error = lock_file(fd_, 30s);
   if (error == 0) return {};
   if (error != EWOULDBLOCK) return "cannot lock " + path + ": " + std::strerror(error);

@@ -60,6 +60,16 @@ State_Directory::State_Directory(const std::string& path, std::vector<std::strin
   worker_.start(work);
 }
 
+void State_Directory::check(const std::string& path) {
+  struct stat status {};
+  const bool found = stat(path.c_str(), &status) == 0;
+  if (found && !S_ISDIR(status.st_mode))
+    throw Input_Error("state_directory: " + path + " is not a folder");
+  if (found && access(path.c_str(), W_OK | X_OK) == 0) return;
+  throw Input_Error("state_directory: " + path + ": " + std::strerror(errno) +
+                    ": make the folder, and give it to primgr's user");
+}
+
 std::string State_Directory::lock(std::chrono::milliseconds timeout, bool& in_use) {
   const Mutex_Lock lock(shared_.mutex);
   shared_.to_lock = true;

@@ -33,6 +33,9 @@ class State_Directory {
   State_Directory(const std::string& path, std::vector<std::string> notes, Logger log);
   // The destructor waits until all is written, 100 ms at most.
 
+  // Throws Input_Error if `path` is not a folder, or this process may not write to it.
+  static void check(const std::string& path);
+
   // Locks the folder with flock(2) until the thread ends. Empty on success, else the reason.
   // `in_use`: another process has had it locked for longer than 1 s.
   std::string lock(std::chrono::milliseconds timeout, bool& in_use);

@@ -105,6 +105,7 @@ void Core_Step::operator()(const Facts_Read& event) {
     core_.staleness.holds(*r.position, r.received, r.timeline);
   }
   if (facts.nodes_known) {
+    leave_out_namesakes();
     rename_nodes();
     core_.nodes = facts.nodes;
     take_list();
@@ -360,7 +361,11 @@ Time Core::turn_due(Time now) const {
   }
   const Time interval = vote_interval(*this, now);
   for (const Site& site : sites) {
-    for (const Node& node : site.voters) consider(Question_Kind::vote, node.name, interval);
+    for (const Node& node : site.voters) {
+      if (!names_equal(node.name, settings.node_name)) {
+        consider(Question_Kind::vote, node.name, interval);
+      }
+    }
   }
   for (const Node& node : turn.voters) {
     consider(Question_Kind::vote, node.name, interval);

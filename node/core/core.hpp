@@ -185,6 +185,7 @@ struct Note {
     outdated,        // the database names `names`, which is on an older timeline than `count`; the
                      // vote stays with `before`
     other_history,   // the cluster's system identifier is now `names`; it was `before`
+    namesake,        // `names` are left out: `before` has a name that is equal
     renamed,         // this node is `names` in repmgr.nodes; it was `before`
     forgotten        // that it had voted for a Primary on timeline `count`; 0: it had not
   };
@@ -249,6 +250,8 @@ struct Core {
   Votes all_votes() const;
   // The node_ids of those of the voters in that scope whose votes for this node are unexpired.
   lists::Members voting(const lists::Scope& of, Time now) const;
+  // Whether who reported that has a database of another system identifier than this node's.
+  bool is_of_another_cluster(const State_Report& report) const;
   // Who is asked for votes in that scope; null if nobody is.
   const Voter_List* voters_in(const lists::Scope& of) const;
   // This node's part in the lists of its own scope; null: it has not read repmgr.nodes yet.
@@ -358,6 +361,8 @@ struct Core {
   };
   std::vector<Site> sites;
   std::map<std::string, lists::Scope> asked_in;  // the scope of the last question for a vote
+  std::vector<int>
+      namesakes;  // node_ids that are left out of facts.nodes: see leave_out_namesakes()
   // What stands as soon as it is stored, and what happens to it meanwhile.
   struct Storing {
     std::vector<lists::Participant> parts;

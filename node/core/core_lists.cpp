@@ -27,10 +27,6 @@ auto find_part(Parts& parts, const lists::Scope& scope) -> decltype(&parts.front
   return found == parts.end() ? nullptr : &*found;
 }
 
-bool is_member(const lists::List& list, int id) {
-  return std::binary_search(list.members.begin(), list.members.end(), id);
-}
-
 // A voter as repmgr.nodes lists it; else as it was found last. A name that another node has by now
 // does not lead to it.
 Node voter_of(const Core& core, int id) {
@@ -48,15 +44,16 @@ Node voter_of(const Core& core, int id) {
   return node;
 }
 
-// The lists of another site of which this node is a member.
+// The lists of another site of which this node is a member, but for those with the voters of one
+// that counts for this node anyway.
 std::vector<lists::List> listed_elsewhere(const Core& core, const lists::Participant& part) {
-  const lists::Scope& of = part.held.scope;
   std::vector<lists::List> found;
-  if (of == core.scope || !of.site || !core.scope.site || of.system != core.scope.system) {
-    return found;
-  }
+  if (!is_voter_elsewhere(core, part)) return found;
   for (const lists::List* list : {&part.held.current, &part.held.pending}) {
-    if (is_member(*list, part.id)) found.push_back(*list);
+    const bool counts =
+        std::any_of(core.counted.begin(), core.counted.end(),
+                    [&](const lists::List& counted) { return counted.members == list->members; });
+    if (!counts && is_member(*list, part.id)) found.push_back(*list);
   }
   return found;
 }
@@ -70,6 +67,16 @@ std::string digest_of(const Core& core) {
 }
 
 }  // namespace
+
+bool is_member(const lists::List& list, int id) {
+  return std::binary_search(list.members.begin(), list.members.end(), id);
+}
+
+bool is_voter_elsewhere(const Core& core, const lists::Participant& part) {
+  const lists::Scope& of = part.held.scope;
+  return of != core.scope && of.site && core.scope.site && of.system == core.scope.system &&
+         (is_member(part.held.current, part.id) || is_member(part.held.pending, part.id));
+}
 
 const Node* find_id(const Voter_List& nodes, int id) {
   const auto found =
@@ -94,7 +101,8 @@ lists::Scope Core::as_held(lists::Scope of) const {
 
 // A node that is cut off could list itself in another site, and be a majority of that. So one that
 // comes to another site also needs a majority of its former voters, until it knows that it is none
-// of them any more: see Core_Step::ask_for_release().
+// of them any more (Core_Step::ask_for_release()), or that these are the voters of its site
+// (Core_Step::watch_sites()).
 std::vector<lists::List> Core::elsewhere() const {
   std::vector<lists::List> found;
   for (const lists::Participant& part : parts) {
@@ -128,6 +136,29 @@ lists::Participant& Core_Step::part_of(std::vector<lists::Participant>& parts,
 }
 
 // ---- what the database says ---------------------------------------------------------------------
+
+// A node is found by its name, in which case does not matter, and '_' is '-'. A row whose name is
+// equal to that of a node which is known is left out until it is renamed: else neither would be
+// found, and whoever registers such a node would take a healthy Primary out.
+void Core_Step::leave_out_namesakes() {
+  std::vector<int> namesakes;
+  std::string first;  // whose name it is
+  std::erase_if(core_.facts.nodes, [&](const Node& row) {
+    const Node* known = find_node(core_.nodes, row.name);
+    const Node* other = known ? find_id(core_.facts.nodes, known->id) : nullptr;
+    const bool is_namesake = other && other->id != row.id && names_equal(other->name, row.name);
+    if (is_namesake) {
+      namesakes.push_back(row.id);
+      first = other->name;
+    }
+    return is_namesake;
+  });
+  if (namesakes != core_.namesakes && !namesakes.empty()) {
+    core_.notes.push_back({Note::Kind::namesake, "node_id " + std::to_string(namesakes.front()),
+                           first, namesakes.size()});
+  }
+  core_.namesakes = std::move(namesakes);
+}
 
 // A node is its node_id. Its votes stay, and so does what is known of it, under its new name.
 void Core_Step::rename_nodes() {
@@ -432,6 +463,7 @@ void Core_Step::decide_lists(Time missed) {
   for (const Core::Site& site : core_.sites) {
     if (site.voters.empty()) continue;
     lists::Participant& part = part_of(next.parts, site.scope);
+    vote_in(site, part, missed);
     const lists::Number before = part.held.current.number;
     if (core_.unreadable.empty()) {
       part = lists::started(std::move(part), members_of(site.wished),
@@ -540,18 +572,24 @@ void Core_Step::declare(Core::Storing& next) {
   const auto lost = judge_lost(next.notes);
   if (!lost) return;
   core_.declared_at.reset();
-  lists::Participant* own = find_part(next.parts, core_.scope);
   const lists::Members gone = members_of(*lost);
-  const auto counted = own ? lists::counted(*own) : std::vector<lists::List>();
-  const bool listed = std::any_of(counted.begin(), counted.end(), [&](const lists::List& list) {
-    return std::any_of(gone.begin(), gone.end(), [&](int id) { return is_member(list, id); });
-  });
-  const auto without = listed ? lists::without(*own, gone) : std::nullopt;
-  if (listed && !without) {
-    next.notes.push_back({Note::Kind::none_left, names_of(*lost), "", lost->size()});
-    return;
+  std::vector<lists::Participant> parts = next.parts;
+  for (lists::Participant& part : parts) {
+    // The lists of which it needs a majority.
+    if (part.held.scope != core_.scope && !is_voter_elsewhere(core_, part)) continue;
+    const auto counted = lists::counted(part);
+    const bool listed = std::any_of(counted.begin(), counted.end(), [&](const lists::List& list) {
+      return std::any_of(gone.begin(), gone.end(), [&](int id) { return is_member(list, id); });
+    });
+    if (!listed) continue;
+    auto without = lists::without(part, gone);
+    if (!without) {
+      next.notes.push_back({Note::Kind::none_left, names_of(*lost), "", lost->size()});
+      return;
+    }
+    part = std::move(*without);
   }
-  if (without) *own = *without;
+  next.parts = std::move(parts);
   next.notes.push_back({Note::Kind::taken_for_lost, names_of(*lost), "", lost->size()});
   next.lost.clear();
   for (const Node& node : *lost) next.lost.push_back({node, core_.declaration.since});

@@ -52,7 +52,9 @@ void Core_Step::watch_staleness() {
   if (reported && reported->first.state == State::primary) {
     const auto& [report, asked_at] = *reported;
     const Replication& r = facts.replication;
-    if (report.position && report.timeline) {
+    if (core_.is_of_another_cluster(report)) {
+      // Its positions say nothing of this one's data.
+    } else if (report.position && report.timeline) {
       core_.staleness.reported(asked_at, *report.position, *report.timeline);
     } else if (!report.detailed && r.status == "streaming") {
       // That is all an earlier version tells.
@@ -70,6 +72,10 @@ void Core_Step::watch_staleness() {
   }
   if (!primaries.empty()) return;
   if (const auto time = time_without_primary(core_, now_)) core_.staleness.no_primary(*time);
+}
+
+bool Core::is_of_another_cluster(const State_Report& report) const {
+  return report.system && facts.system && report.system != facts.system;
 }
 
 bool Core::may_serve_reads(Time now, Time missed) const {
@@ -91,6 +97,8 @@ Lag Core::lag_at(Time now) const {
     lag.unheard = primary->name + " does not answer";
   } else if (const State_Report& report = reported->first; report.state != State::primary) {
     lag.unheard = primary->name + " is " + to_string(report.state);
+  } else if (is_of_another_cluster(report)) {
+    lag.unheard = primary->name + " is of another cluster than this database: clone this standby";
   } else if (report.detailed && !report.position) {
     lag.unheard = primary->name + " does not report the position of its WAL";
   } else {
@@ -108,6 +116,7 @@ State_Report Core::state_report(Time now, Time missed) const {
   report.instance = settings.instance;
   const Replication& r = facts.replication;
   const Node* self = find_node(facts.nodes, settings.node_name);
+  if (self) report.id = self->id;
   // That of a witness's own server says nothing of the cluster.
   report.system = self && self->type == "witness" ? voted.system : facts.system;
   const Time max_age = std::max<Time>(2 * settings.refresh_interval, 1s);

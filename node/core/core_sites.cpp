@@ -3,6 +3,10 @@
 // would, makes the list, and hands the votes back. It does so once in its reign, and whenever its
 // own database lists other voters there: its own copy of that site's list may be out of date.
 //
+// A site that has no registered node any more, as after a change of `location`, has the voters of
+// the Primary's own site, if the Primary was one of its voters: so the list that it would need a
+// majority of besides goes on to change with its own.
+//
 // The rule is that of node/rules/lists.hpp, for each scope on its own, so nothing here can make two
 // Primaries: a vote that it holds in another site is one that no node of that site has.
 
@@ -24,8 +28,7 @@ bool is_own_voter(const Core& core, int id) {
 
 }  // namespace
 
-// Which sites there are, which lists are wished there, and who is asked for that. A voter of this
-// node's own lists is asked as such only, as one question at a time is under way to it.
+// Which sites there are, which lists are wished there, and who is asked for that.
 void Core_Step::watch_sites(Time missed) {
   const bool makes_lists = core_.scope.site && core_.names_itself() &&
                            core_.decision_at(now_, missed).state == State::primary;
@@ -38,6 +41,13 @@ void Core_Step::watch_sites(Time missed) {
                              [&](const Core::Site& known) { return known.scope == scope; });
     if (site == sites.end()) site = sites.insert(sites.end(), {scope, {}, {}});
     site->wished.push_back(node);
+  }
+  for (const lists::Participant& part : core_.parts) {
+    const lists::Scope& scope = part.held.scope;
+    const bool has_nodes = std::any_of(core_.nodes.begin(), core_.nodes.end(),
+                                       [&](const Node& node) { return node.site == scope.site; });
+    if (has_nodes || !is_voter_elsewhere(core_, part)) continue;
+    sites.push_back({scope, core_.read, {}});
   }
   for (Core::Site& known : core_.sites) {
     const bool there = std::any_of(sites.begin(), sites.end(), [&](const Core::Site& site) {
@@ -60,7 +70,6 @@ void Core_Step::watch_sites(Time missed) {
       continue;
     }
     site.voters = voters_of(core_, part ? lists::to_ask(*part, wished) : wished);
-    std::erase_if(site.voters, [&](const Node& node) { return is_own_voter(core_, node.id); });
   }
   const bool changed = core_.sites != sites;
   core_.sites = std::move(sites);
@@ -71,8 +80,35 @@ void Core_Step::ask_sites() {
   for (const Core::Site& site : core_.sites) {
     if (site.voters.empty()) continue;
     part_of(core_.parts, site.scope);
-    ask_votes(site.voters, core_.turn.candidate, question(site.scope));
+    Voter_List others = site.voters;  // own ones: see scope_to_ask()
+    std::erase_if(others, [&](const Node& node) { return is_own_voter(core_, node.id); });
+    ask_votes(others, core_.turn.candidate, question(site.scope));
   }
+}
+
+// In which lists a voter of this node is asked now. One question at a time is under way to it, so
+// it is asked about one list after the other. Its promise is the same for all of them, so each
+// answer renews its vote.
+lists::Scope Core_Step::scope_to_ask(const Node& voter) const {
+  std::vector<lists::Scope> scopes = {core_.scope};
+  for (const Core::Site& site : core_.sites) {
+    if (find_id(site.voters, voter.id)) scopes.push_back(site.scope);
+  }
+  const auto asked = core_.asked_in.find(voter.name);
+  if (asked == core_.asked_in.end()) return core_.scope;
+  const auto last = std::find(scopes.begin(), scopes.end(), asked->second);
+  return last == scopes.end() || last + 1 == scopes.end() ? core_.scope : *(last + 1);
+}
+
+// This node as a voter of another site, which votes for itself by what it has stored.
+void Core_Step::vote_in(const Core::Site& site, lists::Participant& part, Time missed) const {
+  const lists::Participant* stored = core_.part(site.scope);
+  if (!stored || core_.unsure || !find_id(site.voters, part.id)) return;
+  const lists::Members votes = core_.voting(site.scope, now_ + missed);
+  const bool votes_itself = std::binary_search(votes.begin(), votes.end(), part.id);
+  const lists::Answer said = lists::answer(stored->held, lists::ask(part), !votes_itself);
+  part = lists::replied(std::move(part), stored->id, said.reply, votes).node;
+  if (said.fetch) part = lists::fetched(part, part.id, lists::served(part), false, votes);
 }
 
 // Its votes are handed back in this turn.

@@ -59,6 +59,7 @@ class Core_Step {
   lists::Participant* own_part();
   lists::Participant& part_of(std::vector<lists::Participant>& parts, const lists::Scope& scope);
   void decide_list(lists::Participant& part, const Voter_List& wished, Time missed);
+  void leave_out_namesakes();
   void rename_nodes();
   void take_list();
   void have_own_part();
@@ -94,6 +95,8 @@ class Core_Step {
   // In node/core/core_sites.cpp.
   void watch_sites(Time missed);
   void ask_sites();
+  lists::Scope scope_to_ask(const Node& voter) const;
+  void vote_in(const Core::Site& site, lists::Participant& part, Time missed) const;
   void end_site(Core::Site& site);
   void end_sites();
   // In node/core/core_reads.cpp.
@@ -103,6 +106,9 @@ class Core_Step {
   const Time now_;
 };
 
+bool is_member(const lists::List& list, int id);
+// Whether this node is a voter by the lists of another site than its own.
+bool is_voter_elsewhere(const Core& core, const lists::Participant& part);
 // The node with that node_id; null: there is none.
 const Node* find_id(const Voter_List& nodes, int id);
 // The voters with these node_ids, as repmgr.nodes lists them, or as they were found last.

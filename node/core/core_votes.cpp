@@ -265,12 +265,14 @@ void Core_Step::ask_votes(const std::vector<Node>& voters, const std::string& ca
   const Core_Settings& settings = core_.settings;
   const Time interval = vote_interval(core_, now_);
   for (const Node& voter : voters) {
+    auto asked = lists;
+    if (lists && lists->scope == core_.scope) asked = question(scope_to_ask(voter));
     const std::string target =
         vote_question(candidate, voter.name, settings.vote_lease - settings.check_delay,
-                      core_.polls.token(voter.name), lists);
+                      core_.polls.token(voter.name), asked);
     const std::size_t before = effects.ask.size();
     core_.polls.ask(Question_Kind::vote, voter, target, interval, now_, effects.ask);
-    if (lists && effects.ask.size() > before) core_.asked_in[voter.name] = lists->scope;
+    if (asked && effects.ask.size() > before) core_.asked_in[voter.name] = asked->scope;
   }
 }
 
@@ -329,8 +331,13 @@ void Core_Step::operator()(const Vote_Replied& event) {
 }
 
 void Core_Step::operator()(const State_Replied& event) {
-  effects.accepted = core_.polls.replied(event.to, event.report, now_);
-  if (event.report.state == State::primary) ask_for_release(std::string(event.to.peer));
+  // A wrong address leads to another node, which does not report as one that was asked by its name.
+  const Node* peer = known_node(std::string(event.to.peer));
+  const bool another =
+      peer && !event.report.detailed && event.report.id && event.report.id != peer->id;
+  const State_Report report = another ? State_Report() : event.report;
+  effects.accepted = core_.polls.replied(event.to, report, now_);
+  if (report.state == State::primary) ask_for_release(std::string(event.to.peer));
 }
 
 void Core_Step::operator()(const Standby_Replied& event) {

@@ -51,6 +51,11 @@ Journal::Line line_of(const Note& note) {
               "the system identifier of the cluster is now " + note.names + "; it was " +
                   note.before +
                   ": this is another cluster, so its lists of voters and timelines begin anew"};
+    case Note::Kind::namesake:
+      return {Log_Level::warning,
+              "repmgr.nodes has " + note.names + " with the name of " + note.before +
+                  ", but for upper and lower case or _ and -: primgr leaves it out until it has "
+                  "another name (node_name in its repmgr.conf, and register --force)"};
     case Note::Kind::renamed:
       return {Log_Level::warning,
               "repmgr.nodes has this node as " + note.names + " now; it was " + note.before};

@@ -181,7 +181,7 @@ std::optional<lists::Number> json_numbers(const json& object, const char* key) {
   return text ? parse_number(*text) : std::nullopt;
 }
 
-std::optional<int> json_timeline(const json& object, const char* key) {
+std::optional<int> json_positive(const json& object, const char* key) {
   if (!object.is_object() || !object.contains(key)) return std::nullopt;
   const json& value = object[key];
   const bool is_one = value.is_number_unsigned() && value.get<std::uint64_t>() <= INT_MAX;
@@ -247,7 +247,7 @@ std::optional<std::string> http_node_reports_primary(const Http_Reply& reply, st
     why = "200 without the name of a primary";
   } else if (reply.status == 503) {
     const json body = json::parse(reply.body, nullptr, false);
-    const int newer = json_timeline(body, "newerTimeline").value_or(0);
+    const int newer = json_positive(body, "newerTimeline").value_or(0);
     why = newer ? describe_newer_timeline(newer)
                 : "names none, its state is " + reported_state(body).value_or("not told");
   } else {
@@ -360,12 +360,13 @@ State_Report read_state_reply(const Http_Reply& reply) {
   if (reply.status == 202 && word == "Standby") report.state = State::standby;
   if (reply.status == 503 && word == "Down") report.state = State::down;
   if (report.state == State::unknown && !(reply.status == 509 && word == "Unknown")) return report;
+  report.id = json_positive(body, "id").value_or(0);
   const auto unbound = body.find("unbound");
   if (unbound == body.end()) return report;
   report.detailed = true;
   if (unbound->is_number_integer()) report.unbound = json_milliseconds(body, "unbound");
   report.list = json_string(body, {"list"}).value_or("").substr(0, longest_token);
-  report.timeline = json_timeline(body, "timeline");
+  report.timeline = json_positive(body, "timeline");
   report.system = parse_whole(json_string(body, {"system"}).value_or(""), UINT64_MAX).value_or(0);
   report.instance = json_string(body, {"instance"}).value_or("").substr(0, longest_token);
   if (report.state != State::primary) return report;
@@ -390,12 +391,15 @@ Reply state_reply(const State_Report& report) {
   body["timeline"] = report.timeline ? Json(*report.timeline) : Json(nullptr);
   if (report.system) body["system"] = std::to_string(report.system);
   if (!report.instance.empty()) body["instance"] = report.instance;
+  if (report.id) body["id"] = report.id;
   return {state_status(report.state), dump(body)};
 }
 
 // Not by way of Json, since it is asked for most.
-Reply state_reply(State state) {
-  return {state_status(state), std::string(R"({"state":")") + to_string(state) + "\"}"};
+Reply state_reply(State state, int id) {
+  Json body = {{"state", to_string(state)}};
+  if (id) body["id"] = id;
+  return {state_status(state), dump(body)};
 }
 
 // ---- standbys -----------------------------------------------------------------------------------

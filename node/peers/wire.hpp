@@ -148,13 +148,15 @@ struct State_Report {
   std::optional<int> timeline;  // of its WAL, as it read that then
   std::uint64_t system = 0;     // the system identifier of its cluster; 0: it is not known
   std::string instance;         // Core_Settings::instance of who answers
+  int id = 0;                   // the node_id of who answers; 0: it does not report it
   bool detailed = false;        // it reports these where they apply; false: an earlier version
 
   bool operator==(const State_Report&) const = default;
 };
 
 // The question to `node` for its state. It contains the node's name, so that a node to which a
-// wrong conninfo leads reports its state and nothing else. Throws std::bad_alloc only.
+// wrong conninfo leads reports its state, its node_id, and nothing else. Throws std::bad_alloc
+// only.
 std::string state_question(const std::string& node);
 State_Report read_state_reply(const Http_Reply& reply);
 
@@ -167,7 +169,8 @@ State http_node_reports_state(const Http_Reply& reply);
 bool is_state_question(const Params& params, std::string_view name);
 // The answer to that, and to everybody else.
 Reply state_reply(const State_Report& report);
-Reply state_reply(State state);
+// `id`: its node_id, for a node that meant another one; 0: none.
+Reply state_reply(State state, int id = 0);
 
 // ---- standbys
 

@@ -18,6 +18,7 @@ constexpr Advice advices[] = {
     {not_asked, "look at the network and the routes of this host"},
     {tls_failed, "has it tls_cert, as this node has? Either all nodes have it or none"},
     {other_certificate, "compare its tls_cert with tls_ca and peer.NAME on this host"},
+    {names_none_down, "is PostgreSQL running there? Its vote needs its database"},
     {no_http, "is it primgr that listens on that port? Either all nodes have tls_cert or none"},
 };
 

@@ -19,6 +19,9 @@ inline constexpr char tls_failed[] = "TLS handshake failed";
 inline constexpr char other_certificate[] = "its certificate is ";  // and how it is wrong
 inline constexpr char no_http[] = "no valid HTTP reply";
 
+// It answers, but names no primary: its state is Down.
+inline constexpr char names_none_down[] = "names none, its state is Down";
+
 // That a host name has no address.
 std::string describe_unresolved(const std::string& host);
 
