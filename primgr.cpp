@@ -719,7 +719,9 @@ int run_configured(const Options& options) {
   const bool runs =
       options.mode == Options::Mode::daemon || options.mode == Options::Mode::check_config;
   Tls tls(runs ? config.tls : files_for_commands(config.tls), log);
-  if (options.mode == Options::Mode::lost) return run_lost(cpp_httplib(), config, tls, options);
+  if (options.mode == Options::Mode::lost || options.mode == Options::Mode::found) {
+    return run_lost(cpp_httplib(), config, tls, options);
+  }
   if (options.mode == Options::Mode::forget_timeline)
     return run_forget_timeline(cpp_httplib(), config, tls);
   if (options.mode == Options::Mode::drain || options.mode == Options::Mode::undrain) {

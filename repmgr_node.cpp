@@ -7,6 +7,7 @@
 #include <new>
 #include <utility>
 
+#include "base/text.hpp"
 #include "node/rules/voting.hpp"
 
 namespace primgr {
@@ -36,11 +37,7 @@ Promise load_promise(const Grant_Store& store, const Node_Settings& settings, Ti
 std::string random_token() {
   unsigned char bytes[16];
   if (getrandom(bytes, sizeof bytes, GRND_NONBLOCK) != sizeof bytes) return {};
-  std::string token;
-  for (const unsigned char byte : bytes) {
-    for (const int nibble : {byte >> 4, byte & 15}) token += "0123456789abcdef"[nibble];
-  }
-  return token;
+  return hexadecimal({reinterpret_cast<const char*>(bytes), sizeof bytes});
 }
 
 Repmgr_Node::Repmgr_Node(Node_Settings settings, Node_Environment environment)

@@ -90,6 +90,14 @@ TEST_CASE("every registered node of the site votes: inactive ones and witnesses 
   CHECK(electorate(nodes, nodes[0], true).size() == 4);
 }
 
+// The decision by the list of the database alone.
+Decision decide(const Facts& facts, const std::string& name, bool whole_cluster, const Votes& votes,
+                const Lease& lease, Time now) {
+  const Node* self = find_node(facts.nodes, name);
+  return primgr::decide(facts, name, votes, lease, now,
+                        {self ? electorate(facts.nodes, *self, whole_cluster) : Voter_List()});
+}
+
 // How long votes count here.
 const Lease three_seconds{10s, 6900ms};
 

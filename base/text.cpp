@@ -25,6 +25,25 @@ std::string one_line(std::string_view message) {
   return line;
 }
 
+std::string joined(const std::vector<std::string>& words, std::string_view separator) {
+  std::string text;
+  for (const std::string& word : words) {
+    if (!text.empty()) text += separator;
+    text += word;
+  }
+  return text;
+}
+
+std::string hexadecimal(std::string_view bytes) {
+  constexpr char digits[] = "0123456789abcdef";
+  std::string text;
+  for (const char c : bytes) {
+    const auto byte = static_cast<unsigned char>(c);
+    text += {digits[byte >> 4], digits[byte & 15]};
+  }
+  return text;
+}
+
 std::string url_encoded(std::string_view text) {
   static constexpr char digits[] = "0123456789ABCDEF";
   std::string encoded;

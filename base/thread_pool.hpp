@@ -14,8 +14,8 @@ namespace primgr {
 // A pool that grows to one thread for each job, up to `max`. `min` threads exist from the start;
 // the others end after 5 s without a job, since threads may be scarce and other pools need them.
 //
-// Not cpp-httplib's pool: that one adds a thread only when none is idle. In a burst, several new
-// connections count on the same idle thread, and all but one wait until a client leaves.
+// Not cpp-httplib's pool, which has a fixed number of threads: with few of them, idle connections
+// keep a health check waiting; with many, they take address space from the start.
 //
 // Thread-safe. No job runs while the mutex is held.
 class Thread_Pool {

@@ -16,8 +16,8 @@ _primgr() {
     -H | --history) words='--json --url --config' ;;
     -1 | --once) words='state primary real-primary --json --config --log-level' ;;
     -n | --look) words='--config --listen' ;;
-    -x | --lost | -T | --forget-timeline | -d | --drain | -D | --undrain) words='--config' ;;
-    *) words='--config --listen --log-level --log-format --once --status --watch --history --url --json --look --lost --forget-timeline --drain --undrain --check-config --version --help' ;;
+    -x | --lost | -X | --found | -T | --forget-timeline | -d | --drain | -D | --undrain) words='--config' ;;
+    *) words='--config --listen --log-level --log-format --once --status --watch --history --url --json --look --lost --found --forget-timeline --drain --undrain --check-config --version --help' ;;
   esac
   mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
 }

@@ -271,20 +271,9 @@ Requests split(std::string_view bytes) {
       require(text[i] != '\n' || (i > 0 && text[i - 1] == '\r'), "CRLF alone ends a line");
       require(text[i] != '\0', "no NUL is understood");
     }
-    const std::string_view after = requests.rest.substr(head.size);
-    std::size_t body = head.length;
-    if (head.chunked) {
-      const Chunked_Body chunked = parse_chunked(after);
-      require(chunked.size == 0 || chunked.status == 0, "a body is understood or refused");
-      if (chunked.size == 0) break;
-      body = chunked.size;
-    }
-    if (body > max_chunked || body > after.size() || (!head.chunked && body > max_body) ||
-        !is_answered(head.method)) {
-      break;
-    }
+    if (!is_answered(head.method)) break;
     requests.is_head.push_back(head.method == "HEAD");
-    requests.rest = after.substr(body);
+    requests.rest.remove_prefix(head.size);
     if (!head.keep_alive) break;
   }
   return requests;

@@ -41,6 +41,9 @@ TEST_CASE("the command line") {
                                                                  {"--look", "--json"},
                                                                  {"--look", "x"},
                                                                  {"--lost", "--look"},
+                                                                 {"--lost"},
+                                                                 {"--lost", "n2", "--found"},
+                                                                 {"--found", "n2"},
                                                                  {"--forget-timeline", "n2"},
                                                                  {"--forget-timeline", "--lost"},
                                                                  {"--drain", "--undrain"},
@@ -58,7 +61,7 @@ TEST_CASE("the command line") {
   CHECK(parse({"--drain"}).reason.empty());
   CHECK(parse({"--drain", "a new", "disk"}).reason == "a new disk");
   CHECK(parse({"--forget-timeline"}).mode == Options::Mode::forget_timeline);
-  CHECK(parse({"--lost"}).lost.empty());
+  CHECK(parse({"--found"}).mode == Options::Mode::found);
   CHECK(parse({"--lost", "n2", "n 3"}).lost == std::vector<std::string>{"n2", "n 3"});
   CHECK(parse({"--once", "--once"}).mode == Options::Mode::once);
 }

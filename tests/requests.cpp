@@ -39,19 +39,6 @@ TEST_CASE("requests that come at once are answered in turn") {
   CHECK(answers("GET /state HTTP/1.1\r\nConnection: close\r\n\r\n" + get) == 1);
 }
 
-TEST_CASE("a client that waits for 100 Continue is told to go on") {
-  World world(World::named("n2"));
-  const Served served(world);
-  const int fd = connect_from("127.0.0.2", served.port);
-  const std::string post =
-      "POST /state HTTP/1.1\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n";
-  REQUIRE(::send(fd, post.data(), post.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(post.size()));
-  char answer[13] = "";
-  CHECK(::recv(fd, answer, 12, MSG_WAITALL) == 12);
-  CHECK(std::string(answer) == "HTTP/1.1 100");
-  ::close(fd);
-}
-
 TEST_CASE("HAProxy's bare httpchk: OPTIONS / HTTP/1.0 without a Host header, then the end") {
   World world(World::named("n2"));
   world.look(make_facts(make_site(3), true));
@@ -93,15 +80,12 @@ TEST_CASE("a request head is parsed to the byte or refused, however it is split"
   CHECK(head.method == "GET");
   CHECK(head.target == "/state?a=b");
   CHECK(head.keep_alive);
-  CHECK(head.length == 0);
   CHECK_FALSE(check("GET / HTTP/1.1\r\nConnection: x ,, ClosE\r\n\r\n", 0).keep_alive);
   CHECK_FALSE(check("GET / HTTP/1.0\r\n\r\n", 0).keep_alive);
   CHECK(check("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", 0).keep_alive);
   CHECK(check("GET / HTTP/1.2\r\n\r\n", 0).keep_alive);
-  CHECK(check("GET / HTTP/1.1\r\nCONTENT-LENGTH:\t007 \r\n\r\n", 0).length == 7);
-  CHECK(check("GET / HTTP/1.1\r\nTransfer-Encoding: Chunked\r\n\r\n", 0).chunked);
-  CHECK(check("GET / HTTP/1.1\r\nExpect: 100-Continue\r\n\r\n", 0).expects_continue);
-  CHECK_FALSE(check("GET / HTTP/1.0\r\nExpect: 100-continue\r\n\r\n", 0).expects_continue);
+  CHECK(check("GET / HTTP/1.1\r\nCONTENT-LENGTH:\t000 \r\n\r\n", 0).size > 0);
+  CHECK(check("GET / HTTP/1.1\r\nExpect: 100-Continue\r\n\r\n", 0).size > 0);
   CHECK(check("GET / HTTP/1.1\r\nAccept: a\r\naccept: b\r\n\r\n", 0).accept == "a,b");
   CHECK(served_target("/state?x") == "/state?x");
   CHECK(served_target("*") == "*");
@@ -114,20 +98,6 @@ TEST_CASE("a request head is parsed to the byte or refused, however it is split"
   CHECK(check("\r\n\r\nGET / HTTP/1.1\r\n\r\n", 0).size == 22);
   CHECK(check("GET /" + std::string(4080, 'a') + " HTTP/1.1\r\n\r\n", 0).size > 0);
   CHECK(check("GET / HTTP/1.1\r\nA: " + std::string(15'000, '\xe4') + "\r\n\r\n", 0).size > 0);
-}
-
-TEST_CASE("a chunked body is parsed to the byte or refused") {
-  const auto parse = [](const std::string& bytes) {
-    const Chunked_Body body = parse_chunked(bytes);
-    return body.status ? -body.status : static_cast<int>(body.size);
-  };
-  CHECK(parse("0\r\n\r\nGET") == 5);
-  CHECK(parse("3\r\nabc\r\n0\r\n\r\n") == 13);
-  CHECK(parse("003 ; a=\"b\"\r\n\r\n\r\r\n0\r\nA: b\r\n\r\n") == 29);
-  CHECK(parse("400\r\n" + std::string(1024, 'x') + "\r\n0\r\n\r\n") == 1036);
-  const std::string whole = "3;x\r\nabc\r\nA\r\n0123456789\r\n0\r\nA: b\r\n\r\n";
-  for (std::size_t n = 0; n < whole.size(); ++n) CHECK(parse(whole.substr(0, n)) == 0);
-  CHECK(parse(whole) == static_cast<int>(whole.size()));
 }
 
 TEST_CASE("an invalid request gets one answer, and the connection is closed") {
@@ -167,8 +137,7 @@ TEST_CASE("an invalid request gets one answer, and the connection is closed") {
   }
   // A request that its client cuts short is invalid.
   for (const std::string& part :
-       {std::string("G"), std::string("GET /state HTTP/1.1\r\n"), get.substr(0, get.size() - 1),
-        std::string("GET / HTTP/1.1\r\nContent-Length: 3\r\n\r\nab")}) {
+       {std::string("G"), std::string("GET /state HTTP/1.1\r\n"), get.substr(0, get.size() - 1)}) {
     check(served.raw(part), {400, part});
   }
   CHECK(served.raw("\r\n\r\n").empty());
@@ -187,15 +156,11 @@ TEST_CASE("a valid request is answered, and the connection stays open") {
   world.look(make_facts(make_site(3), true));
   const Served served(world);
   const std::string line = "GET /state HTTP/1.1\r\n", get = line + "\r\n";
-  const std::string chunked = line + "Transfer-Encoding: chunked\r\n\r\n";
   for (const std::string& bytes : {
            get,
            "\r\n" + get,
-           line + "Content-Length: 3\r\n\r\nabc",
-           line + "Content-Length: 3\r\nExpect: 100-continue\r\n\r\nabc",
-           line + "Content-Length: 1024\r\n\r\n" + std::string(1024, '\r'),
-           chunked + "0\r\n\r\n",
-           chunked + "3;a\r\nGET\r\n1\r\nx\r\n0\r\nA: b\r\n\r\n",
+           line + "Content-Length: 0\r\n\r\n",
+           line + "Content-Length: 00\r\nExpect: 100-continue\r\n\r\n",
            line + "Accept: application/json,\r\n\r\n",
            line + "Accept: ,;q=x, \"\r\n\r\n",
            line + "Accept-Encoding: gzip, \xff\r\n\r\n",
@@ -236,9 +201,9 @@ TEST_CASE("a refused client is not reset before it has read the answer") {
   World world;
   const Served served(world);
   // More than the buffers of both sides hold.
-  const std::string post =
-      "POST /state HTTP/1.1\r\nContent-Length: 8000000\r\n\r\n" + std::string(8'000'000, 'x');
-  const auto answers = parse_answers(served.raw(post));
+  const std::string long_body =
+      "GET /state HTTP/1.1\r\nContent-Length: 8000000\r\n\r\n" + std::string(8'000'000, 'x');
+  const auto answers = parse_answers(served.raw(long_body));
   REQUIRE(answers.size() == 1);
   CHECK(answers[0].status == 413);
 }

@@ -1309,38 +1309,46 @@ TEST_CASE(
 TEST_CASE(
     "each rule is needed: without it the simulation finds two primaries, two servers up or a stale "
     "read") {
-  const std::pair<const char*, Simulation::Broken> rules[] = {
-      {"the silence after a start", Simulation::Broken::start_up_silence},
+  struct Rule {
+    const char* name;
+    Simulation::Broken broken;
+    std::uint64_t seed;  // finds it, as long as the simulation goes the same way; searched first
+  };
+  const Rule rules[] = {
+      {"the silence after a start", Simulation::Broken::start_up_silence, 289},
       {"a vote counts from its sending, not from its arrival",
-       Simulation::Broken::counted_from_arrival},
-      {"a grant binds until it expires", Simulation::Broken::grants_ignored},
-      {"a voter tells for how long it promises", Simulation::Broken::lease_not_told},
-      {"a vote expires check_delay before its promise", Simulation::Broken::no_check_delay},
+       Simulation::Broken::counted_from_arrival, 21},
+      {"a grant binds until it expires", Simulation::Broken::grants_ignored, 4},
+      {"a voter tells for how long it promises", Simulation::Broken::lease_not_told, 5},
+      {"a vote expires check_delay before its promise", Simulation::Broken::no_check_delay, 20},
       {"votes are handed back check_delay after the last 200",
-       Simulation::Broken::handed_back_at_once},
+       Simulation::Broken::handed_back_at_once, 4},
       {"replies to questions from before a hand-back do not count",
-       Simulation::Broken::old_reply_counted},
-      {"who hands a vote back shows its token", Simulation::Broken::token_ignored},
-      {"lists of voters are kept over a restart", Simulation::Broken::lists_not_kept},
+       Simulation::Broken::old_reply_counted, 30},
+      {"who hands a vote back shows its token", Simulation::Broken::token_ignored, 539},
+      {"lists of voters are kept over a restart", Simulation::Broken::lists_not_kept, 15},
       {"a list counts when majorities of it and of the one before have stored it",
-       Simulation::Broken::list_counts_at_once},
-      {"who has another list has no vote", Simulation::Broken::lists_not_compared},
-      {"a voter reports the list that it holds besides", Simulation::Broken::pending_not_reported},
-      {"a voter acknowledges a list that it has stored", Simulation::Broken::acknowledged_unheard},
-      {"the clock is not the wall clock", Simulation::Broken::wall_clock},
-      {"another clock tells that the machine was stopped", Simulation::Broken::one_clock},
-      {"votes never go back in time", Simulation::Broken::timelines_ignored},
+       Simulation::Broken::list_counts_at_once, 26},
+      {"who has another list has no vote", Simulation::Broken::lists_not_compared, 191},
+      {"a voter reports the list that it holds besides", Simulation::Broken::pending_not_reported,
+       74},
+      {"a voter acknowledges a list that it has stored", Simulation::Broken::acknowledged_unheard,
+       215},
+      {"the clock is not the wall clock", Simulation::Broken::wall_clock, 164},
+      {"another clock tells that the machine was stopped", Simulation::Broken::one_clock, 948},
+      {"votes never go back in time", Simulation::Broken::timelines_ignored, 10},
       {"no node can be Primary: a majority is bound by no promise, not: nobody who answers is",
-       Simulation::Broken::nobody_answers_primary},
-      {"data get staler while a Primary lives", Simulation::Broken::staleness_stands_still},
-      {"what follows a voter's last report counts", Simulation::Broken::report_counts_for_ever},
+       Simulation::Broken::nobody_answers_primary, 1},
+      {"data get staler while a Primary lives", Simulation::Broken::staleness_stands_still, 1},
+      {"what follows a voter's last report counts", Simulation::Broken::report_counts_for_ever, 1},
   };
   const std::string only = getenv("SIM_RULE") ? getenv("SIM_RULE") : "";
-  const auto search = [](Simulation::Broken broken) {
+  const auto search = [](Simulation::Broken broken, std::uint64_t first) {
     // Without a rule of lists there are two primaries; what else goes wrong is not enough.
     const bool lists = broken >= Simulation::Broken::lists_not_kept &&
                        broken <= Simulation::Broken::acknowledged_unheard;
-    for (std::uint64_t seed = 1; seed <= 2000; ++seed) {
+    for (std::uint64_t i = 0; i <= 2000; ++i) {
+      const std::uint64_t seed = i == 0 ? first : i;
       Simulation simulation(seed, broken);
       const bool held = simulation.run(15);
       const std::string& what = simulation.what();
@@ -1352,9 +1360,9 @@ TEST_CASE(
     return std::string();
   };
   std::map<std::string, std::future<std::string>> searches;  // all at a time
-  for (const auto& [rule, broken] : rules) {
+  for (const auto& [rule, broken, seed] : rules) {
     if (std::string(rule).find(only) == std::string::npos) continue;
-    searches.emplace(rule, std::async(std::launch::async, search, broken));
+    searches.emplace(rule, std::async(std::launch::async, search, broken, seed));
   }
   for (auto& [rule, found_by] : searches) {
     const std::string found = found_by.get();

@@ -18,6 +18,7 @@
 #include "base/error.hpp"
 #include "base/file.hpp"
 #include "base/json.hpp"
+#include "base/text.hpp"
 #include "base/time.hpp"
 #include "daemon/api/endpoints.hpp"
 #include "daemon/api/node_document.hpp"
@@ -323,22 +324,23 @@ class Command_Note {
 
 // Says which of the voters that the operator named are taken for lost. Returns the exit status.
 int print_lost(const Json& lost, const std::vector<std::string>& named) {
-  std::string alive;
+  std::vector<std::string> alive;
   for (const std::string& name : named) {
     const bool is_lost =
         lost.is_array() && std::any_of(lost.begin(), lost.end(), [&](const Json& voter) {
           return voter.is_string() && names_equal(voter.get<std::string>(), name);
         });
-    if (!is_lost) alive += (alive.empty() ? "" : ", ") + printable(name);
+    if (!is_lost) alive.push_back(printable(name));
   }
   if (!alive.empty()) {
     std::cerr << "primgr: --lost: not declared lost, since something answers there, or since it is "
                  "not a voter of this node: "
-              << alive << ". Whoever answers, even with an error, is alive: see primgr --status\n";
+              << joined(alive)
+              << ". Whoever answers, even with an error, is alive: see primgr --status\n";
     return exit_unavailable;
   }
   std::cout << (named.empty()
-                    ? "No voter is taken for lost any more. "
+                    ? "No voter is declared lost any more. "
                     : "The daemon of this host goes on without the votes of these. If one of them "
                       "lives, two nodes may take writes: make sure that it never comes back as it "
                       "was. ")
@@ -350,13 +352,14 @@ int print_lost(const Json& lost, const std::vector<std::string>& named) {
 
 int run_lost(const Http_Library& http, const Config& config, const Tls& tls,
              const Options& options) {
-  Command_Note note("--lost", lost_note_file);
+  const char* const option = options.mode == Options::Mode::found ? "--found" : "--lost";
+  Command_Note note(option, lost_note_file);
   if (const int status = note.open(http, config, tls)) return status;
   Voter_List known;
   try {
     known = written_voters(note.folder(), config.node.consensus_cluster);
   } catch (const Input_Error& error) {
-    return report_unwritten("--lost", error.what());
+    return report_unwritten(option, error.what());
   }
   for (const std::string& name : options.lost) {
     const bool self = names_equal(name, config.node.node_name);

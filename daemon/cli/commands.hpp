@@ -23,8 +23,9 @@ int report_error(const std::exception& error, int status);
 // the TLS key or the passfile. Returns the exit status. Throws Input_Error.
 int run_look(const Options& options);
 
-// `primgr --lost`: leaves a note for the daemon of this host in its state_directory, and waits
-// until that has asked the voters whether they live. Returns the exit status. Throws Input_Error.
+// `primgr --lost` and `--found`: leaves a note for the daemon of this host in its state_directory,
+// and waits until that has asked the voters whether they live. Returns the exit status. Throws
+// Input_Error.
 int run_lost(const Http_Library& http, const Config& config, const Tls& tls,
              const Options& options);
 

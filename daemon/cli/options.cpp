@@ -18,7 +18,7 @@ const char* const usage =
        primgr --status [--watch] [--json] [--url URL]
        primgr --history [--json] [--url URL]
        primgr --look
-       primgr --lost [NODE...]
+       primgr --lost NODE... | --found
        primgr --forget-timeline
        primgr --drain [REASON...] | --undrain
        primgr --check-config
@@ -43,9 +43,10 @@ Without --once it serves that over HTTP: /state, /primary, /realPrimary, /cluste
   -w, --watch             with --status: again every 2 s
   -n, --look              tell the daemon of this host to look at its database now: 0 told, 69 no
                             daemon; for repmgr's event_notification_command, as any user
-  -x, --lost [NODE...]    say that these voters are gone for good, so that this node can become
-                            Primary without them; without names: take that back. If they live,
-                            two nodes take writes then. 0 done, 69 one answers, 64 no such voter
+  -x, --lost NODE...      say that these voters are gone for good, so that this node can become
+                            Primary without them. If they live, two nodes take writes then.
+                            0 done, 69 one answers, 64 no such voter
+  -X, --found             withdraw what --lost said: no voter is declared lost any more. 0 done
   -T, --forget-timeline   let this node vote again for a Primary on an older timeline than that
                             of one that it has voted for: for a cluster that was rebuilt from a
                             backup. On each voter. 0 done, 69 the daemon does not heed it
@@ -103,6 +104,7 @@ constexpr Option option_table[] = {
     {'w', "watch", false, Mode::daemon, [](Options& o, const std::string&) { o.watch = true; }},
     {'n', "look", false, Mode::look, nullptr},
     {'x', "lost", false, Mode::lost, nullptr},
+    {'X', "found", false, Mode::found, nullptr},
     {'T', "forget-timeline", false, Mode::forget_timeline, nullptr},
     {'d', "drain", false, Mode::drain, nullptr},
     {'D', "undrain", false, Mode::undrain, nullptr},
@@ -147,6 +149,10 @@ void check_combinations(const Options& options) {
   const bool cluster = status || options.mode == Mode::history;
   if (options.json && !once && !cluster) {
     throw Input_Error("--json goes with --once, --status or --history");
+  }
+  if (options.mode == Mode::lost && options.lost.empty()) {
+    throw Input_Error(
+        "--lost needs the names of the nodes that are gone for good; --found withdraws it");
   }
   if (options.watch && !status) throw Input_Error("--watch goes with --status");
   if (!options.url.empty() && !cluster) {

@@ -19,6 +19,7 @@ struct Options {
     history,
     look,
     lost,
+    found,
     forget_timeline,
     drain,
     undrain,
@@ -32,7 +33,7 @@ struct Options {
   Log_Format log_format = Log_Format::text;
   std::string subject = "state";  // of --once: "state", "primary" or "real-primary"
   std::string url;                // of --status and --history
-  std::vector<std::string> lost;  // of --lost: names of nodes
+  std::vector<std::string> lost;  // of --lost: names of nodes; of --found: none
   std::string reason;             // of --drain; empty: none
   bool watch = false;
   bool json = false;

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/error.hpp"
+#include "base/text.hpp"
 
 namespace primgr {
 
@@ -24,12 +25,6 @@ bool differs(const Config_Key& key, const Config& a, const Config& b) {
 std::string print_peer(const Config& config, const std::string& name) {
   const auto found = config.peers.by_name.find(name);
   return found == config.peers.by_name.end() ? "" : print_address(found->second);
-}
-
-std::string joined(const std::vector<std::string>& words) {
-  std::string text;
-  for (const std::string& word : words) text += (text.empty() ? "" : ", ") + word;
-  return text;
 }
 
 }  // namespace

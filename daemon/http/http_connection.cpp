@@ -111,9 +111,6 @@ Http_Connection::Received Http_Connection::receive() {
   const bool answered = is_answered(head.method);
   request_ = normalized(head);
   in_.erase(0, head.size);  // head.method and head.target were views of it
-  const int status = receive_body(head.chunked, head.length, head.expects_continue);
-  if (status < 0) return received;
-  if (status > 0) return refuse(status);
   if (!answered) return refuse(405);
   received.any = true;
   received.last = !head.keep_alive;
@@ -121,31 +118,13 @@ Http_Connection::Received Http_Connection::receive() {
 }
 
 ssize_t Http_Connection::read_more() {
-  // The client may send nothing before it has got the last answer, or a "100 Continue".
+  // The client may send nothing before it has got the last answer.
   if (!out_.empty() && !flush()) return -1;
   char more[2048];
   const ssize_t n = ssl_ ? retry([&] { return SSL_read(ssl_.get(), more, sizeof more); })
                          : retry([&] { return ::recv(socket_, more, sizeof more, 0); });
   if (n > 0) in_.append(more, static_cast<std::size_t>(n));
   return n;
-}
-
-int Http_Connection::receive_body(bool chunked, std::size_t length, bool expects_continue) {
-  if (!chunked && length > max_body) return 413;
-  for (;;) {
-    const Chunked_Body body =
-        chunked ? parse_chunked(in_) : Chunked_Body{in_.size() < length ? 0 : length, 0};
-    if (body.status) return body.status;
-    if (body.size || (!chunked && length == 0)) {
-      in_.erase(0, body.size);
-      return 0;
-    }
-    if (std::exchange(expects_continue, false) && in_.empty()) {
-      out_ += "HTTP/1.1 100 Continue\r\n\r\n";
-    }
-    const ssize_t n = read_more();
-    if (n <= 0) return n < 0 ? -1 : 400;
-  }
 }
 
 bool Http_Connection::wait(short events) const {

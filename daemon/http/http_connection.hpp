@@ -18,7 +18,7 @@ namespace primgr {
 // A connection, plain or TLS. One deadline holds for all reads and writes together, so that a
 // client that sends a byte now and then gains nothing. An answer is buffered and sent by flush().
 //
-// receive() reads a whole request, with its body. cpp-httplib's parser is lenient, so it does not
+// receive() reads a whole request. cpp-httplib's parser is lenient, so it does not
 // get what the client sent, but a request written anew from what was parsed strictly (request()).
 //
 // Not thread-safe: one thread uses it. Other threads may shut the socket down, which ends every
@@ -62,10 +62,6 @@ class Http_Connection {
   // Waits for data and appends it to in_. Positive: how many bytes; 0: end of stream; negative: an
   // error, or the deadline has passed. Calls flush() first.
   ssize_t read_more();
-
-  // Reads a body and discards it, since no endpoint uses one. Returns 0, the HTTP status to refuse
-  // it with, or -1 as read_more().
-  int receive_body(bool chunked, std::size_t length, bool expects_continue);
 
   // Waits for poll(2) events on the socket. False: the deadline has passed.
   bool wait(short events) const;

@@ -99,6 +99,7 @@ int parse_request_line(std::string_view line, Request_Head& head) {
 struct Fields {
   int hosts = 0, lengths = 0, codings = 0, unknown_codings = 0;
   bool close = false, keep_alive = false;
+  bool content = false;  // of a length
 };
 
 // RFC 9112 6.1, 7. Returns the status to refuse it with, or 0. An unknown coding is counted only,
@@ -115,15 +116,11 @@ int parse_transfer_encoding(std::string_view value, Fields& fields) {
   return 0;
 }
 
-// RFC 9112 6.2. Returns the status to refuse it with, or 0. A number above max_body becomes
-// max_body + 1, so that none overflows.
-int parse_content_length(std::string_view value, Fields& fields, Request_Head& head) {
+// RFC 9112 6.2. Returns the status to refuse it with, or 0.
+int parse_content_length(std::string_view value, Fields& fields) {
   if (++fields.lengths > 1 || value.empty()) return 400;
-  for (const char c : value) {
-    if (c < '0' || c > '9') return 400;
-    head.length =
-        std::min<std::size_t>(10 * head.length + static_cast<std::size_t>(c - '0'), max_body + 1);
-  }
+  if (value.find_first_not_of("0123456789") != value.npos) return 400;
+  fields.content = value.find_first_not_of('0') != value.npos;
   return 0;
 }
 
@@ -136,7 +133,7 @@ int parse_field(std::string_view line, Fields& fields, Request_Head& head) {
   if (equal_without_case(name, "host")) {
     if (++fields.hosts > 1 || value.find_first_of(" \t,/?#@\\\"<>") != value.npos) return 400;
   } else if (equal_without_case(name, "content-length")) {
-    return parse_content_length(value, fields, head);
+    return parse_content_length(value, fields);
   } else if (equal_without_case(name, "transfer-encoding")) {
     return parse_transfer_encoding(value, fields);
   } else if (equal_without_case(name, "connection")) {
@@ -144,8 +141,6 @@ int parse_field(std::string_view line, Fields& fields, Request_Head& head) {
       if (equal_without_case(option, "close")) fields.close = true;
       if (equal_without_case(option, "keep-alive")) fields.keep_alive = true;
     });
-  } else if (equal_without_case(name, "expect")) {
-    if (equal_without_case(value, "100-continue")) head.expects_continue = true;
   } else if (equal_without_case(name, "accept")) {
     if (!head.accept.empty()) head.accept += ',';
     head.accept += value;
@@ -201,48 +196,10 @@ Request_Head parse_head(std::string_view bytes) {
   if (fields.codings > 0 && (fields.lengths > 0 || head.is_http_1_0)) return refuse(400);
   if (fields.unknown_codings > 0) return refuse(501);
   if (fields.codings > 1) return refuse(400);
-  head.chunked = fields.codings == 1;
+  if (is_answered(head.method) && (fields.content || fields.codings == 1)) return refuse(413);
   head.keep_alive = !fields.close && (fields.keep_alive || !head.is_http_1_0);
-  if (head.is_http_1_0) head.expects_continue = false;  // RFC 9110 10.1.1
   head.size = at + 2;
   return head;
-}
-
-Chunked_Body parse_chunked(std::string_view bytes) {
-  std::size_t at = 0, length = 0;
-  const auto more = [&] { return Chunked_Body{0, bytes.size() > max_chunked ? 413 : 0}; };
-  for (;;) {
-    const Head_Line line = read_line(bytes.substr(at));
-    if (line.kind == Head_Line::bad) return {0, 400};
-    if (at + line.text.size() > max_chunked) return {0, 413};
-    const std::string_view digits =
-        line.text.substr(0, line.text.find_first_not_of("0123456789abcdefABCDEF"));
-    const std::string_view extension = trimmed(line.text.substr(digits.size()));
-    if (!extension.empty() && extension[0] != ';') return {0, 400};
-    if (line.kind == Head_Line::unfinished) return more();
-    std::size_t size = 0;
-    const auto [end, error] =
-        std::from_chars(digits.data(), digits.data() + digits.size(), size, 16);
-    if (digits.empty()) return {0, 400};
-    if (error != std::errc() || size > max_body - length) return {0, 413};
-    length += size;
-    at += line.text.size() + 2;
-    if (size == 0) break;
-    const std::string_view after = bytes.substr(std::min(at + size, bytes.size()));
-    if (after.size() < 2) return after.empty() || after[0] == '\r' ? more() : Chunked_Body{0, 400};
-    if (!after.starts_with("\r\n")) return {0, 400};
-    at += size + 2;
-  }
-  for (;;) {  // trailer fields, which are ignored
-    const Head_Line line = read_line(bytes.substr(at));
-    if (line.kind == Head_Line::bad) return {0, 400};
-    if (at + line.text.size() > max_chunked) return {0, 413};
-    if (line.kind == Head_Line::unfinished) return more();
-    at += line.text.size() + 2;
-    if (line.text.empty()) return {at, 0};
-    const std::string_view name = line.text.substr(0, line.text.find(':'));
-    if (name.size() == line.text.size() || !is_token(name)) return {0, 400};
-  }
 }
 
 bool wants_page(std::string_view accept) {

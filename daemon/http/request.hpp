@@ -14,9 +14,7 @@ namespace primgr {
 // of stack. Its server reads the request line again, which must fit there together with its CRLF.
 constexpr std::size_t max_line = 4096;
 constexpr std::size_t max_request_line = max_line - 2;
-constexpr std::size_t max_head = 16 * 1024;    // request line and fields
-constexpr std::size_t max_body = 1024;         // content
-constexpr std::size_t max_chunked = 8 * 1024;  // with sizes, extensions and trailers
+constexpr std::size_t max_head = 16 * 1024;  // request line and fields
 
 // The methods that are answered, as an Allow header lists them; others get 405. All endpoints have
 // the same.
@@ -35,9 +33,6 @@ struct Request_Head {
   std::string accept;       // all Accept fields, joined by commas
   bool is_http_1_0 = false;
   bool keep_alive = false;  // the connection persists after it: RFC 9112 9.3
-  bool expects_continue = false;
-  bool chunked = false;    // the body has chunked transfer coding
-  std::size_t length = 0;  // of the body if not chunked; more than max_body: too long
 };
 
 // The path and query that a request target asks for: of an absolute-form (RFC 9112 3.2.2) what
@@ -45,17 +40,10 @@ struct Request_Head {
 std::optional<std::string_view> served_target(std::string_view target);
 
 // Parses a request's head. Refuses it wherever another HTTP implementation could see the end of the
-// request at another byte (request smuggling: RFC 9112 11.2). May be called again whenever more
+// request at another byte (request smuggling: RFC 9112 11.2), and one with content, which no
+// endpoint uses: 413. May be called again whenever more
 // bytes have come: once a part of the head is refused, the whole is refused with the same status.
 Request_Head parse_head(std::string_view bytes);
-
-// The result of parse_chunked(); members as in Request_Head.
-struct Chunked_Body {
-  std::size_t size = 0;
-  int status = 0;
-};
-// Parses a body with chunked transfer coding (RFC 9112 7.1), as strictly as parse_head().
-Chunked_Body parse_chunked(std::string_view bytes);
 
 // Whether an Accept field prefers text/html to application/json, as those of browsers do and those
 // of load balancers do not. Other media types, and what is not a media type, are ignored.

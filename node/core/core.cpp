@@ -218,8 +218,8 @@ void Core_Step::decide_state() {
   if (core_.decision.state == State::primary) core_.last_200 = now_;
   core_.complete = !core_.facts.nodes_pending && core_.all_answered(Question_Kind::vote) &&
                    core_.has_asked_itself() && !lists_may_change();
-  core_.decision = decide(core_.facts, core_.settings.node_name, core_.settings.consensus_cluster,
-                          core_.all_votes(), core_.lease, now_, core_.required);
+  core_.decision = decide(core_.facts, core_.settings.node_name, core_.all_votes(), core_.lease,
+                          now_, core_.required);
   if (core_.decision.state != State::primary) return;
   std::string why = why_lists_forbid();
   if (why.empty()) why = core_.why_not_itself();

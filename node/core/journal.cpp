@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "base/text.hpp"
 #include "node/rules/voting.hpp"
 
 namespace primgr {
@@ -92,19 +93,16 @@ const char* word(Question_Kind kind) {
 // nothing is.
 std::string describe_primary_rows(const std::vector<Node>& nodes) {
   if (nodes.empty() || named_primary(nodes)) return {};
-  std::string active, inactive;
-  int count = 0;
+  std::vector<std::string> active, inactive;
   for (const Node& node : nodes) {
-    if (node.type != "primary") continue;
-    if (node.active) ++count;
-    std::string& names = node.active ? active : inactive;
-    names += (names.empty() ? "" : ", ") + node.name;
+    if (node.type == "primary") (node.active ? active : inactive).push_back(node.name);
   }
-  if (count > 1) {
-    return ": repmgr.nodes has " + std::to_string(count) + " active primary rows (" + active + ")";
+  if (active.size() > 1) {
+    return ": repmgr.nodes has " + std::to_string(active.size()) + " active primary rows (" +
+           joined(active) + ")";
   }
   return ": repmgr.nodes has no active primary row" +
-         (inactive.empty() ? "" : " (not active: " + inactive + ")");
+         (inactive.empty() ? "" : " (not active: " + joined(inactive) + ")");
 }
 
 // The decision, with what the database's rows have to do with it.

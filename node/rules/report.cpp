@@ -5,6 +5,7 @@
 #include <string_view>
 #include <utility>
 
+#include "base/text.hpp"
 #include "node/rules/no_reply.hpp"
 #include "node/rules/voting.hpp"
 
@@ -146,13 +147,11 @@ std::string describe_way_out(const std::vector<std::vector<Voter>>& lists) {
            ". If all voters that do not answer are gone for good, run on this host: primgr --lost, "
            "with their names (if they live, two nodes take writes then)";
   }
-  std::string names, arguments;
-  for (const std::string& name : silent) {
-    names += (names.empty() ? "" : ", ") + name;
-    arguments += " " + shell_word(name);
-  }
-  return checks + ". If these are gone for good: " + names + ": run on this host: primgr --lost" +
-         arguments + " (if they live, two nodes take writes then)";
+  std::string arguments;
+  for (const std::string& name : silent) arguments += " " + shell_word(name);
+  return checks + ". If these are gone for good: " + joined(silent) +
+         ": run on this host: primgr --lost" + arguments +
+         " (if they live, two nodes take writes then)";
 }
 
 std::string describe_rejoin(const std::string& name, const std::vector<std::string>& claimants) {

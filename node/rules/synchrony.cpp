@@ -4,6 +4,8 @@
 #include <iterator>
 #include <string>
 
+#include "base/text.hpp"
+
 namespace primgr {
 
 namespace {
@@ -18,7 +20,6 @@ Sync_Report unknown(std::string why) {
 // A server shows of application_name 63 bytes, of which each that is not printable ASCII is '?', or
 // from PostgreSQL 16 on "\xNN".
 std::string application_name(std::string_view name, bool escaped) {
-  constexpr char digits[] = "0123456789abcdef";
   constexpr std::size_t longest = 63;
   std::string shown;
   for (const char c : name) {
@@ -26,7 +27,7 @@ std::string application_name(std::string_view name, bool escaped) {
     if (byte >= 32 && byte < 127) {
       shown += c;
     } else if (escaped) {
-      shown += {'\\', 'x', digits[byte >> 4], digits[byte & 15]};
+      shown += "\\x" + hexadecimal({&c, 1});
     } else {
       shown += '?';
     }

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/text.hpp"
+
 namespace primgr {
 
 lists::Members members_of(const Voter_List& voters) {
@@ -14,9 +16,9 @@ lists::Members members_of(const Voter_List& voters) {
 
 std::string digest(const lists::Members& members) {
   const std::uint32_t hash = lists::first_list(members).number.count;
-  std::string text;
-  for (int shift = 28; shift >= 0; shift -= 4) text += "0123456789abcdef"[(hash >> shift) & 15];
-  return text;
+  std::string bytes;
+  for (int shift = 24; shift >= 0; shift -= 8) bytes += static_cast<char>(hash >> shift & 255);
+  return hexadecimal(bytes);
 }
 
 Voter_List all_of(const std::vector<Voter_List>& lists) {
@@ -33,9 +35,9 @@ Voter_List all_of(const std::vector<Voter_List>& lists) {
 }
 
 std::string names_of(const Voter_List& voters) {
-  std::string names;
-  for (const Node& voter : voters) names += (names.empty() ? "" : ", ") + voter.name;
-  return names;
+  std::vector<std::string> names;
+  for (const Node& voter : voters) names.push_back(voter.name);
+  return joined(names);
 }
 
 }  // namespace primgr

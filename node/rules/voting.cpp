@@ -178,9 +178,8 @@ std::string describe_unlisted(const std::vector<Node>& nodes, const std::string&
 
 }  // namespace
 
-Decision decide(const Facts& facts, const std::string& self_name, bool whole_cluster,
-                const Votes& votes, const Lease& lease, Time now,
-                const std::vector<Voter_List>& required) {
+Decision decide(const Facts& facts, const std::string& self_name, const Votes& votes,
+                const Lease& lease, Time now, const std::vector<Voter_List>& lists) {
   if (!facts.reachable) return {State::down, Time::max(), facts.problem};
   if (facts.in_recovery) return {State::standby, Time::max(), "in recovery"};
   if (!facts.nodes_known) {
@@ -196,9 +195,6 @@ Decision decide(const Facts& facts, const std::string& self_name, bool whole_clu
 
   // Valid until so many votes have expired that the rest of a list is no majority.
   Decision decision{State::primary, Time::max(), "a majority votes for it"};
-  const std::vector<Voter_List> one = {
-      required.empty() ? electorate(facts.nodes, *self, whole_cluster) : Voter_List()};
-  const auto& lists = required.empty() ? one : required;
   for (const Voter_List& list : lists) {
     std::vector<Time> expiries = count_votes(list, {*self, votes, lease, now});
     const std::size_t needed = votes_needed(list.size());

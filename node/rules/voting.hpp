@@ -125,10 +125,9 @@ std::string describe_votes(const std::vector<Voter>& voters);
 std::string describe_votes(std::size_t of, std::size_t counted, const std::vector<Voter>& listed);
 
 // The state of the node `self_name` by what is known at `now` (README, section "States").
-// `required`: the lists of voters of which it needs a majority each; empty: the one in `facts`
-// alone.
-Decision decide(const Facts& facts, const std::string& self_name, bool whole_cluster,
-                const Votes& votes, const Lease& lease, Time now,
-                const std::vector<Voter_List>& required = {});
+// `lists`: the lists of voters of which it needs a majority each. REQUIRES: there is one, if the
+// database lists nodes.
+Decision decide(const Facts& facts, const std::string& self_name, const Votes& votes,
+                const Lease& lease, Time now, const std::vector<Voter_List>& lists);
 
 }  // namespace primgr
