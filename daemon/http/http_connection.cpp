@@ -16,7 +16,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
-// The request to hand to cpp-httplib, written anew from what was parsed: see Http_Connection.
+// The request for cpp-httplib, written anew from the parsed request: see Http_Connection.
 std::string normalized(const Request_Head& head) {
   std::string request(head.method);
   request += head.target.starts_with('/') || head.target == "*" ? " " : " /";
@@ -121,7 +121,7 @@ Http_Connection::Received Http_Connection::receive() {
 }
 
 ssize_t Http_Connection::read_more() {
-  // The client may send nothing before it has got the last answer, or a "100 Continue".
+  // The client may wait for the last answer, or for "100 Continue", before it sends anything.
   if (!out_.empty() && !flush()) return -1;
   char more[2048];
   const ssize_t n = ssl_ ? retry([&] { return SSL_read(ssl_.get(), more, sizeof more); })

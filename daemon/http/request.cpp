@@ -47,8 +47,8 @@ void for_each_element(std::string_view list, char separator, Visit visit) {
   }
 }
 
-// A line of a head. Only CRLF ends it. A line with a control character other than HTAB is bad:
-// other implementations could take a lone CR, a lone LF or a NUL for its end.
+// A line of a head. Only CRLF ends it. A line with a control character other than HTAB is bad,
+// because other implementations could treat a lone CR, a lone LF or a NUL as its end.
 struct Head_Line {
   enum { whole, unfinished, bad } kind;
   std::string_view text;  // without CRLF; if unfinished or bad, up to there
