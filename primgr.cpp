@@ -326,7 +326,7 @@ class Httplib_Client : public Http_Client {
   Peer_Addresses addresses_ GUARDED_BY(mutex_);
   std::list<std::shared_ptr<Call>> under_way_ GUARDED_BY(mutex_);
   Watchdog watchdog_;
-  // the last member, because its threads use the members above
+  // The last member, because its threads use the members above.
   std::unique_ptr<Thread_Pool> threads_;
 };
 

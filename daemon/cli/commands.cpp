@@ -214,7 +214,7 @@ int run_status(const Http_Library& http, const Config& config, const Options& op
   const char* no_colour = getenv("NO_COLOR");
   const bool terminal = isatty(STDOUT_FILENO);
   const bool colour = terminal && !(no_colour && *no_colour);
-  // main() ignores SIGHUP; this must end when its terminal closes
+  // main() ignores SIGHUP, but this command must end when its terminal closes.
   if (options.watch) signal(SIGHUP, SIG_DFL);
   for (;; std::this_thread::sleep_for(2s)) {
     const Http_Reply reply = http.ask_daemon(tls, url, own, "/cluster", status_limit);

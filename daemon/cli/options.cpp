@@ -68,7 +68,7 @@ struct Option {
   const char* name;
   bool has_value;
   Mode mode;  // the mode that it selects; daemon: it selects none
-  // throws Input_Error; null: does nothing
+  // Throws Input_Error. Null: there is nothing to apply.
   void (*apply)(Options& options, const std::string& value);
 };
 

@@ -39,7 +39,7 @@ class Service {
   const Connection_Limits limits_;
   Endpoints endpoints_;
   std::atomic<bool> held_{false};
-  // the last member, because its threads use the members above
+  // The last member, because its threads use the members above.
   const std::unique_ptr<Http_Server> server_;
 };
 

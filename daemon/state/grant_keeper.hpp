@@ -74,7 +74,7 @@ class Grant_Keeper {
   const Logger log_;
   Worker<Shared> worker_;
   Shared& shared_ = worker_.state();
-  // the last problem, while it lasts; empty: none
+  // The last problem, while it lasts. Empty: none.
   std::string logged_problem_ GUARDED_BY(shared_.mutex);
 };
 

@@ -94,7 +94,8 @@ std::string Command_Lock::lock(const std::string& folder) {
   const std::string path = folder + "/command";
   fd_.reset(open(path.c_str(), O_RDONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0644));
   if (!fd_) return "cannot open " + path + ": " + std::strerror(errno);
-  // for any umask of the process that created it: commands may be run by users other than root
+  // The mode must not depend on the umask of the process that created the file: users other than
+  // root may run commands, too.
   fchmod(fd_.get(), 0644);
   const int error = lock_file(fd_, 30s);
   if (error == 0) return {};

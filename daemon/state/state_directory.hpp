@@ -81,7 +81,7 @@ class State_Directory {
     // Contents that wait to be written, and the last contents that this process wrote. By the name
     // of the file.
     std::map<std::string, std::string> waiting GUARDED_BY(mutex), written GUARDED_BY(mutex);
-    // files to rename: old name, new name
+    // Files to rename: old name, new name.
     std::map<std::string, std::string> aside GUARDED_BY(mutex);
     // The request of lock(), and its result.
     bool to_lock GUARDED_BY(mutex) = false, in_use GUARDED_BY(mutex) = false;
