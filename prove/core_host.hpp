@@ -25,7 +25,7 @@ enum class Left_Out {
   grants,                // a voter promises nothing
   own_promise,           // a node votes for itself though its promise is to another node
   lease_told,            // a voter does not report how long its promise lasts
-  check_delay,           // a vote expires when its promise does
+  check_delay,           // a vote expires only when its promise does
   hand_back_delay,       // votes are handed back at once
   votes_dropped,         // a node that hands votes back continues to count them
   old_reply,             // a reply to an earlier question counts
@@ -34,14 +34,14 @@ enum class Left_Out {
   token_shown,           // a voter reuses the token of a promise that the candidate did not show
   expiry,                // a Primary stays Primary until its next decision
   clock_stop,            // a stopped clock is not noticed
-  clock_rate,            // clocks tick 30 % apart
+  clock_rate,            // the speeds of clocks differ by 30 %
   lists_kept,            // lists do not survive a restart
   lists_at_once,         // a list in a database counts at once
   lists_compared,        // a voter votes with any list
   pending_reported,      // a voter does not report its pending list
   acknowledged_heard,    // a voter acknowledges a list that it has not received
   lists_stored,          // a list counts though it could not be stored
-  reign_gap,             // a gap in the reign is not noticed
+  reign_gap,             // a gap in the time as Primary is not noticed
   former_voters,         // a node that moves to another site needs only the voters of that site
   nobody_primary,        // if no node that answers is Primary, there is none
   unbound,               // all voters report that no promise binds them

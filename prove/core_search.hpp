@@ -32,7 +32,7 @@ class Core_Search {
   static constexpr int most_nodes = 4, most_tokens = 14, most_late = 2, tokens_of_text = 2;
   using Token = std::uint8_t;  // 0: none
 
-  // A message that is under way.
+  // A message that was sent and has not arrived.
   struct Late {
     std::uint32_t text;
     std::uint8_t used, reply, kind, asker, peer, current;

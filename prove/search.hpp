@@ -43,7 +43,7 @@ class Search {
   struct Packed {
     Saved held, disk;  // disk: the lists that a restart may find instead, if `unsure`
     Code found, reported[N];
-    std::uint8_t round, promised, flags;  // flags: reigns, made, unsure, dead
+    std::uint8_t round, promised, flags;  // flags: reigns, made, unsure, dead, heard
     Mask reports, noting, acknowledging;
   };
   struct Message {

@@ -80,7 +80,7 @@ struct World {
   };
   std::vector<Held> held;
   std::vector<std::string> log;
-  Voter_Lists stored;        // what it would know after a restart
+  Voter_Lists stored;        // the lists that it would have after a restart
   bool store_fails = false;  // `stored` cannot be written
   History changes;           // of state, as passed to the last on_change
   int scarce = 0;            // how many more calls of on_change throw std::bad_alloc

@@ -19,7 +19,7 @@ struct Outage {
   std::string next;  // the node that became Primary then; empty: none yet
 };
 
-// At most so many are returned: the newest.
+// The number of outages that are returned at most: the newest ones.
 inline constexpr std::size_t max_outages = 64;
 
 // The reports of the nodes of one site. Not thread-safe. Throws std::bad_alloc only.
@@ -45,7 +45,7 @@ class Outage_Finder {
   };
   std::vector<Reign> reigns_;
   bool complete_ = true;     // all nodes answered and reported their changes
-  double known_for_ = 1e15;  // each node reports at least so many seconds of history
+  double known_for_ = 1e15;  // seconds of history that every node reports
 };
 
 }  // namespace primgr

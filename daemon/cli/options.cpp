@@ -142,7 +142,7 @@ void apply(Options& options, int letter, char** argv) {
   }
 }
 
-// Throws Input_Error if options that are valid one by one contradict each other.
+// Throws Input_Error if options that are each valid contradict each other.
 void check_combinations(const Options& options) {
   const bool once = options.mode == Mode::once, status = options.mode == Mode::status;
   const bool cluster = status || options.mode == Mode::history;

@@ -30,7 +30,7 @@ class Reload {
  public:
   // Puts the keys of Change::reload that it is responsible for into effect, whether they have
   // changed or not. It has to be thread-safe towards the threads that use the keys, and must not
-  // block. If it throws std::bad_alloc, all Apply functions are called again.
+  // block. If it throws std::bad_alloc or std::system_error, all Apply functions are called again.
   using Apply = std::function<void(const Config& read)>;
 
   // `load` reads the configuration in the same way as at the start. It throws Input_Error.
@@ -39,8 +39,8 @@ class Reload {
 
   void add(Apply apply) { appliers_.push_back(std::move(apply)); }
 
-  // Reads the configuration if a reload is `asked` for now, or if an earlier one failed for lack of
-  // memory. Throws std::bad_alloc.
+  // Reads the configuration if a reload is `asked` for now, or if an earlier one did not finish.
+  // Throws std::bad_alloc, and std::system_error if an Apply throws it.
   void run(bool asked);
 
  private:

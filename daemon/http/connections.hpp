@@ -21,7 +21,7 @@
 
 namespace primgr {
 
-// How many client connections there may be.
+// The limits of the number of client connections.
 struct Connection_Limits {
   // The limit is `wanted`, but no more than half of the file descriptors (RLIMIT_NOFILE), so that
   // enough are left for the database and the peers. Logs a warning if the limit is lower than

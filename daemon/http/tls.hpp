@@ -77,7 +77,7 @@ class Tls {
 
   static std::unique_ptr<BIO, Deleter> bio_of(const std::string& text);
 
-  // All certificates of a PEM file. Throws Input_Error if there is none or one is damaged.
+  // All certificates of a PEM file. Throws Input_Error if there is none, or if one is damaged.
   static Certificates read_certificates(const char* key, const std::string& path);
 
   // Without this callback, OpenSSL would ask for a key's passphrase on the terminal.

@@ -29,7 +29,7 @@ class Look_Socket {
   bool bind();
   // For poll(2); -1 before bind().
   int fd() const { return fd_.get(); }
-  // Discards waiting messages, about 1,000 at most, so that an endless sender cannot block the
+  // Discards waiting messages, 1,000 at most, so that an endless sender cannot block the
   // caller.
   void drain() const;
 

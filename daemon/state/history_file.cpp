@@ -23,7 +23,7 @@ Json print_milliseconds_of(Time time) {
   return std::chrono::floor<milliseconds>(time).count();
 }
 
-// The readers throw Input_Error.
+// These read functions throw Input_Error.
 milliseconds read_milliseconds(const Json& entry, const char* key) {
   const auto value = number_at(entry, key);
   if (!value || *value < 0 || *value > max_milliseconds) {

@@ -28,7 +28,7 @@ inline constexpr const char* alive_file = "alive";
 // while the mutex is held, but never by the thread.
 class State_Directory {
  public:
-  // `notes`: the names of the files that commands leave. Throws std::system_error if no thread can
+  // `notes`: the names of the files that commands write. Throws std::system_error if no thread can
   // be started.
   State_Directory(const std::string& path, std::vector<std::string> notes, Logger log);
   // The destructor waits until all is written, 100 ms at most.
