@@ -1,15 +1,16 @@
-// primgr: reports over HTTP and to shell scripts what this node of a repmgr cluster is right now.
+// primgr: reports over HTTP and to shell scripts the current state of this node of a repmgr
+// cluster.
 //
-// This file has main(), start and end of the daemon, the HTTP server and the HTTP client. It is the
-// only unit that includes cpp-httplib; daemon/http/http.hpp declares its classes for the others.
-// What the node knows and decides is in repmgr_node.hpp, and all that is between the two in
-// daemon/.
+// This file has main(), the HTTP server and the HTTP client. It is the only unit that includes
+// cpp-httplib. daemon/http/http.hpp declares its classes for the other units. The rules and the
+// knowledge of a node are in repmgr_node.hpp. The code between the two is in daemon/.
 
-// With cpp-httplib's backlog of 5, SYNs are dropped under many connections, which delays checks.
+// cpp-httplib's backlog of 5 is too small: with many connections, SYNs are dropped, which delays
+// health checks.
 #define CPPHTTPLIB_LISTEN_BACKLOG 4096
 #define CPPHTTPLIB_MAX_LINE_LENGTH 4096
 #define CPPHTTPLIB_OPENSSL_SUPPORT
-// Without it, cpp-httplib waits with select(), which fails for every descriptor from 1,024 on.
+// Without this, cpp-httplib waits with select(), which fails for every descriptor from 1,024 on.
 #define CPPHTTPLIB_USE_POLL
 #include <fcntl.h>
 #include <httplib.h>
@@ -72,10 +73,10 @@ struct Target {
   std::string ip;  // an IP address of its host; empty: cpp-httplib looks the host up
   bool https = false;
   std::string expected_host;      // in the server's certificate; empty: any
-  bool trust_system_cas = false;  // also accepts certificates signed by them
+  bool trust_system_cas = false;  // also accepts certificates signed by system CAs
 };
 
-// Makes each client. With HTTPS it presents this node's certificate, if there is one. Throws
+// Makes a client. With HTTPS, the client presents this node's certificate, if there is one. Throws
 // Input_Error if TLS cannot be set up.
 std::unique_ptr<httplib::ClientImpl> make_client(const Tls& tls, const Target& target) {
   const auto& [host, port] = target.address;
@@ -90,8 +91,8 @@ std::unique_ptr<httplib::ClientImpl> make_client(const Tls& tls, const Target& t
   return client;
 }
 
-// Sends a GET, and reads a body of at most max_body bytes. If there is no valid reply, its status
-// is 0 and it is empty, and `error` or `too_long` says why.
+// Sends a GET, and reads a body of at most max_body bytes. If there is no valid reply, the reply is
+// empty, its status is 0, and `error` or `too_long` is the reason.
 struct Received {
   Http_Reply reply;
   httplib::Error error = httplib::Error::Success;
@@ -115,7 +116,7 @@ Received get(httplib::ClientImpl& client, const std::string& path, std::size_t m
   return received;
 }
 
-// Why there is no reply, for people to read. Reads the thread-local Tls::verify_error.
+// Why there is no reply, as text for users. Reads the thread-local Tls::verify_error.
 std::string describe_error(httplib::Error error) {
   switch (error) {
     case httplib::Error::Connection:
@@ -139,9 +140,9 @@ std::string describe_error(httplib::Error error) {
   }
 }
 
-// Why no connection to an IP address came about, which cpp-httplib does not say: who refuses lives,
-// and must not be taken for lost. So it is tried once more, for `limit` at most; who refuses does
-// so again in that time.
+// Why no connection to an IP address could be made. cpp-httplib does not report that. A host that
+// refuses a connection is alive, and must not be counted as lost. So this tries the connection once
+// more, for `limit` at most. A host that refuses will refuse again in that time.
 std::string describe_unconnected(const Address& address, milliseconds limit) {
   addrinfo hints{};
   hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV;
@@ -164,7 +165,7 @@ std::string describe_unconnected(const Address& address, milliseconds limit) {
     }
   }
   switch (error) {
-    case 0:  // it has just begun to listen
+    case 0:  // it has just started to listen
     case ECONNREFUSED:
     case ECONNRESET:
       return std::string(connection_refused) + " at " + print_address(address);
@@ -181,9 +182,9 @@ Http_Reply no_reply(const std::string& why) {
   return {0, {}, why, {}};
 }
 
-// cpp-httplib matches a status line, of max_line bytes at most, with std::regex, by a recursion
-// that takes 1 MB of stack, and 2.3 MB where each call keeps room for its registers, as on s390x;
-// more with clang and its sanitizers.
+// cpp-httplib matches a status line, of max_line bytes at most, with std::regex. Its recursion
+// needs 1 MB of stack. It needs 2.3 MB where each call reserves space for registers, as on s390x.
+// It needs more with clang and its sanitizers.
 #if defined(__clang__)
 constexpr std::size_t client_stack = 16 * 1024 * 1024;
 #elif defined(__x86_64__)
@@ -191,14 +192,14 @@ constexpr std::size_t client_stack = 1280 * 1024;
 #else
 constexpr std::size_t client_stack = 3 * 1024 * 1024;
 #endif
-constexpr std::size_t max_client_threads = 2048;  // questions beyond that wait for a thread
+constexpr std::size_t max_client_threads = 2048;  // more requests wait for a thread
 
-// Ends requests whose time is up, by shutting their sockets down. It is needed because
-// cpp-httplib's timeouts hold for a server that is silent, not for one that sends a byte now and
-// then without an end. Thread-safe; nothing under the mutex blocks.
+// Ends requests whose time is over: it shuts their sockets down. It is needed because cpp-httplib's
+// timeouts apply to a server that is silent. They do not apply to a server that sends a byte from
+// time to time and never ends. Thread-safe; nothing blocks while the mutex is held.
 class Watchdog {
  public:
-  // A request under way.
+  // A request that has not ended.
   class Call {
    public:
     explicit Call(Deadline until) : deadline(until) {}
@@ -207,8 +208,8 @@ class Watchdog {
    private:
     friend class Watchdog;
     // Guarded by the mutex of the Watchdog.
-    Descriptor socket_;     // a duplicate, as cpp-httplib may close its own at any time
-    bool aborted_ = false;  // too late, or dropped
+    Descriptor socket_;     // a duplicate, because cpp-httplib may close its own at any time
+    bool aborted_ = false;  // it is late, or was dropped
   };
 
   // Throws std::system_error if no thread can be started.
@@ -222,7 +223,7 @@ class Watchdog {
     thread_.join();
   }
 
-  // From here to remove() the call is watched. Throws std::bad_alloc.
+  // The call is watched from now until remove(). Throws std::bad_alloc.
   void add(Call& call) {
     {
       const Mutex_Lock lock(mutex_);
@@ -243,7 +244,7 @@ class Watchdog {
     const Mutex_Lock lock(mutex_);
     return call.aborted_;
   }
-  // The sockets that `client` makes are those of the call.
+  // The sockets that `client` opens belong to the call.
   void watch_sockets(httplib::ClientImpl& client, Call& call) {
     client.set_socket_options([this, &call](socket_t socket) {
       const Mutex_Lock lock(mutex_);
@@ -265,7 +266,7 @@ class Watchdog {
       const auto now = std::chrono::steady_clock::now();
       for (Call* call : calls_) {
         if (call->deadline <= now) shut_down(*call);
-        // A socket that was not connected yet is shut down once more.
+        // A socket that was not connected yet is shut down again.
         next = std::min(next, call->aborted_ ? now + 100ms : call->deadline);
       }
       if (next == Deadline::max()) {
@@ -280,13 +281,13 @@ class Watchdog {
   Condition changed_;
   std::list<Call*> calls_ GUARDED_BY(mutex_);
   bool ending_ GUARDED_BY(mutex_) = false;
-  std::thread thread_;  // last, since it uses what is above
+  std::thread thread_;  // the last member, because it uses the members above
 };
 
-// Each question has a thread of its own: cpp-httplib's client blocks.
+// Each request has a separate thread, because cpp-httplib's client blocks.
 //
-// The mutex guards the list of questions under way, and where peers are. It is taken before that of
-// the Watchdog.
+// The mutex guards the list of current requests, and the addresses of peers. It is locked before
+// the mutex of the Watchdog.
 class Httplib_Client : public Http_Client {
  public:
   Httplib_Client(Peer_Addresses addresses, Resolver& resolver, const Tls& tls);
@@ -297,7 +298,7 @@ class Httplib_Client : public Http_Client {
   void use_addresses(Peer_Addresses addresses) override;
 
  private:
-  // A question under way.
+  // A request that has not ended.
   struct Call : Watchdog::Call {
     Call(Node to, std::string what, Deadline until)
         : Watchdog::Call(until), peer(std::move(to)), target(std::move(what)) {}
@@ -306,8 +307,8 @@ class Httplib_Client : public Http_Client {
     std::function<void(Http_Reply)> done{};
   };
 
-  // Where a peer is asked: `address` has the host that its certificate is for, `at` where that is
-  // reached, a name or an IP address.
+  // The address for a request to a peer. `address` has the host that the peer's certificate is for.
+  // `at` is the name or IP address to connect to.
   struct Place {
     Address address;
     std::string at;
@@ -325,13 +326,14 @@ class Httplib_Client : public Http_Client {
   Peer_Addresses addresses_ GUARDED_BY(mutex_);
   std::list<std::shared_ptr<Call>> under_way_ GUARDED_BY(mutex_);
   Watchdog watchdog_;
-  std::unique_ptr<Thread_Pool> threads_;  // last, since its threads use what is above
+  // The last member, because its threads use the members above.
+  std::unique_ptr<Thread_Pool> threads_;
 };
 
 Httplib_Client::Httplib_Client(Peer_Addresses addresses, Resolver& resolver, const Tls& tls)
     : resolver_(resolver), tls_(tls), addresses_(std::move(addresses)) {
   // cpp-httplib compiles a std::regex in each thread, and libstdc++ fills the locale's cache for
-  // narrow() without a lock. So it is filled before questions are sent.
+  // narrow() without a lock. So the cache is filled before requests are sent.
   for (int c = 0; c < 256; ++c) {
     std::use_facet<std::ctype<char>>(std::locale()).narrow(static_cast<char>(c), '\0');
   }
@@ -340,7 +342,7 @@ Httplib_Client::Httplib_Client(Peer_Addresses addresses, Resolver& resolver, con
 }
 
 Httplib_Client::~Httplib_Client() {
-  threads_.reset();  // waits for the questions under way
+  threads_.reset();  // waits for the current requests
 }
 
 void Httplib_Client::get(const Node& peer, const std::string& target, Time timeout,
@@ -383,7 +385,8 @@ void Httplib_Client::use_addresses(Peer_Addresses addresses) {
   std::swap(addresses_, addresses);
 }
 
-// The configured address of a peer (peer.NAME), else the host of its conninfo and peer_port.
+// The configured address of a peer (peer.NAME). Without one, the host of its conninfo and
+// peer_port.
 Httplib_Client::Place Httplib_Client::place_of(const Node& peer) {
   const Mutex_Lock lock(mutex_);
   Place place{{peer.host, addresses_.port}, peer.hostaddr};
@@ -405,8 +408,8 @@ Http_Reply Httplib_Client::ask(Call& call) try {
   const std::vector<std::string> addresses = resolver_(at, left());
   if (addresses.empty()) return no_reply(describe_unresolved(at));
   Http_Reply reply;
-  // A host lives if it refuses at one address; and this host may have no way to some of them, as to
-  // those of IPv6.
+  // A host is alive if it refuses at one of its addresses. This host may have no route to some of
+  // the addresses, for example to those of IPv6.
   std::string why;
   for (std::size_t i = 0; i < addresses.size() && left() > 0ns; ++i) {
     // Some addresses of a host may not answer, so each gets an equal share of the time left.
@@ -424,7 +427,7 @@ Http_Reply Httplib_Client::ask(Call& call) try {
   try {
     return no_reply(error.what());
   } catch (const std::bad_alloc&) {
-    return no_reply("out of memory");  // so short that it needs none
+    return no_reply("out of memory");  // so short that it needs no allocation
   }
 }
 
@@ -445,8 +448,8 @@ Http_Reply Httplib_Client::ask_at(Call& call, const Address& to, const std::stri
   const auto began = std::chrono::steady_clock::now();
   const Received received = primgr::get(*client, call.target, most_reply_bytes(call.target));
   const bool aborted = watchdog_.is_aborted(call);
-  // If a body has no Content-Length, cpp-httplib takes the end of an aborted connection for its
-  // end.
+  // If a body has no Content-Length, cpp-httplib takes the end of an aborted connection for the end
+  // of the body.
   if (received.reply.status != 0 && !aborted) return received.reply;
   const bool late = std::chrono::steady_clock::now() + 5ms >= call.deadline ||
                     received.error == httplib::Error::ConnectionTimeout;
@@ -458,7 +461,7 @@ Http_Reply Httplib_Client::ask_at(Call& call, const Address& to, const std::stri
         {at, to.port}, in_milliseconds(std::min(2 * (now - began) + 50ms, call.deadline - now))));
   }
   Http_Reply none = no_reply(late ? timed_out : describe_error(received.error));
-  // Who refuses TLS, or has another CA, is no peer, and lives.
+  // A server that refuses TLS, or has another CA, is not a peer, but it is alive.
   none.alive = !late;
   return none;
 }
@@ -495,14 +498,14 @@ void set_option(int socket, int level, int option, int value) {
   setsockopt(socket, level, option, &value, sizeof value);
 }
 
-// Whether the kernel, and the sandbox of this process, have IPv6.
+// Whether IPv6 is available in the kernel and in the sandbox of this process.
 bool has_ipv6() {
   const Descriptor socket(::socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0));
   return socket || errno != EAFNOSUPPORT;
 }
 
-// An Http_Connection as a stream of cpp-httplib: reads the request that was parsed already, and
-// collects the answer until flush().
+// Presents an Http_Connection as a stream of cpp-httplib. Reads the request that was already
+// parsed, and collects the answer until flush().
 class Stream : public httplib::Stream {
  public:
   explicit Stream(Http_Connection& connection) : connection_(connection) {}
@@ -527,9 +530,8 @@ class Stream : public httplib::Stream {
   std::size_t read_ = 0;
 };
 
-// Of cpp-httplib's server, only the handling of parsed requests is used. Accepting connections and
-// parsing requests is done by Connections and Http_Connection. Handlers run in the threads of
-// connections_.
+// Only the handling of parsed requests is used of cpp-httplib's server. Connections accepts
+// connections, and Http_Connection parses requests. Handlers run in the threads of connections_.
 class Httplib_Server : public Http_Server, private httplib::Server {
  public:
   Httplib_Server(const Connection_Limits& limits, Http_Handler handler, const Tls& tls,
@@ -540,7 +542,7 @@ class Httplib_Server : public Http_Server, private httplib::Server {
         connections_(limits, log, [this](int socket, const std::string& from, auto& waiting_since) {
           serve(socket, from, waiting_since);
         }) {
-    // Not SO_REUSEPORT, cpp-httplib's default: a second primgr on the port must fail.
+    // SO_REUSEPORT, cpp-httplib's default, is not set: a second primgr on the port must fail.
     // Connections inherit these buffers. They are small, so that a client that sends requests and
     // never reads is stopped soon.
     set_socket_options([](socket_t socket) {
@@ -556,7 +558,7 @@ class Httplib_Server : public Http_Server, private httplib::Server {
       answer(request, to);
       return HandlerResponse::Handled;
     });
-    // Answers of the handler have a body. Those to requests that cpp-httplib rejects do not.
+    // Answers of the handler have a body. Answers to requests that cpp-httplib rejects have none.
     set_error_handler([](const httplib::Request&, httplib::Response& to) {
       if (to.body.empty()) {
         to.set_content(error_body(httplib::status_message(to.status)), "application/json");
@@ -566,7 +568,7 @@ class Httplib_Server : public Http_Server, private httplib::Server {
     set_post_routing_handler(set_connection_header);
     set_logger([this](const httplib::Request& request, const httplib::Response& to) {
       handler_.count(request.path, to.status);
-      if (!log_.wants(Log_Level::debug)) return;  // saves making the line
+      if (!log_.wants(Log_Level::debug)) return;  // saves the work of making the line
       log_(Log_Level::debug, request.method + " " + request.path + " " + std::to_string(to.status) +
                                  " to " + request.remote_addr);
     });
@@ -580,7 +582,7 @@ class Httplib_Server : public Http_Server, private httplib::Server {
   bool bind(const Address& address) override {
     errno = 0;
     if (address.host != "*") return bind_to_port(address.host, address.port);
-    // PostgreSQL's and HAProxy's notation for all addresses, IPv6 and IPv4.
+    // "*" is the notation of PostgreSQL and HAProxy for all addresses, IPv6 and IPv4.
     if (has_ipv6()) return bind_to_port("::", address.port);
     log_(Log_Level::info, "this host has no IPv6, so it is served over IPv4 alone");
     return bind_to_port("0.0.0.0", address.port);
@@ -597,9 +599,9 @@ class Httplib_Server : public Http_Server, private httplib::Server {
   }
 
  private:
-  // cpp-httplib sends "Connection: close" with each status from 400 on. Here 503 is the normal
-  // answer of a node in some states, so the connection stays open unless the client wants it
-  // closed.
+  // cpp-httplib sends "Connection: close" with each status from 400 on. In primgr, 503 is the
+  // normal answer of a node in some states. So the connection stays open unless the client wants to
+  // close it.
   static void set_connection_header(const httplib::Request& request, httplib::Response& to) {
     const std::string connection = request.get_header_value("Connection");
     if (connection == "close") return;
@@ -616,10 +618,11 @@ class Httplib_Server : public Http_Server, private httplib::Server {
     to.set_content(std::move(answer.body), answer.type);
   }
 
-  // Serves one connection, request by request. A Connections::Serve.
+  // Serves the requests of one connection, one after the other. A Connections::Serve.
   void serve(int socket, const std::string& from, std::atomic<Deadline>& waiting_since) {
-    // glibc aborts the process if it has no memory to register the destructor of a thread_local,
-    // and cpp-httplib has some. So this throws std::bad_alloc first if memory is that short.
+    // glibc aborts the process if it has no memory to register the destructor of a thread_local
+    // variable, and cpp-httplib has such variables. So this throws std::bad_alloc first if there is
+    // so little memory.
     ::operator delete(::operator new(64 * 1024));
     Http_Connection connection(socket, tls_.context());
     const auto begin = [&](Deadline now) {
@@ -636,7 +639,7 @@ class Httplib_Server : public Http_Server, private httplib::Server {
       if (Memory_Reserve::is_spent()) throw std::bad_alloc();
       last = received.last || --left == 0;
       if (received.status) {
-        // After a request that cannot be parsed, it is not known where the next one begins.
+        // After a request that cannot be parsed, the beginning of the next one is not known.
         refused = last = true;
         refuse(received.status, received.is_head, from, connection);
       } else {
@@ -649,7 +652,7 @@ class Httplib_Server : public Http_Server, private httplib::Server {
     connection.finish(refused ? linger_time : 0ms);
   }
 
-  // Answers a request that cannot be parsed or is not allowed. The connection ends after it.
+  // Answers a request that cannot be parsed or is not allowed. The connection is closed after it.
   void refuse(int status, bool is_head, const std::string& from, Http_Connection& connection) {
     const char* reason = httplib::status_message(status);
     const std::string body = error_body(reason);
@@ -667,7 +670,7 @@ class Httplib_Server : public Http_Server, private httplib::Server {
   const Tls& tls_;
   const Stderr_Log& log_;
   const Http_Handler handler_;
-  Connections connections_;  // last, since its threads use what is above
+  Connections connections_;  // the last member, because its threads use the members above
 };
 
 class Cpp_Httplib : public Http_Library {
@@ -703,8 +706,8 @@ int print_version() {
   return flush_output(0);
 }
 
-// A command asks the daemon of this host, which has to have a client's certificate only where it
-// has tls_ca. So whoever may not read the key asks without one.
+// A command sends requests to the daemon of this host. The daemon requires a client's certificate
+// only if it has tls_ca. So a user who may not read the key sends no certificate.
 Tls_Files files_for_commands(const Tls_Files& files) {
   return access(files.key.c_str(), R_OK) == 0 ? files : Tls_Files();
 }
@@ -764,33 +767,33 @@ int run(int argc, char** argv) {
     }
   } catch (const Input_Error& error) {
     return report_error(error, exit_config);
-  } catch (const std::exception& error) {  // std::system_error for threads, std::bad_alloc
+  } catch (const std::exception& error) {  // std::system_error for threads, or std::bad_alloc
     return report_error(error, exit_unavailable);
   }
 }
 
 }  // namespace primgr
 
-// Weak: the tests and the fuzzers, which link this unit, have a main() of their own.
+// Weak, because the tests and the fuzzers link this unit and have a separate main().
 [[gnu::weak]] int main(int argc, char** argv) {
-  // Opens closed standard streams. Else the next socket would get the descriptor of standard error,
-  // and the log would go there.
+  // Opens standard streams that are closed. Otherwise the next socket would get the descriptor of
+  // standard error, and the log would be written to the socket.
   int fd;
   while ((fd = open("/dev/null", O_RDWR)) >= 0 && fd <= STDERR_FILENO) {
-    // Opened for reading only, so that writing to it is an error, which is reported.
+    // Opened only for reading, so that writing to it is an error, which is reported.
     if (fd == STDOUT_FILENO && close(fd) == 0) open("/dev/null", O_RDONLY);
   }
   if (fd > STDERR_FILENO) close(fd);
-  // A static glibc would load the host's NSS modules, which may be built for another glibc. These
-  // are linked in.
+  // A static glibc would load the host's NSS modules, which may be built for another glibc. The
+  // modules files and dns are linked into it.
   __nss_configure_lookup("hosts", "files dns");
   __nss_configure_lookup("passwd", "files");
-  // Each further arena takes 64 MB of address space, which may be limited (RLIMIT_AS).
+  // Each further arena reserves 64 MB of address space, which may be limited (RLIMIT_AS).
   mallopt(M_ARENA_MAX, 1);
   primgr::Memory_Reserve::install();
   signal(SIGPIPE, SIG_IGN);
-  // run_daemon() handles these. They must not end the other commands when somebody sends them to
-  // all processes of this name.
+  // run_daemon() handles these. They must not end the other commands when they are sent to all
+  // processes of this name.
   signal(SIGUSR1, SIG_IGN);
   signal(SIGHUP, SIG_IGN);
   return primgr::run(argc, argv);

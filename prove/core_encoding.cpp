@@ -1,13 +1,15 @@
-// Each value has a function that binds all its members: a new member does not compile before it is
-// said here whether it matters. What is left out:
-//   - what is for people: reasons, texts, Promise_History, Vote::before, bound_until, Decision
-//     texts, whether a peer answered, `complete` (that is for --once);
-//   - what only chooses when to act next (freed_at, bound_until, answered_at, list_changed_at,
-//     Poll::asked_at of what is not under way): here a node may act at any time;
-//   - what is over: a time that has passed is as good as any other that has. Of two such times only
-//     the order is lost, and that decides only whether a record is written that is there already;
-//   - what a turn sets at its begin (Core::turn), as hosts are compared between turns;
-//   - how old a look is, as a scope takes less than cache_ttl, or looks at each turn.
+// Each value has a function that binds all its members. So a new member does not compile until this
+// file states whether it matters. The encoding leaves out:
+//   - texts for users: reasons, Promise_History, Vote::before, bound_until, texts of Decision,
+//     whether a peer answered, `complete` (it is for --once).
+//   - values that only decide when to act next (freed_at, bound_until, answered_at,
+//     list_changed_at, Poll::asked_at of a question that has ended). In the search, a node may act
+//     at any time.
+//   - times that have passed: all of them have the same effect. Only the order of two such times is
+//     lost. The order decides only whether a record is written that is already there.
+//   - values that a turn sets at its beginning (Core::turn), because hosts are compared between
+//     turns.
+//   - the age of a look, because a scope takes less time than cache_ttl, or looks at each turn.
 
 #include "prove/core_encoding.hpp"
 
@@ -25,7 +27,8 @@ namespace primgr::prove {
 
 namespace {
 
-// Private members have no structured binding; a new one changes the size.
+// Private members have no structured binding. A new one changes the size of these copies'
+// originals.
 struct Like_Polls {
   std::map<int, int> peers;
   std::map<int, int> votes;
@@ -100,11 +103,12 @@ class Encoder {
     number(1 + (found - out_.tokens.begin()));
     if (found == out_.tokens.end()) out_.tokens.push_back(value);
   }
-  // How far it is in the future, in ms; 0: it is over.
+  // How far the time is in the future, in ms. 0: it has passed.
   void until(Time time) {
     number(std::max(time - now_, Time::zero()) / std::chrono::milliseconds(1));
   }
-  // How far it is in the past, in ms, to what matters.
+  // How far the time is in the past, in ms. Longer than 30 s counts as 30 s, because more does not
+  // matter.
   void since(Time time) {
     constexpr Time longest = std::chrono::seconds(30);
     number(1 + std::min(now_ - time, longest) / std::chrono::milliseconds(1));
@@ -238,12 +242,12 @@ class Encoder {
                                        Question_Kind::lists, Question_Kind::hand_back}) {
         const auto& [asked_at, under_way, missed_before, target, answered] =
             each[static_cast<int>(kind)];
-        // Where they are not needed, these are always lost.
+        // Where a scope does not need these questions, they are always lost.
         const bool never = (kind == Question_Kind::lists && !settings_.lists) ||
                            (kind == Question_Kind::state && !settings_.lists && !settings_.reads);
         if (never) continue;
         flag(under_way != 0);
-        // It is not asked twice at one time.
+        // The same question is not sent twice at one time.
         const bool again = host_.core.settings.refresh_interval == Time::zero() &&
                            (kind == Question_Kind::vote || kind == Question_Kind::state);
         flag(asked_at && *asked_at >= now_ && !again);

@@ -12,10 +12,10 @@ using namespace std::chrono_literals;
 
 namespace {
 
-// The first of all times: far from zero, which stands for "long ago".
+// The first time. It is far from zero, because zero stands for "long ago".
 constexpr Time start = 100'000s;
 
-// Nothing here needs decoding.
+// The values need no decoding here.
 Params parameters(const std::string& target) {
   Params params;
   std::size_t from = target.find('?') + 1;
@@ -38,7 +38,7 @@ void replace(std::string& text, std::string_view from, std::string_view to) {
   if (at != text.npos) text.replace(at, from.size(), to);
 }
 
-// Takes out `"key":value`, with the comma before or after it.
+// Removes `"key":value`, with the comma before or after it.
 void erase_key(std::string& body, const std::string& key) {
   const std::size_t from = body.find("\"" + key + "\":");
   if (from == body.npos) return;
@@ -81,7 +81,8 @@ Host::Host(const Host_Settings& of, Core_Settings with, const lists::List& list,
   core.store_due.reset();
 }
 
-// A standby also has its first turn, in which it reaches nobody: without that it does not vote.
+// A standby also takes its first turn here, in which it reaches no other node. Without that turn it
+// would not vote.
 void Host::first_look() {
   read_database(database);
   if (!database.up || !database.in_recovery) return;
@@ -171,7 +172,7 @@ Time Host::primary_for() const {
 
 void Host::send(const Effects& effects) {
   for (const Question& question : effects.ask) {
-    // How long the last 200 is ago is for people.
+    // How long ago the last 200 was is only for users, so it is left out.
     asked.push_back({question.kind, question.peer.id - 1,
                      question.target.substr(0, question.target.find("&ago="))});
   }
@@ -261,7 +262,7 @@ Http_Reply Host::serve(const std::string& target, const std::string& fresh, Stor
   return serve_vote(target, fresh, store);
 }
 
-// As get_reported_primary() and Repmgr_Node do it. A test compares the two.
+// The same steps as in get_reported_primary() and Repmgr_Node. A test compares the two.
 Http_Reply Host::serve_vote(const std::string& target, const std::string& fresh, Store store) {
   const Left_Out left_out = settings->left_out;
   const Params params = parameters(target);
@@ -272,7 +273,8 @@ Http_Reply Host::serve_vote(const std::string& target, const std::string& fresh,
       question.lists.reset();
     }
   }
-  // A database that may say anything names the candidate for as long as that is asked.
+  // With any_database, the database may name any node. So it names the candidate while the question
+  // is answered.
   const bool obliging = settings->any_database && database.up && database.in_recovery;
   if (obliging && !question.handback) {
     Database_State says = database;
@@ -284,7 +286,7 @@ Http_Reply Host::serve_vote(const std::string& target, const std::string& fresh,
   if (question.handback) {
     const std::string token =
         left_out == Left_Out::token ? at(Promise_Grant{}, core.promise).token : *question.handback;
-    // For how long its last 200 is ago is for people.
+    // How long ago the candidate's last 200 was is only for users.
     in_turn(Handed_Back{question.candidate, token, {}}, store);
     if (const Node* named = core.primary_at(now, missed_now())) ballot.names = named->name;
   } else if (left_out == Left_Out::grants) {
@@ -296,7 +298,7 @@ Http_Reply Host::serve_vote(const std::string& target, const std::string& fresh,
     const Time lease = question.accepts_less ? Time::zero() : question.lease.value_or(Time());
     ballot = in_turn(Vote_Asked{question.candidate, lease, shown, question.lists, fresh}, store)
                  .ballot.value_or(no_vote());
-    ballot.before.clear();  // for people
+    ballot.before.clear();  // only for users
     if (left_out == Left_Out::kept_promise) at(Promise_Grant{}, core.promise).kept_until = {};
   }
   if (obliging && !question.handback) read_database(database);

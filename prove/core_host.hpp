@@ -1,6 +1,6 @@
-// A node of the search over step(): a Core, what it has on its disk, what its database says and its
-// clock; and what can happen to it, in the order of events that Repmgr_Node has
-// (node/core/core.hpp). Questions and answers are the texts of node/peers/wire.hpp.
+// A node of the search over step(): a Core, its disk, its database and its clock. The functions are
+// the events that can happen to it, in the order that Repmgr_Node has (node/core/core.hpp).
+// Questions and answers are the texts of node/peers/wire.hpp.
 
 #pragma once
 
@@ -14,8 +14,8 @@
 
 namespace primgr::prove {
 
-// Which rule is left out. It is left out where the core meets the outside, so that production has
-// no switch for it.
+// The rule that is left out. It is left out in this host, around the core, so that production code
+// has no switch for it.
 enum class Left_Out {
   nothing,
   silence,               // after a start, a voter that does not know its promises votes at once
@@ -23,100 +23,103 @@ enum class Left_Out {
   promise_stored,        // a vote is given though its promise could not be stored
   counted_from_arrival,  // a vote counts from the arrival of the reply
   grants,                // a voter promises nothing
-  own_promise,           // a node votes for itself though it is promised to another
-  lease_told,            // a voter does not tell for how long it promises
-  check_delay,           // a vote expires when its promise does
+  own_promise,           // a node votes for itself though its promise is to another node
+  lease_told,            // a voter does not report how long its promise lasts
+  check_delay,           // a vote expires only when its promise does
   hand_back_delay,       // votes are handed back at once
-  votes_dropped,         // who hands votes back goes on counting them
+  votes_dropped,         // a node that hands votes back continues to count them
   old_reply,             // a reply to an earlier question counts
   token,                 // any hand-back ends the promise
-  kept_promise,          // what was promised under another token ends with it
-  token_shown,           // a voter goes on with the token of a promise that was not shown
-  expiry,                // a Primary goes on until its next decision
-  clock_stop,            // a clock that stood still is not noticed
-  clock_rate,            // clocks tick 30 % apart
+  kept_promise,          // a promise made under another token ends with it
+  token_shown,           // a voter reuses the token of a promise that the candidate did not show
+  expiry,                // a Primary stays Primary until its next decision
+  clock_stop,            // a stopped clock is not noticed
+  clock_rate,            // the speeds of clocks differ by 30 %
   lists_kept,            // lists do not survive a restart
-  lists_at_once,         // what a database lists counts at once
-  lists_compared,        // a voter votes whatever its list is
+  lists_at_once,         // a list in a database counts at once
+  lists_compared,        // a voter votes with any list
   pending_reported,      // a voter does not report its pending list
-  acknowledged_heard,    // a voter acknowledges what it has not heard
-  lists_stored,          // a list stands though it could not be stored
-  reign_gap,             // a gap in the reign is not noticed
-  former_voters,         // a node that comes to another site needs its voters there only
-  nobody_primary,        // nobody who answers is Primary: so there is none
-  unbound,               // all say that they are bound by no promise
+  acknowledged_heard,    // a voter acknowledges a list that it has not received
+  lists_stored,          // a list counts though it could not be stored
+  reign_gap,             // a gap in the time as Primary is not noticed
+  former_voters,         // a node that moves to another site needs only the voters of that site
+  nobody_primary,        // if no node that answers is Primary, there is none
+  unbound,               // all voters report that no promise binds them
 };
 
-// How a store ends.
+// The result of a store. fails_written: it fails for the caller, but the data is on the disk.
 enum class Store : std::uint8_t { works, fails, fails_written };
 
-// What a database says.
+// The contents of a database.
 struct Database_State {
   bool up = true, in_recovery = true;
   int names = 0;  // node_id; 0: none
-  // Which nodes it lists: bit 0 is n1; and which it lists in the site "t", not "s": bit 4 is n1.
+  // The nodes that it lists: bit 0 is n1. The nodes that it lists in site "t" instead of "s": bit 4
+  // is n1.
   std::uint8_t rows = 0;
   std::uint8_t position = 0, timeline = 0;  // of the WAL that it has
 
   bool operator==(const Database_State&) const = default;
 };
 
-// What is the same for all nodes of a scope.
+// Settings that are the same for all nodes of a scope.
 struct Host_Settings {
   int nodes = 3;
   Left_Out left_out = Left_Out::nothing;
-  // A database names whomever this node is asked to vote for; it may say anything at any time.
+  // Each database may change at any time, and names the node that asks for a vote.
   bool any_database = true;
   bool lists = false;  // lists of voters are fetched, and may change
   bool reads = false;  // staleness matters
 };
 
-// A question that is under way.
+// A question that was sent.
 struct Sent {
   Question_Kind kind{};
-  int to = 0;  // from 0
+  int to = 0;  // index of the node, from 0
   std::string target;
 };
 
 class Host {
  public:
-  // A node that knows that it promised nothing, and that list of voters.
+  // A node that knows that it has promised nothing, and that knows this list of voters.
   Host(const Host_Settings& settings, Core_Settings core, const lists::List& list, bool has_file,
        Database_State database);
 
-  // -- What happens. Each returns with was_primary and is_primary set.
+  // -- Events. After each, was_primary and is_primary() are up to date.
 
-  // The first half of a turn: it looks at its database, votes for itself and asks for votes.
+  // The first half of a turn: the node looks at its database, votes for itself and asks for votes.
   void begin_turn(const std::string& fresh, Store store);
-  // It asks for states and lists.
+  // The node asks for states and lists.
   void ask_others();
-  // It decides, on lists, too, and hands votes back.
+  // The node decides, also on lists, and hands votes back.
   void decide(Store store);
-  // Another node asks. `fresh`: the token of a new promise.
+  // Another node asks this node. `fresh`: the token of a new promise.
   Http_Reply serve(const std::string& target, const std::string& fresh, Store store);
-  // The answer to the question of that kind to `peer`, if `current`; else to an earlier one.
+  // The node receives an answer from `peer`. If `current`, it is to the current question of that
+  // kind, else to an earlier one.
   void take(Question_Kind kind, int peer, bool current, const Http_Reply& reply);
-  // The process ends and starts.
+  // The process ends, and starts again.
   void restart();
   void look(const Database_State& database);
-  // Time passes, by its clock; or its machine is stopped, and its clock with it.
+  // pass(): time passes by the node's clock. stand_still(): the machine is stopped, and its clock
+  // too.
   void pass(Time counted);
   void stand_still(Time time);
-  // The operator takes another node for lost.
+  // The operator declares another node lost.
   void declare_lost(int other);
 
-  // -- What is asked since the last call.
+  // -- The questions since the last call.
   std::vector<Sent> take_questions();
-  // The number of the question of that kind that is under way; 0: none is.
+  // The number of the current question of that kind. 0: there is none.
   std::uint64_t under_way(Question_Kind kind, int peer) const;
 
   bool is_primary() const;
-  // For how long it stays Primary without a step, by its clock. REQUIRES: is_primary().
+  // How long it stays Primary without a step, by its clock. REQUIRES: is_primary().
   Time primary_for() const;
-  // Whether that one may be Primary beside this one: it is in another site, and no list of either
-  // has both.
+  // Whether `other` may be Primary at the same time. It may if it is in another site,
+  // and the current list of neither node contains the other one.
   bool is_apart(const Host& other) const;
-  // Whether /replica?delay=… is 200.
+  // Whether /replica?delay=… returns 200.
   bool serves_reads(Time delay) const;
 
   static std::string name(int node) { return "n" + std::to_string(node + 1); }
@@ -125,19 +128,19 @@ class Host {
   int self = 0;
   Core core;
   Time now{};
-  Time missed{};  // what its clock did not count, since the last Clock_Missed
+  Time missed{};  // time that its clock did not count, since the last Clock_Missed
   Database_State database;
   bool has_file = true;
-  std::optional<Grant> kept;  // what the file has
-  Voter_Lists lists;          // what the state_directory has
-  // For Left_Out::old_reply: how each node granted its last vote.
+  std::optional<Grant> kept;  // the contents of the file
+  Voter_Lists lists;          // the contents of the state_directory
+  // For Left_Out::old_reply: the text of the last granted vote of each node.
   std::string reports[4];
   bool was_primary = false;  // at some moment since this was set to false
   std::vector<Sent> asked;
 
  private:
   Effects run(const Event& event);
-  // With the store, as Repmgr_Node::in_turn() has it.
+  // Runs an event with the store, as Repmgr_Node::in_turn() does.
   Effects in_turn(const Event& event, Store store);
   void read_database(const Database_State& says);
   void first_look();

@@ -1,5 +1,5 @@
-// Searches every order of events in small clusters through step() itself (node/core/core.hpp),
-// breadth first: the function that the daemon runs.
+// Searches every order of events in small clusters, breadth first, through step()
+// (node/core/core.hpp), the function that the daemon runs.
 //
 //   build/prove-core MINUTES          each rule left out, which must be found; then each scope
 //   build/prove-core SCOPE [RULE]     one scope, and a rule to leave out; prints the steps
@@ -38,7 +38,7 @@ bool search(const Core_Scope& scope, Left_Out left_out, double seconds, bool tra
     std::printf("  %zu of %zu hosts that seemed equal are not\n", search.memory.different,
                 search.memory.compared);
   }
-  int number = 0;  // of the steps; what follows from each is indented
+  int number = 0;  // of the steps; the lines about the results of a step are indented
   for (const std::string& line : search.trace) {
     if (!trace) break;
     line.starts_with(' ') ? std::printf("    %s\n", line.c_str())

@@ -11,7 +11,7 @@ namespace {
 
 constexpr char hole = '#';  // instead of a token
 
-// Takes the tokens out of a text.
+// Replaces each token in a text with a hole, and appends the tokens to `tokens`.
 std::string without_tokens(const std::string& text, std::vector<std::string>& tokens) {
   std::string left;
   std::size_t from = 0;
@@ -119,8 +119,8 @@ std::uint32_t Core_Memory::remember(Host host) {
   return found->second;
 }
 
-// Whether two hosts are equal after steps that make use of much of what they know, and ask the
-// same.
+// Whether two hosts stay equal and send the same questions during some steps. The steps use much of
+// what the hosts know.
 bool Core_Memory::go_on_alike(const Host& a, const Host& b) {
   std::vector<std::string> seen[2];
   int i = 0;

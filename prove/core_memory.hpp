@@ -1,6 +1,6 @@
-// Each host that the search has met, once, and what follows from each step of one. step() is a pure
-// function, and hosts with equal encodings go on alike, so each is computed once, however many
-// states of the cluster it is part of.
+// Stores each host that the search has met once, and the result of each step of a host. step() is a
+// pure function, and hosts with equal encodings behave in the same way. So each result is computed
+// once, even if the host is part of many states of the cluster.
 
 #pragma once
 
@@ -29,16 +29,16 @@ struct Operation {
     declares
   } kind{};
   Store store{};
-  Question_Kind question{};      // takes
-  int peer = 0;                  // takes, declares
-  bool current = false;          // takes: see Host::take()
-  std::uint32_t text = 0;        // serves, takes
-  Database_State database = {};  // looks
-  Time time{};                   // passes, stops
+  Question_Kind question{};      // for takes
+  int peer = 0;                  // for takes, declares
+  bool current = false;          // for takes: see Host::take()
+  std::uint32_t text = 0;        // for serves, takes
+  Database_State database = {};  // for looks
+  Time time{};                   // for passes, stops
 };
 
-// Where a token comes from: a position among the host's, among those of the text that are new to
-// the host, or the fresh one.
+// The origin of a token. It is a position among the tokens of the host, a position among the tokens
+// of the text that are new to the host, or the fresh token.
 using Origin = std::uint8_t;
 inline constexpr Origin of_text = 0x80, fresh = 0xff;
 
@@ -53,41 +53,41 @@ struct Result {
   std::uint32_t host = 0;
   std::vector<Origin> tokens;
   std::vector<Message> questions;
-  Message answer;            // serves
-  bool was_primary = false;  // at some moment of it
-  std::uint32_t ended = 0;   // questions that are under way no more: bit kind * 4 + peer
+  Message answer;            // for serves
+  bool was_primary = false;  // at some moment of the step
+  std::uint32_t ended = 0;   // questions that have ended: bit kind * 4 + peer
 };
 
 class Core_Memory {
  public:
-  // What is known of a host.
+  // The data about a host.
   struct Known {
     Host host;
     std::vector<std::string> tokens;
     bool primary = false, candidate = false;
     bool serves_reads = false;  // /replica?delay=1s
     bool fetches = false;       // it wants to fetch lists
-    bool idle = false;          // a standby whose turn changes nothing, but for what it fetches
-    int primary_ms = 0;         // for how long without a step
+    bool idle = false;          // a standby whose turn changes nothing except what it fetches
+    int primary_ms = 0;         // how long it stays Primary without a step
     std::uint64_t round = 0;
   };
 
   std::uint32_t remember(Host host);
   const Known& known(std::uint32_t host) const { return known_[host]; }
-  // `text_tokens`: of the operation's text, each a position among the host's tokens, or of_text and
-  // a number of its own.
+  // `text_tokens`: the tokens of the operation's text. Each is a position among the host's tokens,
+  // or of_text plus a number.
   const Result& run(std::uint32_t host, const Operation& operation,
                     const std::vector<Origin>& text_tokens);
 
-  // A text with its tokens taken out. An answer begins with its status.
+  // The id of a text whose tokens were removed. An answer begins with its status.
   std::uint32_t text(const std::string& text);
   const std::string& text(std::uint32_t id) const { return texts_[id]; }
   static Http_Reply reply_in(const std::string& text);
 
   std::size_t hosts() const { return known_.size(); }
   std::size_t steps() const { return steps_; }
-  // Each so many hosts that are met again are compared in what follows; 0: none. Violations of
-  // "hosts with equal encodings go on alike".
+  // A check of "hosts with equal encodings behave in the same way". One in `compare_each` hosts
+  // that are met again is compared; 0: none. `different` counts the violations.
   std::size_t compare_each = 0, compared = 0, different = 0;
 
  private:

@@ -1,4 +1,4 @@
-// In which small clusters step() is searched, and which rule is left out in which of them.
+// The small clusters in which step() is searched, and the rules that are left out in them.
 
 #pragma once
 
@@ -14,41 +14,43 @@ struct Core_Scope {
   const char* name;
   const char* what;
   int nodes = 3;
-  int first = 7;                 // who is a voter at the beginning: bit 0 is n1
-  int behind = 0;                // these know only the list before, which had them, too
-  int candidates = 7;            // who may be promoted
-  std::vector<int> wished = {};  // what a promoted node's database may list: Database_State::rows
-  Time unit = std::chrono::seconds(1);  // time passes in steps of that
+  int first = 7;       // the voters at the beginning: bit 0 is n1
+  int behind = 0;      // nodes that know only the previous list, which contained them too
+  int candidates = 7;  // nodes that may be promoted
+  // Lists that a promoted node's database may have: Database_State::rows.
+  std::vector<int> wished = {};
+  Time unit = std::chrono::seconds(1);  // the length of a step of time
   Time vote_lease = std::chrono::seconds(2);
   Time check_delay = std::chrono::milliseconds(500);
-  int longer_lease = 0;                     // these have a vote_lease that is a unit longer
-  int files = 0;                            // these have a state_file
-  int restarts = 0;                         // these may be restarted
-  int late = 0;                             // so many messages may be under way, 2 at most
-  bool answers_lost = false;                // a question arrives, and its answer does not
-  bool copies = false;                      // a question, or a hand-back, may arrive twice
-  bool forged = false;                      // anybody may ask, and hand back, in another's name
-  int stores_fail = 0;                      // of these
-  int clocks_stop = 0;                      // of these
-  int rates[4] = {1000, 1000, 1000, 1000};  // how fast the clocks are, in 0.1 %
+  int longer_lease = 0;       // these nodes have a vote_lease that is one unit longer
+  int files = 0;              // these nodes have a state_file
+  int restarts = 0;           // these nodes may be restarted
+  int late = 0;               // how many messages may be under way, 2 at most
+  bool answers_lost = false;  // a question may arrive while its answer is lost
+  bool copies = false;        // a question, or a hand-back, may arrive twice
+  bool forged = false;        // anybody may ask, and hand back, in the name of another node
+  int stores_fail = 0;        // the stores of these nodes may fail
+  int clocks_stop = 0;        // the clocks of these nodes may stop
+  int rates[4] = {1000, 1000, 1000, 1000};  // the speed of the clocks, in 0.1 %
   bool cut = false;                         // n1 and n3 are cut off from each other
   bool any_database = true;
-  bool databases = false;  // databases may be down, and keep what they name
+  bool databases = false;  // databases may be down; what they name changes only by a step
   bool lists = false, reads = false;
-  bool fused = false;  // who is asked by a candidate that has something to tell fetches at once
-  int lost = 0;        // these may be declared lost, once they are gone
-  std::uint64_t rounds = 0;      // of lists, at most
-  int changes = 0;               // so many promotions and follows, at most; 0: any number
-  int units = 0;                 // so long, at most; 0: for ever
-  std::size_t live = 50;         // each so many states are checked for liveness
-  std::size_t most = 5'000'000;  // states
+  // A node that a candidate reaches fetches its lists at once, if there is anything to fetch.
+  bool fused = false;
+  int lost = 0;              // these nodes may be declared lost, once they are gone
+  std::uint64_t rounds = 0;  // the highest round of lists
+  int changes = 0;           // the number of promotions and other changes of databases; 0: no limit
+  int units = 0;             // the number of steps of time; 0: no limit
+  std::size_t live = 50;     // one in so many states is checked for liveness
+  std::size_t most = 5'000'000;  // the highest number of states
 };
 
 struct Core_Rule {
   Left_Out left_out;
   const char* name;
   const char* what;
-  const char* scope;  // in which it is found
+  const char* scope;  // the scope in which the violation is found
 };
 
 const std::vector<Core_Scope>& core_scopes();

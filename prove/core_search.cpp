@@ -28,7 +28,8 @@ std::string describe(Time time) {
 
 // ---- the steps from a state ---------------------------------------------------------------------
 
-// All fates of what node k says in a turn. At most one message is late.
+// Calls `go` with the fates of the messages of node k in a turn. In each turn at most one message
+// is late, loses its answer, or meets a store that fails.
 template <class Go>
 void Core_Search::turns(const State& state, int k, Go go) const {
   Action action;
@@ -158,18 +159,19 @@ bool Core_Search::may(const State& state) const {
 
 // ---- liveness -----------------------------------------------------------------------------------
 
-// Node k is promoted, the others follow it, all is up, and nothing is late or lost. It is Primary
-// within the longest promise, with what is stored ahead, and a few turns; and stays so.
+// Node k is promoted, the others follow it, all nodes are up, and nothing is late or lost. Node k
+// must become Primary within the longest promise, a quarter of it (promises are stored for that
+// much longer), and a few turns. Then it must stay Primary.
 bool Core_Search::heals(const State& from, int k) {
   ++healed;
   endless_ = true;
   State state = from;
-  // All are registered again.
+  // All nodes are registered again.
   const auto rows = static_cast<std::uint8_t>((1 << scope_.nodes) - 1);
   say("all is whole, " + n(k) + " is promoted, and the others follow it");
   std::memset(state.late, 0, sizeof state.late);
   for (int i = 0; i < scope_.nodes; ++i) {
-    // What was under way is lost.
+    // Messages that were under way are lost.
     for (const Late& late : from.late) {
       if (late.used && late.current && late.asker == i) {
         fail(state, i, late.peer, static_cast<Question_Kind>(late.kind));
@@ -258,7 +260,7 @@ Core_Search::State Core_Search::first_state() {
     if (scope_.longer_lease >> k & 1) settings.vote_lease += scope_.unit;
     settings.check_delay =
         settings_.left_out == Left_Out::check_delay ? Time::zero() : scope_.check_delay;
-    // A question may follow another at the same time.
+    // A question may follow another one at the same time.
     settings.refresh_interval = Time::zero();
     if (scope_.reads) settings.peer_timeout = 100ms;
     const lists::List& known = scope_.first >> k & 1    ? (scope_.behind ? made : before)
@@ -279,7 +281,7 @@ Core_Search::State Core_Search::first_state() {
   return state;
 }
 
-// The steps to a state, and from there to the violation.
+// Records the steps to a state, and from there to the violation.
 void Core_Search::tell(std::size_t at) {
   std::vector<std::size_t> way = {at};
   while (way.back()) way.push_back(came_[way.back()].parent);
@@ -353,7 +355,7 @@ bool Core_Search::run(double seconds) {
         depths.push_back(static_cast<std::uint16_t>(depth + 1));
         if (found) tell(states_.size() - 1);
       } else if (found) {
-        // Known by now as a state that is reached without a violation on the way.
+        // The state is already known: it was reached before, without a violation on the way.
         states_.push_back(after);
         came_.push_back({static_cast<std::uint32_t>(next), action});
         tell(states_.size() - 1);

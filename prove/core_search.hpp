@@ -17,22 +17,22 @@ class Core_Search {
  public:
   Core_Search(const Core_Scope& scope, Left_Out left_out);
 
-  // Searches for so many seconds at most. Returns whether no violation was found; else `result`
-  // says which, and `trace` has the steps to it, as a person can do them.
+  // Searches for `seconds` at most. Returns whether no violation was found. Otherwise `result`
+  // describes it, and `trace` has the steps to it, in words.
   bool run(double seconds);
-  bool exhausted = false;  // nothing was left to search
+  bool exhausted = false;  // the whole scope was searched
   std::string result;
   std::vector<std::string> trace;
   std::size_t states() const { return states_.size(); }
   std::size_t expanded = 0, healed = 0;
-  int depth = 0;  // steps of the last state that was expanded
+  int depth = 0;  // the steps to the last state that was expanded
   Core_Memory memory;
 
  private:
   static constexpr int most_nodes = 4, most_tokens = 14, most_late = 2, tokens_of_text = 2;
   using Token = std::uint8_t;  // 0: none
 
-  // A message that is under way.
+  // A message that was sent and has not arrived.
   struct Late {
     std::uint32_t text;
     std::uint8_t used, reply, kind, asker, peer, current;
@@ -40,17 +40,19 @@ class Core_Search {
   };
   struct State {
     std::uint32_t host[most_nodes];
-    Token tokens[most_nodes][most_tokens];  // of each host, in the order of Known::tokens
-    std::uint16_t ago[most_nodes];  // its last 200, in ms; check_delay: as long ago, or longer
+    // The tokens of each host, in the order of Known::tokens.
+    Token tokens[most_nodes][most_tokens];
+    // Time since its last 200, in ms. check_delay stands for check_delay or longer.
+    std::uint16_t ago[most_nodes];
     Late late[most_late];
-    std::uint8_t changes, units;  // so many are left
-    std::uint8_t gone;            // declared lost
-    // Of the WAL: who was Primary last, and where the last promotion forked.
+    std::uint8_t changes, units;  // how many are left
+    std::uint8_t gone;            // nodes that were declared lost
+    // For the WAL: the node that was Primary last, and the position of the last promotion.
     std::uint8_t writer, fork, timeline, unused[2];
   };
   static_assert(std::has_unique_object_representations_v<State>);
 
-  // How a message fares.
+  // What happens to a message.
   enum Fate : std::uint8_t {
     arrives,
     is_lost,
@@ -101,7 +103,7 @@ class Core_Search {
   };
   std::vector<Open> ask(State& state, int k, const Operation& operation);
   void deliver(State& state, int k, const Open& question, Fate fate);
-  // An answer; its text id, and its tokens.
+  // Returns an answer: its text id, and its tokens.
   Late serve(State& state, int asker, int peer, const Open& question, Store store);
   void take(State& state, const Late& answer);
   void fail(State& state, int asker, int peer, Question_Kind kind);

@@ -1,4 +1,4 @@
-// What happens to a small cluster, step by step: turns, messages, faults. The search itself is in
+// The steps of a small cluster: turns, messages, faults. The search itself is in
 // prove/core_search.cpp.
 
 #include "prove/core_search.hpp"
@@ -43,8 +43,9 @@ Core_Search::Core_Search(const Core_Scope& scope, Left_Out left_out)
 
 // ---- one host's step ----------------------------------------------------------------------------
 
-// Two of a site that answer 200 at one moment; or one that begins to, less than check_delay after
-// another's last 200, when a load balancer may use that one yet.
+// Checks for two nodes of a site that answer 200 at the same time. It also checks for a node that
+// starts to answer 200 less than check_delay after another node's last 200, because a load balancer
+// may still use that other node.
 void Core_Search::check(const State& state, int k, bool was_primary) {
   if (!was_primary || !result.empty()) return;
   for (int other = 0; other < scope_.nodes; ++other) {
@@ -182,7 +183,8 @@ void Core_Search::deliver(State& state, int k, const Open& question, Fate fate) 
   Late* free = std::find_if(state.late, state.late + scope_.late,
                             [](const Late& late) { return !late.used; });
   const bool room = free != state.late + scope_.late;
-  // Who answers for its state decides when a list may be made, never whether it counts.
+  // State questions decide when a list may be made, but never whether it counts. So they always
+  // arrive here.
   if (question.kind == Question_Kind::state && scope_.lists && known(state, k).candidate) {
     fate = arrives;
   }
@@ -245,7 +247,7 @@ void Core_Search::turn(State& state, int k, const std::uint8_t* fates, Store sto
   }
 }
 
-// Time passes for all; the clock of `standing` stands still with its machine.
+// Time passes for all nodes. The machine of `standing` is stopped, and its clock too.
 void Core_Search::pass(State& state, int standing) {
   const int unit_ms = static_cast<int>(scope_.unit / 1ms);
   for (int k = 0; k < scope_.nodes; ++k) {
@@ -280,7 +282,7 @@ void Core_Search::look(State& state, int k, const Database_State& database) {
   apply(state, k, operation, nullptr, 0, nullptr);
 }
 
-// `role`: 0: promoted; 1: a standby; 2: down; 3 + k: a standby of node k; 7 + k: not in recovery,
+// `role`: 0: promoted. 1: a standby. 2: down. 3 + k: a standby of node k. 7 + k: not in recovery,
 // and names node k.
 Database_State Core_Search::database_of(int k, int role, int rows) const {
   Database_State says;
@@ -291,9 +293,10 @@ Database_State Core_Search::database_of(int k, int role, int rows) const {
   return says;
 }
 
-// A standby that serves /replica?delay=1s misses no commit that is older than that, than the
-// position of the Primary may be when it is asked for it, and than the step in which it was made.
-// Each step of time in which a node is Primary has one commit.
+// A standby that serves /replica?delay=1s must not miss a commit that is older than the sum of
+// three times. These are the delay (1 s), the age that the Primary's position may have (1 s), and
+// the step in which the commit was made. Each step of time in which a node is Primary has one
+// commit.
 void Core_Search::check_reads(const State& state) {
   const Database_State& writer = known(state, state.writer).host.database;
   for (int k = 0; k < scope_.nodes && result.empty(); ++k) {
@@ -319,7 +322,7 @@ void Core_Search::rename_tokens(State& state) {
   for (auto& tokens : state.tokens) {
     for (Token& token : tokens) rename(token);
   }
-  // What is under way has no order.
+  // The order of messages that are under way does not matter, so they are sorted.
   if (state.late[0].used && state.late[1].used &&
       std::memcmp(&state.late[1], &state.late[0], offsetof(Late, tokens)) < 0) {
     std::swap(state.late[0], state.late[1]);
@@ -450,7 +453,7 @@ void Core_Search::act(State& state, const Action& action) {
       break;
     }
     case Action::forges: {
-      // Asked without a token, and handed back with the one that was given.
+      // The vote is requested without a token, and handed back with the token of the answer.
       say("somebody asks " + n(action.b) + " for its vote in the name of " + n(k) +
           ", and hands that back");
       const std::string name = n(k), voter = n(action.b);

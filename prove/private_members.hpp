@@ -1,5 +1,5 @@
-// Reads private members of the values in a Core, so that production code needs no door for it. The
-// names of private members may be used in an explicit instantiation.
+// Reads private members of the values in a Core, so that production code needs no access functions
+// for this. The names of private members may be used in an explicit instantiation.
 
 #pragma once
 

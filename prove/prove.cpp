@@ -1,21 +1,21 @@
 // Searches every order of events in a small cluster whose list of voters changes, breadth first,
-// through the functions of node/rules/lists.hpp themselves:
+// through the production functions of node/rules/lists.hpp:
 //
 //   build/prove MINUTES            each part of the rule left out, then each scope
 //   build/prove SCOPE [PART] [rounds=N …]   one scope, and a part to leave out
 //
-// Votes are leases, so time is here that any of them may be over at any moment, at the candidate
-// and then at its voter. Any message may be lost, so who is cut off is not asked. Any database may
-// say anything: each candidate may ask at any time, each node may vote for any, fetch any other's
-// lists at any time, and a Primary may be told to change to any of the scope's lists. That is more
-// than can happen.
+// Votes are leases. In this search, any lease may end at any moment, first at the candidate and
+// then at its voter. Any message may be lost, so a node that is cut off is simply not asked. Any
+// database may name any node. So each candidate may ask at any time, each node may vote for any
+// node and fetch the lists of any node at any time, and a Primary may be told to change to any of
+// the scope's lists. That is more than can happen in practice.
 //
 //   Safety    Never two Primaries.
 //   Liveness  From a state, once messages flow and all databases agree: the promoted node becomes
 //             Primary and the list is confirmed, for each set of nodes up with the majorities that
 //             are needed.
-//   Steady    A Primary that goes on reaching enough voters stays Primary, whatever its database
-//             lists.
+//   Steady    A Primary that continues to reach enough voters stays Primary, whatever its
+//             database lists.
 
 #include <algorithm>
 #include <chrono>
@@ -48,7 +48,7 @@ bool search(const Scope_Of_Search& scope, Part part, double seconds, bool quiet,
   return good;
 }
 
-// Small blocks are used again, since nearly all of the time goes into values that live briefly.
+// Small blocks are reused, because nearly all of the time is spent on values with a short life.
 constexpr std::size_t largest = 256, unit = 16;
 void* spare[largest / unit + 1];
 
@@ -108,7 +108,8 @@ int main(int argc, char** argv) {
     }
     return good ? 0 : 1;
   }
-  // Each scope has its share of what is left, a part up to three; a busy machine may find less.
+  // Each scope gets its share of the time that is left, and a part up to three shares. A busy
+  // machine may find less.
   using Clock = std::chrono::steady_clock;
   const auto end = Clock::now() + std::chrono::duration<double>(minutes * 60);
   std::size_t left = scopes().size() + std::size(parts);

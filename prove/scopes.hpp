@@ -1,4 +1,5 @@
-// What tests of the search leave out, and in which small clusters it searches.
+// The parts of the rule that the tests of the search leave out, and the small clusters that are
+// searched.
 
 #pragma once
 
@@ -8,9 +9,9 @@
 
 namespace primgr::prove {
 
-using Mask = std::uint8_t;  // of nodes: bit 0 is n1
+using Mask = std::uint8_t;  // a set of nodes: bit 0 is n1
 
-// What is left out of the rule.
+// The part of the rule that is left out.
 enum class Part {
   none,
   old_lists,
@@ -40,7 +41,7 @@ struct Described {
   Part part;
   const char* name;
   const char* what;
-  const char* scope;  // in which it is found
+  const char* scope;  // the scope in which the violation is found
 };
 inline constexpr Described parts[] = {
     {Part::old_lists, "old-lists", "a voter votes whatever its current list is", "alone"},
@@ -76,17 +77,21 @@ struct Scope_Of_Search {
   Mask first = 7, candidates = 5;
   std::vector<Mask> wished;
   int rounds = 2, counts = 0;
-  std::size_t live = 0;  // each so many states are checked for liveness; 0: none
-  int late = 0;          // from n1 to n2 may be under way: 1: a message, 2: lists, at the begin
-  Mask stores_fail = 0;  // of these
-  Mask absent = 0;       // never answer
-  Mask lost = 0;         // may be declared lost, once they are gone for good
-  Mask blank = 0;        // may lose its disk, and with it its promise; once
-  // 1: what there is to fetch is fetched with each question; 2: and it is asked again; 4: or not.
+  std::size_t live = 0;  // one in so many states is checked for liveness; 0: none
+  // Whether one message between n1 and n2 may be under way. 1: a message of any kind. 2: only
+  // lists, which are under way at the beginning.
+  int late = 0;
+  Mask stores_fail = 0;  // the stores of these nodes may fail
+  Mask absent = 0;       // these nodes never answer
+  Mask lost = 0;         // these nodes may be declared lost, once they are gone for good
+  Mask blank = 0;  // each of these nodes may lose its disk, and with it its promise; once in all
+  // Bits. 1: lists are fetched together with each question. 2: the same, and the question is asked
+  // again. 4: questions without a fetch are searched too.
   int fused = 0;
-  // The first list is one that was made.
+  // The first list was made, not read.
   bool changed = false;
-  // n2 has confirmed the first of the lists by n3, with which n4 has nothing to do yet.
+  // n2 has confirmed the first list of `wished`, with the help of n3. n4 does not know that list
+  // yet.
   bool begun = false;
   std::size_t limit = 40'000'000;
 };

@@ -28,7 +28,8 @@
 namespace primgr::prove {
 
 using namespace lists;
-// A list as 16 bits: round, maker, count, whether it carries, members. Maker 7: read, not made.
+// A list in 16 bits: round, maker, count, whether it carries, members. Maker 7: the list was read,
+// not made.
 using Code = std::uint16_t;
 
 template <int N>
@@ -40,9 +41,9 @@ class Search {
     std::uint8_t mute, unused;
   };
   struct Packed {
-    Saved held, disk;  // disk: what a restart may find instead, if `unsure`
+    Saved held, disk;  // disk: the lists that a restart may find instead, if `unsure`
     Code found, reported[N];
-    std::uint8_t round, promised, flags;  // flags: reigns, made, unsure, dead
+    std::uint8_t round, promised, flags;  // flags: reigns, made, unsure, dead, heard
     Mask reports, noting, acknowledging;
   };
   struct Message {
@@ -54,13 +55,13 @@ class Search {
   struct State {
     Packed nodes[N];
     Message message;
-    std::uint8_t spent, unused;  // a disk is lost once
+    std::uint8_t spent, unused;  // spent: the one loss of a disk, or of nodes, has happened
   };
   static_assert(std::has_unique_object_representations_v<State>);
 
   explicit Search(const Scope_Of_Search& scope, Part part) : scope_(scope), part_(part) {}
 
-  // Whether no violation was found. `exhausted`: nothing was left to search.
+  // Returns whether no violation was found. `exhausted`: the whole scope was searched.
   bool run(double seconds, bool quiet);
   bool exhausted = false;
   std::size_t size() const { return states_.size(); }
@@ -88,11 +89,12 @@ class Search {
     declares,
     blanks,
   };
-  enum How : std::uint8_t { stored, not_stored, written_late };  // the last: failed, but on disk
+  // For written_late, the store failed, but the data is on disk.
+  enum How : std::uint8_t { stored, not_stored, written_late };
 
-  // The state, with production's values in place of packed ones.
+  // A state with the types of the production code instead of packed ones.
   struct Live {
-    State at;  // but for what the nodes say
+    State at;  // except the participants, which are in `shared`
     std::array<std::shared_ptr<const Participant>, N> shared;
     const Participant& node(int k) const { return *shared[static_cast<std::size_t>(k)]; }
     void set(int k, Participant node) {
@@ -170,7 +172,7 @@ class Search {
     return live;
   }
 
-  // What the parts that are left out change.
+  // Functions that apply the part of the rule that is left out.
   Answer answer_of(const Live& live, int voter, Question question) const;
   bool hides() const {
     return left_out(Part::own_uncounted) || left_out(Part::own_for_ever) ||
@@ -231,7 +233,7 @@ class Search {
   const Part part_;
   const List first_ = scope_.changed ? List{{{1, N}, 0}, false, members(scope_.first)}
                                      : first_list(members(scope_.first));
-  mutable bool endless_ = false;  // while liveness is checked, rounds have no bound
+  mutable bool endless_ = false;  // while liveness is checked, rounds have no limit
   std::vector<State> states_;
   std::vector<Step> steps_;
   std::vector<std::uint32_t> table_;
@@ -274,8 +276,7 @@ Participant Search<N>::unpack(const Packed& packed, int id) const {
   return node;
 }
 
-// ---- one step, through the production functions
-// ---------------------------------------------------
+// ---- one step, through the production functions ------------------------------------------------
 
 template <int N>
 Answer Search<N>::answer_of(const Live& live, int v, Question question) const {
@@ -294,7 +295,8 @@ Answer Search<N>::answer_of(const Live& live, int v, Question question) const {
   return a;
 }
 
-// A candidate that does not count what it holds itself.
+// A candidate that counts its own held list wrongly, for the parts that change this: it does not
+// count the list, or it counts the list before it is current.
 template <int N>
 Participant Search<N>::hiding(Participant node) const {
   const bool own = node.held.pending.number.round.maker == node.id;
@@ -364,7 +366,7 @@ bool Search<N>::reply_to(Live& live, int k, int v, const Reply& reply) const {
   return wants;
 }
 
-// Installs a decision. False: nothing changes.
+// Installs a decision. Returns false if nothing changes.
 template <int N>
 bool Search<N>::store(Live& live, int k, Participant next, How how, bool ignoring) const {
   const Participant& node = live.node(k);
@@ -409,11 +411,11 @@ bool Search<N>::fetch(Live& live, int x, int from, const Served& told, How how) 
   return store(live, x, std::move(next), how, left_out(Part::acknowledged_unstored));
 }
 
-// Candidate k asks v, which answers at once. `fetching`: then they fetch what there is.
+// Candidate k asks v, which answers at once. `fetching`: then both fetch the lists that they need.
 template <int N>
 bool Search<N>::ask_of(Live& live, int k, int v, bool fetching, How how) const {
   if (!may_choose(live.node(k))) return false;
-  // It says nothing before it has stored.
+  // A voter does not answer before it has stored.
   if (live.at.nodes[v].flags & unsure && !left_out(Part::acknowledged_unstored)) return false;
   const Question question = question_of(live, k);
   const Answer a = answer_of(live, v, question);
@@ -467,7 +469,7 @@ bool Search<N>::confirm(Live& live, int k, How how) const {
   return store(live, k, std::move(next), how);
 }
 
-// The lease of voter v is over, for its candidate and then for itself.
+// The lease of voter v ends, for its candidate and then for itself.
 template <int N>
 void Search<N>::expire(Live& live, int v) const {
   live.at.nodes[v].promised = nobody;
@@ -489,8 +491,8 @@ void Search<N>::restart(Live& live, int k, bool other) const {
   if (left_out(Part::forgotten)) rest.promised = nobody;
 }
 
-// They are gone for good, and node k, which has heard of the newest lists of all others, is told
-// so.
+// The nodes in scope_.lost are gone for good, and the operator declares that on node k. Node k must
+// know the newest lists of all other nodes.
 template <int N>
 bool Search<N>::declare_lost(Live& live, int k) const {
   if (scope_.lost >> k & 1 || live.at.spent || !may_choose(live.node(k))) return false;
@@ -516,8 +518,7 @@ bool Search<N>::declare_lost(Live& live, int k) const {
   return store(live, k, std::move(*next), stored);
 }
 
-// ---- the steps from a state
-// -----------------------------------------------------------------------
+// ---- the steps from a state --------------------------------------------------------------------
 
 template <int N>
 template <class Go>
@@ -631,10 +632,10 @@ void Search<N>::successors(const State& state, const Live& live, Go go) {
   step(arrives, m.from, m.to, m.kind);
 }
 
-// ---- liveness
-// -------------------------------------------------------------------------------------
+// ---- liveness ----------------------------------------------------------------------------------
 
-// Node k is promoted, the others follow it, `up` answer, all databases list `wished`.
+// Node k is promoted, the others follow it, the nodes in `up` answer, and all databases list
+// `wished`. Returns whether k becomes Primary with that list.
 template <int N>
 bool Search<N>::heals(Live live, int k, Mask up, Mask wished, bool fresh) const {
   endless_ = true;
@@ -661,7 +662,8 @@ bool Search<N>::heals(Live live, int k, Mask up, Mask wished, bool fresh) const 
   return good;
 }
 
-// Primary k goes on reaching only `up`, which vote for it now, and its database lists `wished`.
+// Primary k continues to reach only the nodes in `up`, which vote for it now. Its database lists
+// `wished`. Returns whether it stays Primary.
 template <int N>
 bool Search<N>::stays(Live live, int k, Mask up, Mask wished) const {
   endless_ = true;
@@ -697,7 +699,7 @@ bool Search<N>::check_liveness(const State& state, const Live& live, std::size_t
     if (held.pending.number && !scope_.absent) lists.push_back(mask(held.pending.members));
   }
   lists.push_back(mask(newest->current.members));
-  // They do not vote before somebody is Primary.
+  // These nodes do not vote before a node is Primary.
   for (int v = 0; v < N; ++v) {
     const Held& held = live.node(v).held;
     const bool blank = !held.current.number && (listed | scope_.blank) >> v & 1;
@@ -864,7 +866,7 @@ bool Search<N>::run(double seconds, bool quiet) {
     start.nodes[k].promised = nobody;
     if (scope_.first >> k & 1) start.nodes[k].held.current = pack(first_);
   }
-  if (scope_.late == 2) {  // those of n1, which has reigned by its vote and that of n2
+  if (scope_.late == 2) {  // the lists of n1, which was Primary by its own vote and that of n2
     Packed& n1 = start.nodes[0];
     n1.held.pending = pack(List{{{2, 1}, 0}, false, members(scope_.wished.front())});
     for (const int k : {0, 1}) {

@@ -1,4 +1,4 @@
-// Asks one peer, through the shipped client.
+// Sends a request to one peer, through the client of the product.
 
 #pragma once
 

@@ -1,19 +1,19 @@
-// A load balancer in simulated time, as far as its checks decide which servers it uses.
+// A load balancer in simulated time. Only the part that decides from checks which servers it uses.
 
 #pragma once
 
 #include <cstddef>
 #include <vector>
 
-// When it checks, in seconds. As HAProxy: `inter` after a check, or `fastinter` while failures are
-// counted; a check that has no answer after `timeout` has failed; `fall` failures in a row mark a
-// server down, and one success marks it up.
+// The times of the checks, in seconds, as HAProxy has them. The next check comes `inter` after the
+// last one, or `fastinter` while failures are counted. A check without an answer after `timeout`
+// has failed. `fall` failures in a row mark a server down, and one success marks it up.
 struct Check_Times {
   double inter = 0, fastinter = 0, timeout = 0;
   int fall = 1;
 
-  // How long the server may be used after its last 200 was written: the answer arrived as late as
-  // it may, and the next checks failed as late as they can.
+  // The longest time for which the server may be used after it wrote its last 200. In that case the
+  // answer arrived at the last moment, and each of the next checks failed as late as possible.
   double delay() const { return timeout + inter + fall * timeout + (fall - 1) * fastinter; }
   void scale(double factor) {
     for (double* time : {&inter, &fastinter, &timeout}) *time *= factor;
@@ -26,7 +26,7 @@ class Balancer {
 
   const Check_Times& times() const { return times_; }
   bool is_up(std::size_t server) const { return servers_[server].up; }
-  // Takes in the result of a check. Returns after how many seconds the next one begins.
+  // Records the result of a check. Returns the number of seconds until the next check begins.
   double checked(std::size_t server, bool success) {
     Server& s = servers_[server];
     s.failures = success ? 0 : s.failures + 1;

@@ -1,4 +1,4 @@
-// A browser.
+// A browser for tests.
 
 #pragma once
 
@@ -14,14 +14,14 @@
 
 using primgr::Json;
 
-// Whether tests with a browser can run; if not, says why, once a test.
+// Whether tests with a browser can run. If not, adds the reason to `skipped`.
 bool browser_possible(const char* test);
 
-// A headless Chromium, driven through chromedriver by W3C WebDriver. Leaves nothing behind but
+// A headless Chromium. chromedriver controls it by W3C WebDriver. Leaves no files except those in
 // build/screenshots/.
 class Browser {
  public:
-  // `network`: the namespace to run in; empty: this one.
+  // `network`: the network namespace to run in. Empty: the current one.
   explicit Browser(const std::string& network = "");
   ~Browser() { end(); }
   Browser(const Browser&) = delete;
@@ -33,25 +33,26 @@ class Browser {
   // The visible text of each element that a CSS selector finds.
   std::vector<std::string> texts(const std::string& selector);
   std::string text(const std::string& selector);
-  // Waits until the visible text of the first one contains `what`.
+  // Waits until the visible text of the first element that the selector finds contains `what`.
   void shows(const std::string& selector, const std::string& what);
-  // Waits until the page has received an answer to a question that it asked after this call.
+  // Waits until the page has received the answer to a request that it sent after this call.
   void shows_new_answer();
-  // Types into an element; a key as WebDriver has it.
+  // Types into an element. `keys` may contain the key codes of WebDriver.
   void type(const std::string& selector, const std::string& keys);
   Json run(const std::string& script);
-  // What is new on the browser's console: errors and warnings.
+  // The new messages on the browser's console: errors and warnings.
   std::string console_messages();
   bool has_dialog();
 
-  // The whole page in build/screenshots/: of a desktop in dark mode, of a phone in light mode.
+  // Writes the whole page to build/screenshots/, once as on a desktop in dark mode, and once as on
+  // a phone in light mode.
   void screenshot(const std::string& name);
-  // As it is printed from a desktop in dark mode.
+  // Writes the page to build/screenshots/ as it is printed from a desktop in dark mode.
   void print(const std::string& name) { take(name + "-print", 794, 1123, "dark", "print"); }
 
  private:
   std::optional<In_Namespace> enter() const;
-  // Throws std::runtime_error with what WebDriver says is wrong.
+  // Throws std::runtime_error with the error message of WebDriver.
   Json call(const std::string& method, const std::string& path, const Json& body = Json::object());
   Json command(const std::string& method, const std::string& path,
                const Json& body = Json::object());

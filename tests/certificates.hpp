@@ -9,11 +9,13 @@
 
 using namespace primgr;
 
-// Two authorities (ca, other-ca), and certificates signed by them, in a folder that is removed.
+// Two authorities (ca, other-ca), and certificates signed by them. The destructor removes their
+// folder.
 struct Certificates {
   Certificates();
   ~Certificates();
-  // With 0 days, it has expired. (Recent openssl refuses less.)
+  // With 0 days, the certificate has already expired. (Recent versions of openssl refuse less than
+  // 0.)
   void sign(const std::string& name, const std::string& ca, const std::string& san,
             int days = 9) const;
   void sh(const std::string& command) const;

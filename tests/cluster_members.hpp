@@ -1,5 +1,5 @@
-// What an operator does to repmgr.nodes, and to the configuration that must agree with it; and
-// back.
+// Makes the changes that an operator makes to repmgr.nodes and to the configuration that must match
+// it, and undoes them.
 
 #pragma once
 
@@ -13,26 +13,31 @@
 
 class Cluster_Members {
  public:
-  // Both are to outlive this. REQUIRES: all databases list all nodes.
+  // Both references must outlive this object. REQUIRES: all databases list all nodes.
   Cluster_Members(const Lab& lab, const Cluster_Watch& watch);
 
   using Nodes = std::vector<std::size_t>;
-  // Whether a database lists the nodes that it did at first; whether all do.
+  // Whether the database of a node lists the same nodes as at first. Without a node: whether all
+  // databases do.
   bool whole(std::size_t node) const { return watch_.view(node).members == members_; }
   bool whole() const;
 
-  // What follows is done on the server `on`, which is to take writes, and fails in silence.
+  // The following functions work on the server `on`, which should accept writes. Failures are not
+  // reported.
   void unregister(std::size_t on, const Nodes& nodes) const;
   void move(std::size_t on, const Nodes& nodes, const std::string& site) const;
-  // So many nodes that do not exist, at an address where nobody is or at that of `on`.
+  // Registers `many` nodes that do not exist, at the address of `on` or at an address without a
+  // server.
   void add_strangers(std::size_t on, std::size_t many, bool at_own_address) const;
-  // With the same node_id. Its own host is told, too.
+  // Keeps the node_id. Also changes the name on the node's own host.
   void rename(std::size_t on, std::size_t node);
-  // As they were at first.
+  // Registers the nodes again, with the same values as at first. A node that rename() renamed keeps
+  // its new name until name_back(). restore() registers all nodes again, and removes the nodes of
+  // add_strangers().
   void register_again(std::size_t on, const Nodes& nodes) const;
   void restore(std::size_t on) const;
 
-  // Undoes on the hosts what rename() did there.
+  // Undoes the changes that rename() made on the hosts.
   void name_back();
   // Starts each repmgrd that has ended because its node was not registered.
   void start_repmgrds() const;
@@ -44,6 +49,6 @@ class Cluster_Members {
   const Lab& lab_;
   const Cluster_Watch& watch_;
   const std::string members_;
-  std::vector<std::string> rows_;  // of each node, as values for an INSERT
+  std::vector<std::string> rows_;  // the row of each node, as values for an INSERT
   std::map<std::size_t, std::string> renamed_;
 };

@@ -1,4 +1,4 @@
-// A PostgreSQL server that answers what a test says: to test untrusted answers.
+// A PostgreSQL server whose answers a test chooses, for tests of untrusted answers.
 
 #pragma once
 
@@ -64,11 +64,11 @@ inline std::string pg_table(std::size_t columns, const std::vector<Pg_Row>& rows
   return text + pg_complete("SELECT " + std::to_string(rows.size())) + pg_ready();
 }
 
-// Listens on a Unix socket in a folder of its own. It does nothing by itself: step() does what can
-// be done without waiting, so that one thread can drive both sides.
+// Listens on a Unix socket in a separate folder. It works only in step(), which does everything
+// that can be done without waiting. So one thread can drive both sides.
 class Fake_Postgres {
  public:
-  // What it answers to a query; none: the connection ends.
+  // Its answer to a query. None: the connection ends.
   using Answer = std::function<std::optional<std::string>(const std::string& sql)>;
 
   explicit Fake_Postgres(Answer answer)
@@ -95,19 +95,20 @@ class Fake_Postgres {
   std::string conninfo() const {
     return "host=" + folder_ + " port=5432 dbname=d user=u sslmode=disable";
   }
-  // Connections whose other end is open, too, and that were not ended here.
+  // Connections that neither side has closed.
   std::size_t clients() const { return clients_.size(); }
 
-  // What it says of itself.
+  // The version that it reports.
   std::string version = "18.0";
   static constexpr std::size_t backend = 7;
-  // What clients asked for a session with: keywords and values, a zero byte behind each.
+  // The start-up parameters of clients: keywords and values, with a zero byte after each.
   std::vector<std::string> started;
 
-  // Whether one more client is let in, when there are so many; else it is told why not.
+  // Whether one more client is accepted if there are `clients` already. A client that is not
+  // accepted gets an error.
   std::function<bool(std::size_t clients)> admit;
 
-  // `awake`: whether a client is served that has asked that last.
+  // `awake`: whether to serve a client whose last query is `last`.
   void step(const std::function<bool(const std::string& last)>& awake = nullptr) {
     for (int fd; (fd = ::accept4(fd_, nullptr, nullptr, SOCK_NONBLOCK)) >= 0;) {
       clients_.push_back({fd, {}, {}, false});
@@ -159,7 +160,7 @@ class Fake_Postgres {
     return !ended;
   }
 
-  // A whole message: its type and body; the first one of a connection has no type.
+  // A complete message: its type and body. The first message of a connection has no type.
   static std::optional<std::string> next(Client& client) {
     const std::size_t at = client.greeted ? 1 : 0;
     if (client.in.size() < at + 4) return std::nullopt;

@@ -1,4 +1,4 @@
-// Which servers HAProxy sends connections to, watched all the while.
+// Continuously records to which servers HAProxy sends connections.
 
 #pragma once
 
@@ -10,25 +10,25 @@
 #include <thread>
 #include <vector>
 
-// The servers that take connections, by the answer to `show servers state`. One that fails its
-// checks but has not failed enough of them is still among them.
+// The servers that accept connections, from the answer to `show servers state`. A server that has
+// failed some checks, but not enough of them, is still included.
 std::vector<std::string> servers_up(const std::string& answer);
 
 class Haproxy_Watch {
  public:
-  // Asks on HAProxy's admin socket for the servers of `backend`, every 10 ms.
+  // Requests the servers of `backend` on HAProxy's admin socket, every 10 ms.
   Haproxy_Watch(std::string socket, const std::string& backend);
   ~Haproxy_Watch();
   Haproxy_Watch(const Haproxy_Watch&) = delete;
   Haproxy_Watch& operator=(const Haproxy_Watch&) = delete;
 
-  // Rounds, one after another, in which several servers were up. Times are those of seconds_now().
+  // Consecutive rounds in which several servers were up. Times are results of seconds_now().
   struct Overlap {
     double first, last;
     std::size_t rounds;
     std::string servers;
   };
-  // When the servers that are up became these, and which.
+  // A change of the servers that are up: when, and which servers are up now.
   struct Change {
     double when;
     std::string servers;
@@ -36,19 +36,19 @@ class Haproxy_Watch {
   std::vector<Overlap> overlaps() const;
   std::vector<Change> changes() const;
   std::size_t rounds() const;
-  // The longest time between two rounds: what is shorter may have been missed.
+  // The longest time between two rounds. A shorter change may have been missed.
   double longest_gap() const;
 
  private:
   void watch();
   bool connect();
-  // What is answered, up to the prompt; nothing: the connection is lost.
+  // The answer, up to the prompt. None: the connection is lost.
   std::optional<std::string> ask(const std::string& command);
   void note(double sent, double received, const std::vector<std::string>& up);
 
   const std::string socket_, command_;
   int fd_ = -1;
-  mutable std::mutex mutex_;  // guards what follows; never held while HAProxy is asked
+  mutable std::mutex mutex_;  // guards the members below; never held during a request to HAProxy
   std::vector<Overlap> overlaps_;
   std::vector<Change> changes_;
   std::size_t rounds_ = 0, up_ = 0;

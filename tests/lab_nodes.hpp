@@ -1,6 +1,6 @@
-// Nodes that only HAProxy takes for some, in a network of their own, with the addresses and ports
-// of deploy/haproxy.cfg: what HAProxy makes of each answer, in hundreds of rounds and without a
-// cluster.
+// Fake nodes for HAProxy, in a separate network, with the addresses and ports of
+// deploy/haproxy.cfg. They show how HAProxy reacts to each answer, in hundreds of rounds and
+// without a cluster.
 
 #pragma once
 
@@ -15,8 +15,8 @@
 #include "tests/state_folder.hpp"
 #include "tests/support.hpp"
 
-// The calling thread, and what it starts, is in a network of its own while this lives: 127.0.0.1,
-// and 10.0.0.1 to 10.0.0.3. Needs root.
+// While this object exists, the calling thread and the processes that it starts are in a separate
+// network: 127.0.0.1, and 10.0.0.1 to 10.0.0.3. Needs root.
 class Own_Network {
  public:
   Own_Network();
@@ -28,9 +28,9 @@ class Own_Network {
   const int home_;
 };
 
-// n<number> at 10.0.0.<number>: port 5999 answers as primgr does, with what the test says. Port
-// 5432 says its name to whoever connects, and then returns each byte: a row that is committed.
-// Times are those of seconds_now(). REQUIRES: an Own_Network.
+// n<number> at 10.0.0.<number>. Port 5999 answers as primgr does, with the status that the test
+// chooses. Port 5432 sends its name to each client that connects, and then returns each byte, which
+// stands for a row that is committed. Times are results of seconds_now(). REQUIRES: an Own_Network.
 class Fake_Node {
  public:
   explicit Fake_Node(int number);
@@ -42,7 +42,7 @@ class Fake_Node {
   void standby() { answer(202, 200); }
   void late() { answer(202, 503); }
   void unknown() { answer(509, 503); }
-  // Whether port 5432 takes connections; from now on.
+  // Whether port 5432 accepts connections from now on.
   void listen(bool on);
 
   struct Check {
@@ -52,7 +52,7 @@ class Fake_Node {
   std::vector<Check> checks(const std::string& path) const;
   // When /state was last answered with 200.
   double last_200() const { return last_200_; }
-  // Connections to port 5432, and the last of its bytes.
+  // How many connections port 5432 got, and when it last received a byte.
   std::size_t connections() const { return connections_; }
   double last_byte() const { return last_byte_; }
 
@@ -91,11 +91,11 @@ class Session {
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
-  // n1, n2 …; empty: it was refused, or ended before.
+  // n1, n2 …. Empty: the session was refused, or ended before the name came.
   const std::string& server() const { return server_; }
   // Whether a row came back.
   bool commits();
-  // Whether it is ended in time.
+  // Whether the session ends in time.
   bool ends(double seconds);
 
  private:
@@ -103,14 +103,14 @@ class Session {
   std::string server_;
 };
 
-// Clients that open one session after another, while this lives.
+// Clients that open one session after another, while this object exists.
 class Clients {
  public:
   Clients(int port, int number);
   ~Clients();
-  // How many sessions were on that server; "": how many had none.
+  // How many sessions were on that server. "": how many had no server.
   std::size_t on(const std::string& server) const;
-  // All of it, for people.
+  // All of that, as text for people.
   std::string seen() const;
 
  private:
@@ -120,8 +120,8 @@ class Clients {
   std::vector<std::thread> threads_;
 };
 
-// A HAProxy that runs deploy/haproxy.cfg as Debian's unit does, but for the edits: what is there,
-// the first of its kind, and what takes its place.
+// A HAProxy that runs deploy/haproxy.cfg as Debian's unit does, except for the edits. An edit is a
+// text and its replacement. Only the first occurrence is replaced.
 class Front {
  public:
   using Edits = std::vector<std::pair<std::string, std::string>>;
@@ -130,17 +130,17 @@ class Front {
   Front(const Front&) = delete;
   Front& operator=(const Front&) = delete;
 
-  // As with deploy/examples/haproxy.service.conf, or as Debian's unit alone has it.
+  // `drop_in`: with deploy/examples/haproxy.service.conf. Otherwise with Debian's unit alone.
   void start(bool drop_in = true);
   void stop();
-  // deploy/examples/haproxy-reload; whether it succeeded.
+  // Runs deploy/examples/haproxy-reload. Returns whether it succeeded.
   bool reload();
-  // What Debian's unit does.
+  // Reloads as Debian's unit does.
   void reload_alone();
   std::string log() const;
-  // Lines "SECTION/SERVER UP|DOWN …" of the newest process; empty: it does not answer.
+  // Lines "SECTION/SERVER UP|DOWN …" of the newest process. Empty: it does not answer.
   std::string servers() const;
-  // Until the sections have these servers.
+  // Waits until the sections have these servers. Returns whether they have.
   bool has(const std::string& lines, double seconds = 20) const;
 
  private:

@@ -1,4 +1,4 @@
-// libpq's connections and results, owned; for tests and measurements.
+// Owners of libpq's connections and results, for tests and measurements.
 
 #pragma once
 
@@ -17,14 +17,15 @@ struct Result_Deleter {
 };
 using Result = std::unique_ptr<PGresult, Result_Deleter>;
 
-// Owns a connection, whose notices are dropped: libpq prints those of servers that are killed.
+// Owns a connection, and discards its notices. Otherwise libpq prints the notices of servers that
+// are killed.
 inline Connection silenced(PGconn* connection) {
   PQsetNoticeProcessor(
       connection, [](void*, const char*) {}, nullptr);
   return Connection(connection);
 }
 
-// Silenced; null if there is none to be had.
+// Opens a connection and discards its notices. Null if it failed.
 inline Connection open_connection(const std::string& conninfo) {
   Connection connection = silenced(PQconnectdb(conninfo.c_str()));
   if (PQstatus(connection.get()) != CONNECTION_OK) return nullptr;

@@ -1,5 +1,5 @@
-// A stand-in for the program of the same name that primgr replaces, for tests of a cluster in which
-// some nodes still run that.
+// A substitute for the original program of the same name, which primgr replaces. For tests of a
+// cluster in which some nodes still run that program.
 
 #pragma once
 
@@ -12,18 +12,18 @@
 #include "tests/lab.hpp"
 #include "tests/raw_server.hpp"
 
-// Answers on port 5999 of a node of the lab while this lives, as that program did: it asks the
-// node's own database; of the others it asks `GET /primary` by their host names, 3 s each, one
-// after the other, and counts those that name it, by its host name to the letter. It grants
-// nothing. It gives an answer again until that is `cache_time` old.
+// While this object exists, it answers on port 5999 of a node of the lab as that program did. It
+// asks the node's own database. It sends `GET /primary` to the other nodes by their host names, one
+// after the other, 3 s each. It counts the nodes that name this node by exactly its host name. It
+// grants no votes. It repeats an answer until the answer is `cache_time` old.
 //
 // Thread-safe.
 class Original {
  public:
   Original(const Lab& lab, const std::string& node, std::chrono::milliseconds cache_time);
 
-  // How many votes its last answer to /state rests on, its own included; 0: no answer was worked
-  // out since `start`, or that needed none.
+  // How many votes its last answer to /state was based on, including its own vote. 0: it has
+  // computed no answer since `start`, or the answer needed no votes.
   std::size_t votes_since(Steady::time_point start) const;
 
  private:

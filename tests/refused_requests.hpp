@@ -1,4 +1,4 @@
-// Requests that are not understood, or not allowed.
+// Requests that cannot be parsed, or are not allowed.
 
 #pragma once
 
@@ -10,6 +10,6 @@ struct Refused {
   std::string bytes;
 };
 
-// Each is to get one answer, with this status, whatever follows it. Many hide a second request from
-// one reader and not from another.
+// Each request must get one answer, with this status, whatever follows it. Many contain a second
+// request that some parsers see and others do not.
 std::vector<Refused> refused_requests();

@@ -1,4 +1,4 @@
-// Rows written and read through HAProxy, and which server took each.
+// Writes and reads rows through HAProxy, and records which server handled each.
 
 #pragma once
 
@@ -9,38 +9,40 @@
 #include <thread>
 #include <vector>
 
-// An acknowledged row. Times are those of seconds_now().
+// An acknowledged row. Times are results of seconds_now().
 struct Row {
   long number;
   double sent, acknowledged;
   std::string server, timeline;
 };
 
-// A row that an old primary took after the new one's first was acknowledged, and that first one.
+// `row`: a row that an old primary accepted after the first row of a new primary was acknowledged.
+// `newer`: that first row.
 struct Stale_Row {
   Row row, newer;
 };
 
-// A server on a timeline is a reign: a server that becomes primary again is on a new timeline.
-// Reigns follow each other in the order of their first rows, and a row that was sent when a later
-// reign had one is stale.
+// A reign is a server on one timeline: a server that becomes primary again is on a new timeline.
+// Reigns are in the order of their first rows. A row is stale if it was sent when a later reign
+// already had a row.
 std::vector<Stale_Row> stale_rows(const std::vector<Row>& rows);
 
-// Two clients write to the table `written (n bigint PRIMARY KEY)` through HAProxy's write port, a
-// row every 20 ms each, while this lives. One keeps its connection for as long as it lasts, the
-// other opens a new one for each row.
+// Two clients write to the table `written (n bigint PRIMARY KEY)` through HAProxy's write port
+// while this object exists. Each writes a row every 20 ms. One keeps its connection for as long as
+// it lasts. The other opens a new connection for each row.
 class Row_Writers {
  public:
-  // `hub`: the network namespace of HAProxy and the clients. REQUIRES: the table is there.
+  // `hub`: the network namespace of HAProxy and the clients. REQUIRES: the table exists.
   explicit Row_Writers(const std::string& hub);
   ~Row_Writers();
   Row_Writers(const Row_Writers&) = delete;
   Row_Writers& operator=(const Row_Writers&) = delete;
 
   std::vector<Row> rows() const;
-  // When a server first acknowledged a row after that; none: it has not.
+  // When a server first acknowledged a row after `time`. None: it has not.
   std::optional<double> first_after(const std::string& server, double time) const;
-  // Of how many rows the server said that it is read-only: HAProxy sent them to a standby.
+  // For how many rows the server reported that it is read-only, which means that HAProxy sent them
+  // to a standby.
   std::size_t sent_to_standbys() const { return sent_to_standbys_; }
 
  private:
@@ -62,7 +64,8 @@ struct Read {
 // The longest time without an answer from `from` to `to`. `reads`: in the order of their answers.
 double longest_gap(const std::vector<Read>& reads, double from, double to);
 
-// A client reads through HAProxy's read port, each 20 ms on a new connection, while this lives.
+// A client that reads through HAProxy's read port while this object exists, every 20 ms on a new
+// connection.
 class Reader {
  public:
   explicit Reader(const std::string& hub);
@@ -75,7 +78,7 @@ class Reader {
  private:
   void read(const std::string& hub);
 
-  mutable std::mutex mutex_;  // guards reads_; never held while one is under way
+  mutable std::mutex mutex_;  // guards reads_; never held during a read
   std::vector<Read> reads_;
   std::atomic<bool> ending_{false};
   std::thread thread_;

@@ -1,4 +1,4 @@
-// The shipped server, over a simulated node.
+// The server of the product, with a simulated node.
 
 #pragma once
 
@@ -14,7 +14,7 @@
 #include "tests/http_client.hpp"
 #include "tests/world.hpp"
 
-// Listens on a free port of 127.0.0.1. `peers` answers the questions of /cluster.
+// Listens on a free port of 127.0.0.1. `peers` answers the requests of /cluster.
 struct Served {
   explicit Served(World& world, Config with = {}, Http_Get peers = nullptr)
       : config(std::move(with)),
@@ -35,7 +35,7 @@ struct Served {
     REQUIRE(response.status != 0);
     return response;
   }
-  // Sends bytes as they are; everything that comes back until the server closes.
+  // Sends bytes unchanged. Returns everything that arrives until the server closes the connection.
   std::string raw(const std::string& bytes) const {
     const int fd = connect_from("127.0.0.1", port);
     REQUIRE(::send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL) > 0);

@@ -6,7 +6,7 @@
 #include <filesystem>
 #include <string>
 
-// Made for this object, and removed with it.
+// The folder is created with this object, and removed with it.
 struct State_Folder {
   ~State_Folder() { std::filesystem::remove_all(folder); }
   std::string path(const std::string& name = "grants") const { return folder + "/" + name; }

@@ -17,11 +17,11 @@ namespace primgr {
 
 using namespace std::chrono_literals;
 
-// Builds the answer. Each node's document is serialized as soon as it is added: as JSON objects, a
-// thousand of them would take much memory.
+// Builds the answer. Each node's document is serialized as soon as it is added: a thousand JSON
+// objects would take much memory.
 class Cluster::Document {
  public:
-  // Adds a node with its `document`. Where both have a key, what this node knows of it is used.
+  // Adds a node with its `document`. If both have a key, the value of `node` is used.
   void add(const Node& node, Json document) {
     Json entry = begin(node, true);
     const std::optional<State> state = parse_state(text_at(document, "state"));
@@ -87,13 +87,14 @@ class Cluster::Document {
   }
 
   std::vector<std::string> claimants_;
-  std::map<std::string, std::string> sites_;  // by site: its nodes, as JSON without the brackets
+  // JSON of the nodes of each site, without the brackets
+  std::map<std::string, std::string> sites_;
   std::map<std::string, Outage_Finder> outages_;
 };
 
 namespace {
 
-// How many changes of state each of so many nodes is asked for, so that the answer stays small.
+// How many changes of state to request from each of `nodes` nodes, so that the answer stays small.
 std::size_t changes_told(std::size_t nodes) {
   return std::clamp<std::size_t>(2000 / std::max<std::size_t>(nodes, 1), 4, max_changes);
 }
@@ -128,7 +129,7 @@ Answer Cluster::get(bool may_wait) {
     try {
       answer = collect();
     } catch (const std::exception&) {
-      // Out of memory. There is no answer now, and the next request starts a new collection.
+      // Out of memory. There is no answer now. The next request starts a new collection.
     }
   }
   collecting_ = false;

@@ -14,17 +14,18 @@
 
 namespace primgr {
 
-// Answers `/cluster`: asks all peers for `/node` in parallel, and waits for them for peer_timeout.
+// Answers `/cluster`. Requests `/node` from all peers in parallel, and waits for peer_timeout at
+// most.
 //
-// Thread-safe. The mutex guards the last answer and whether one is being collected; it is not held
+// Thread-safe. The mutex guards the last answer and whether a collection is running. It is not held
 // while the peers are asked. A request that comes during a collection, or within 200 ms after it,
-// gets the same answer, so that many clients cost the peers no more than one does.
+// gets the same answer. So many clients cause no more requests to the peers than one client.
 class Cluster {
  public:
   Cluster(Time timeout, const Repmgr_Node& node, const Process& process, Http_Get get);
 
-  // Blocks for peer_timeout + 1 s at most, and only if `may_wait`. Without `may_wait`, returns the
-  // last answer if it is younger than peer_timeout + 5 s, else a 503 without "sites".
+  // Blocks for peer_timeout + 1 s at most, and only if `may_wait`. Without `may_wait`, it returns
+  // the last answer if that is younger than peer_timeout + 5 s, else a 503 without "sites".
   Answer get(bool may_wait);
 
   // For the Retry-After header of such a 503, in seconds.
@@ -33,8 +34,8 @@ class Cluster {
   }
 
  private:
-  // The replies to one collection. Shared with the callbacks of the questions, as a reply that is
-  // late may come when nobody waits any more. The mutex guards all of it.
+  // The replies to one collection. Shared with the callbacks of the requests, because a late reply
+  // may come when the collection has already ended. The mutex guards all of it.
   struct Collection {
     Mutex mutex;
     Condition changed;

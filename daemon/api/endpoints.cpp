@@ -29,7 +29,7 @@ struct Endpoints::Endpoint {
 
 namespace {
 
-// The statuses that have a counter each; 0: all others.
+// Each of these statuses has a counter. 0: all other statuses.
 constexpr int statuses[] = {200, 202, 400, 404, 405, 503, 509, 0};
 
 std::size_t status_index(int status) {
@@ -37,7 +37,7 @@ std::size_t status_index(int status) {
                                   std::begin(statuses));
 }
 
-// An answer of a peer's question, as an answer to anybody.
+// Makes the answer to any client from the reply to a peer.
 Answer answer_of(Reply reply) {
   return {reply.status, std::move(reply.body)};
 }
@@ -47,8 +47,8 @@ Answer state_answer(int status, State state) {
 
 // How far a standby may be behind: /replica?lag=16MB&delay=10s.
 struct Lag_Limits {
-  std::optional<Lsn> lag;     // bytes of WAL not replayed
-  std::optional<Time> delay;  // age of the oldest of them
+  std::optional<Lsn> lag;     // bytes of WAL that are not replayed
+  std::optional<Time> delay;  // age of the oldest of these bytes
 };
 
 // Throws Input_Error for an unknown parameter, a repeated one, or a bad value.
@@ -71,9 +71,10 @@ Lag_Limits parse_lag_limits(const Params& params) {
   return limits;
 }
 
-// `/replica`: 200 on a standby that streams and is within the limits, 400 if these are not valid,
-// else 503 with the reason. `or_primary`: 200 on the Primary too, for `/read-only` and the like.
-// `synchrony`: for `/sync` and the like, whether it is to be a synchronous standby, or must not.
+// `/replica`: 200 on a standby that streams and is within the limits. 400 if the limits are not
+// valid. Else 503 with the reason. `or_primary`: 200 on the Primary too, for `/read-only` and
+// similar paths. `synchrony`: for `/sync` and similar paths, whether the standby must be
+// synchronous or must be asynchronous.
 Answer replica_answer(Repmgr_Node& node, const Params& params, bool or_primary,
                       std::optional<bool> synchrony = std::nullopt) {
   Lag_Limits limits;
@@ -114,7 +115,7 @@ Answer replica_answer(Repmgr_Node& node, const Params& params, bool or_primary,
 
 }  // namespace
 
-// All endpoints. /state comes first, as it is asked for most.
+// All endpoints. /state comes first, because it is requested most.
 constexpr Endpoints::Endpoint Endpoints::table[] = {
     {"/state", &Endpoints::state},
     {"/", &Endpoints::root},
@@ -151,12 +152,12 @@ Answer get_reported_primary(Repmgr_Node& node, const Params& params) {
   const Primary_Question asked = read_primary_question(params);
   Ballot ballot;
   if (!asked.voter.empty() && !names_equal(asked.voter, node.name())) {
-    // Names none.
+    // The question is for another node, so the answer names no node.
   } else if (asked.candidate.empty() || asked.handback) {
     if (asked.handback) node.end_promise(asked.candidate, *asked.handback, asked.ago);
     ballot.names = node.get_primary().value_or("");
   } else {
-    // 0, for want of a lease: this node's own vote_lease.
+    // Without a lease in the question it is 0, and this node's own vote_lease is used.
     ballot = node.grant_vote(asked.candidate, asked.accepts_less ? 0ms : asked.lease.value_or(0ms),
                              asked.accepts_less ? std::optional(asked.token) : std::nullopt,
                              asked.lists);
@@ -189,7 +190,7 @@ Answer get_reported_real_primary(const Repmgr_Node& node) {
   if (real.claimants.size() < 2) {
     return {503, dump({{"realPrimary", nullptr}, {"state", "Unknown"}})};
   }
-  for (;;) {  // as many as max_reply_size allows
+  for (;;) {  // as many claimants as max_reply_size allows
     Answer answer{509, dump({{"realPrimary", nullptr}, {"claimants", real.claimants}})};
     if (answer.body.size() <= max_reply_size) return answer;
     real.claimants.pop_back();
@@ -198,7 +199,7 @@ Answer get_reported_real_primary(const Repmgr_Node& node) {
 
 namespace {
 
-// Empty for an empty one.
+// Empty for an empty path.
 std::string absolute_path(const std::string& path) {
   std::error_code error;
   const auto absolute = std::filesystem::absolute(path, error);
@@ -212,7 +213,8 @@ Endpoints::Endpoints(const Settings& settings, Repmgr_Node& node, const Tls& tls
       tls_(tls),
       process_{boottime(), settings.max_connections, absolute_path(settings.state_directory)},
       cluster_(settings.peer_timeout, node, process_, std::move(peers)),
-      // At most three quarters of the places for one address, so that others find one.
+      // One address gets at most three quarters of the places, so that other addresses find a
+      // place.
       waiting_for_nodes_(settings.max_waiting),
       waiting_for_votes_(settings.max_waiting),
       counts_(new std::atomic<std::uint64_t>[(std::size(table) + 1) * std::size(statuses)] {}) {}
@@ -255,8 +257,8 @@ Answer Endpoints::state(const Request& request) {
   return get_reported_state(node_, request.params);
 }
 
-// The page for a browser, else the body of /state. The status is that of /state for both: HAProxy's
-// `option httpchk` asks for / unless configured otherwise.
+// The page for a browser, else the body of /state. The status is that of /state in both cases,
+// because HAProxy's `option httpchk` requests / unless it is configured otherwise.
 Answer Endpoints::root(const Request& request) {
   Answer answer = get_reported_state(node_);
   answer.headers.emplace_back("Vary", "Accept");
@@ -270,8 +272,9 @@ Answer Endpoints::root(const Request& request) {
   return answer;
 }
 
-// OPTIONS is for load balancers: those that were set up for Patroni ask so. A vote blocks until its
-// promise is written, and until the votes before it are. If too many wait, there is no vote.
+// OPTIONS is for load balancers that were configured for Patroni. A vote blocks until its promise
+// is written, and until the earlier votes are written. If too many requests wait, no vote is
+// granted.
 Answer Endpoints::primary(const Request& request) {
   if (request.method == "OPTIONS") return leader(request);
   const std::string candidate = param(request.params, "candidate");
@@ -312,7 +315,8 @@ Answer Endpoints::read_only_sync(const Request& request) {
 }
 
 Answer Endpoints::standby(const Request& request) {
-  // The health check of that name; what is left is another node's question.
+  // Without `name`, the request is a health check, which is answered as /replica is. With `name`,
+  // it is another node's question.
   if (!request.params.contains("name")) return replica(request);
   const std::string name = read_standby_question(request.params);
   if (name.empty()) return {400, error_body("name: which standby is meant: /standby?name=n2")};
@@ -333,7 +337,7 @@ Answer Endpoints::liveness(const Request&) {
   return {alive ? 200 : 503, dump({{"alive", alive}})};
 }
 
-// `history`: how many changes of state are told.
+// `history`: how many changes of state the answer has.
 Answer Endpoints::node(const Request& request) {
   std::size_t changes = max_changes;
   const std::string wanted = param(request.params, "history");

@@ -1,4 +1,4 @@
-// The endpoints of the HTTP contract: what each answers.
+// The endpoints of the HTTP contract, and their answers.
 
 #pragma once
 
@@ -20,16 +20,16 @@
 
 namespace primgr {
 
-// `/state`: the state of this node. Another node asks with this one's name as the parameter `node`,
-// and learns what State_Report has besides. Thread-safe; reads the cache only.
+// `/state`: the state of this node. If the parameter `node` is this node's name, another node asks,
+// and the answer also has the other members of State_Report. Thread-safe; reads the cache only.
 Answer get_reported_state(const Repmgr_Node& node, const Params& params = {});
 
 // `/primary`: the node that this node's own database names as primary. With the parameter
-// `candidate` it is a request for a vote: `lease` is how long the candidate counts it, in ms. If
-// that is longer than this node's vote_lease, no vote is granted, unless `accepts=less` says that
-// the candidate heeds the `lease` of the answer. `voter` is whom the candidate meant to ask; if
-// that is another node, the answer has no name. Thread-safe; reads the cache, and blocks for 100 ms
-// at most while a vote is written to state_file.
+// `candidate` it is a request for a vote. `lease` is how long the candidate counts the vote, in ms.
+// If `lease` is longer than this node's vote_lease, no vote is granted. The exception is
+// `accepts=less`: the candidate then respects the `lease` of the answer. `voter` is the node that
+// the candidate meant to ask. If that is another node, the answer has no name. Thread-safe; reads
+// the cache, and blocks for 100 ms at most while a vote is written to state_file.
 Answer get_reported_primary(Repmgr_Node& node, const Params& params);
 
 // `/realPrimary`: the one node of the whole cluster whose state is Primary. Thread-safe; reads the
@@ -37,22 +37,23 @@ Answer get_reported_primary(Repmgr_Node& node, const Params& params);
 Answer get_reported_real_primary(const Repmgr_Node& node);
 
 // `/lists`: the lists of voters that this node holds, of a site or, without the parameter `site`,
-// of the whole cluster. `node` is whom the asker means. Thread-safe; does not block.
+// of the whole cluster. `node` is the node that the sender meant to ask. Thread-safe; does not
+// block.
 Answer get_lists(const Repmgr_Node& node, const Params& params);
 
 // The table of endpoints, and the counters of their answers.
 //
-// Thread-safe. Only votes and /cluster block (see get_reported_primary() and Cluster), each within
-// a Wait_Limiter; all others read the cache.
+// Thread-safe. Only votes and /cluster block (see get_reported_primary() and Cluster), and a
+// Wait_Limiter limits how many wait. All other endpoints read the cache.
 class Endpoints {
  public:
   struct Settings {
     Time peer_timeout{};
-    std::size_t max_connections = 0;   // to the database, for people to read
-    std::string state_directory = {};  // the same
+    std::size_t max_connections = 0;   // to the database; only shown to users
+    std::string state_directory = {};  // only shown to users
     std::size_t max_waiting = 1;       // votes, and requests for /cluster, that may wait at a time
   };
-  // `peers` sends the questions for /cluster; null: none are sent.
+  // `peers` sends the requests for /cluster. Null: none are sent.
   Endpoints(const Settings& settings, Repmgr_Node& node, const Tls& tls, Http_Get peers);
 
   // The method is one of answered_methods. Throws std::bad_alloc only.
@@ -90,7 +91,8 @@ class Endpoints {
   const Process process_;
   Cluster cluster_;
   Wait_Limiter waiting_for_nodes_, waiting_for_votes_;
-  // Answers: a row for each endpoint and one for all other paths, a column for each status_index().
+  // Counters of answers. Each endpoint has a row, and all other paths share one. Each
+  // status_index() has a column.
   std::unique_ptr<std::atomic<std::uint64_t>[]> counts_;
 };
 

@@ -52,7 +52,8 @@ void write_votes(Metrics& m, const Report& report) {
           seconds(report.lease));
 }
 
-// While it is Primary, by this node's clock; else by the history, whose times are wall times.
+// While this node is Primary, the times are by its own clock. Else they are from the history, whose
+// times are wall times.
 void write_last_primary(Metrics& m, const Report& report, const History& history) {
   std::optional<Time> began, ended;
   if (report.decision.state == State::primary) {

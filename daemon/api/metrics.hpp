@@ -1,4 +1,4 @@
-// The metrics of the node. Endpoints adds those of the server.
+// The metrics of the node. Endpoints adds the metrics of the server.
 
 #pragma once
 

@@ -38,7 +38,7 @@ void Metrics::counter(const char* name, const char* help, double value) {
 
 std::string Metrics::escaped(const std::string& text) {
   std::string safe;
-  // Through JSON, since dump() replaces what is not UTF-8.
+  // The text goes through JSON, because dump() replaces bytes that are not UTF-8.
   for (const char c : Json::parse(dump(text)).get<std::string>()) {
     if (c == '\\' || c == '"') safe += '\\';
     safe += c == '\n' ? std::string("\\n") : std::string(1, c);

@@ -22,7 +22,7 @@ class Metrics {
   Metrics& family(const char* name, const char* type, const char* help);
   Metrics& sample(double value, const Labels& labels = {}, const char* suffix = "");
   void gauge(const char* name, const char* help, double value);
-  // Nothing without a value; a Time in seconds.
+  // Writes nothing without a value. A Time is written in seconds.
   template <typename T>
   void gauge(const char* name, const char* help, const std::optional<T>& value) {
     if (!value) return;
@@ -36,7 +36,7 @@ class Metrics {
   std::string text() && { return std::move(text_); }
 
  private:
-  // A label's value. The format demands UTF-8, and has no escapes but \\, \" and \n.
+  // A label's value. The format requires UTF-8, and has only the escapes \\, \" and \n.
   static std::string escaped(const std::string& text);
 
   const char* name_ = "";

@@ -12,7 +12,7 @@ namespace primgr {
 
 namespace {
 
-// The lists of voters that count besides the one that repmgr.nodes has.
+// The lists of voters that count in addition to the list of repmgr.nodes.
 Json describe_lists_before(const Report& report) {
   Json lists = Json::array();
   const auto listed = listed_lists(report.lists);

@@ -19,7 +19,7 @@ void Outage_Finder::add(const std::string& name, const Json& document) {
     const auto ago = number_at(change, "agoSeconds");
     if (!ago || *ago < 0) continue;
     const double before = std::max(number_at(change, "seconds").value_or(0), 0.0);
-    // What its list does not tell any more has been before the first change.
+    // The first change also shows the state before it, which has no change of its own in the list.
     if (i == 0) {
       known_for = *ago + before;
       if (text_at(change, "from") == "Primary") {
@@ -40,7 +40,7 @@ std::vector<Outage> Outage_Finder::find() const {
   std::stable_sort(reigns.begin(), reigns.end(),
                    [](const Reign& a, const Reign& b) { return a.began > b.began; });
   std::vector<Outage> found;
-  std::optional<double> last_ended;  // of the reigns so far
+  std::optional<double> last_ended;  // the last end of the reigns so far
   const auto told_by_all = [&] { return complete_ && last_ended && known_for_ >= *last_ended; };
   for (const Reign& next : reigns) {
     std::optional<double> began = next.handover   ? std::optional(next.began + *next.handover)

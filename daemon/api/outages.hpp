@@ -1,4 +1,4 @@
-// When a site had no Primary, by what its nodes tell of their changes of state.
+// Finds when a site had no Primary, from the changes of state that its nodes report.
 
 #pragma once
 
@@ -11,27 +11,29 @@
 
 namespace primgr {
 
-// A time without a Primary, in seconds before now. Nodes tell ages, not times, so that a clock that
-// is wrong on one node shifts nothing.
+// A time without a Primary, in seconds before now. Nodes report ages, not times, so that a wrong
+// clock on one node shifts nothing.
 struct Outage {
   double began = 0;
   double ended = 0;  // 0: it has not ended
-  std::string next;  // who became Primary then; empty: nobody yet
+  std::string next;  // the node that became Primary then; empty: none yet
 };
 
-// The newest ones that are told.
+// The number of outages that are returned at most: the newest ones.
 inline constexpr std::size_t max_outages = 64;
 
-// What the nodes of one site tell. Not thread-safe. Throws std::bad_alloc only.
+// The reports of the nodes of one site. Not thread-safe. Throws std::bad_alloc only.
 class Outage_Finder {
  public:
-  // Adds a node with its answer to /node. Untrusted: what is not as doc/http.md has it is ignored.
+  // Adds a node with its answer to /node. The answer is not trusted: parts that do not match
+  // doc/http.md are ignored.
   void add(const std::string& name, const Json& document);
   // Adds a node that did not answer.
   void add_unreachable() { complete_ = false; }
 
-  // Oldest first. Where the node that was Primary before does not tell, and the new Primary does
-  // not know either how long the handover took, the time between is left out: nobody knows.
+  // The outages, oldest first. An outage is left out if its beginning is not known. That is so if
+  // the new Primary does not report how long the handover took, and not all nodes report their
+  // changes back to the end of the previous Primary.
   std::vector<Outage> find() const;
 
  private:
@@ -42,8 +44,8 @@ class Outage_Finder {
     std::optional<double> handover;
   };
   std::vector<Reign> reigns_;
-  bool complete_ = true;     // all nodes answered, and told of their changes
-  double known_for_ = 1e15;  // each node tells of so long
+  bool complete_ = true;     // all nodes answered and reported their changes
+  double known_for_ = 1e15;  // seconds of history that every node reports
 };
 
 }  // namespace primgr

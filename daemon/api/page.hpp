@@ -1,4 +1,4 @@
-// The HTML page that browsers get.
+// The HTML page for browsers.
 
 #pragma once
 
@@ -10,8 +10,8 @@ namespace primgr {
 // The contents of web/page.html.
 extern const std::string_view page;
 
-// The page's Content-Security-Policy: its own style and script, by their hashes, and requests to
-// the node that it came from; nothing else.
+// The page's Content-Security-Policy. It allows only the page's own style and script, by their
+// hashes, and requests to the node that served the page.
 std::string page_policy();
 
 }  // namespace primgr

@@ -67,7 +67,7 @@ int run_look(const Options& options) {
 
 namespace {
 
-// The voters that the daemon of this host has written into its state_directory.
+// The voters that the daemon of this host has saved in its state_directory.
 Voter_List written_voters(const std::string& directory, bool whole_cluster) {
   const std::string path = directory + "/" + voters_file;
   std::string why;
@@ -91,8 +91,9 @@ Url own_daemon_url(const Config& config) {
   return url;
 }
 
-// Prints a daemon's answer to /cluster. Returns the exit status: exit_unavailable if there is no
-// answer; of --status 0 if there is exactly one Primary, 2 if there is none or more than one.
+// Prints a daemon's answer to /cluster. Returns the exit status. It is exit_unavailable if there is
+// no answer. For --status it is 0 if there is exactly one Primary, and 2 if there is none or more
+// than one.
 int print_cluster(const Http_Reply& reply, const Url& url, const Options& options, bool colour) {
   constexpr int max_depth = 9;
   const bool history = options.mode == Options::Mode::history;
@@ -116,8 +117,8 @@ int print_cluster(const Http_Reply& reply, const Url& url, const Options& option
   return exit_unavailable;
 }
 
-// How long --drain, --forget-timeline and --lost wait for the daemon, which reads their files each
-// second, acts on them each 2 s, and asks voters that are said to be lost twice.
+// How long --drain, --forget-timeline and --lost wait for the daemon. The daemon reads their files
+// each second, acts on them every 2 s, and asks voters that are declared lost twice.
 constexpr auto command_limit = 20s;
 
 // How long --once waits for the daemon of this host, which answers from its cache.
@@ -136,7 +137,7 @@ std::optional<Answer> ask_real_primary(const Http_Library& http, const Config& c
   return Answer{reply.status, reply.body};
 }
 
-// What the daemon of this host answers to /node, without its history.
+// The answer of the daemon of this host to /node, without its history.
 Own_Daemon ask_own_node(const Http_Library& http, const Config& config, const Tls& tls) {
   const Url url = own_daemon_url(config);
   Node self;
@@ -149,9 +150,9 @@ Own_Daemon ask_own_node(const Http_Library& http, const Config& config, const Tl
   return daemon;
 }
 
-// The answer to --once by the daemon of this host, which holds the votes, and may still know the
-// nodes that it read before the database went down. None if there is no daemon, or it is that of
-// another node.
+// The answer of the daemon of this host to --once. The daemon holds the votes, and may still know
+// the nodes that it read before the database went down. None if there is no daemon, or if it is the
+// daemon of another node.
 std::optional<Answer> ask_own_daemon(const Http_Library& http, const Config& config, const Tls& tls,
                                      const Stderr_Log& log, const std::string& subject) {
   const Own_Daemon daemon = ask_own_node(http, config, tls);
@@ -168,14 +169,14 @@ std::optional<Answer> ask_own_daemon(const Http_Library& http, const Config& con
                 dump({{"state", to_string(*state == State::down ? State::down : State::unknown)}})};
 }
 
-// The answer to --once by this process's own look.
+// The answer to --once from this process's own look at the database.
 Answer look(Repmgr_Node& node, const std::string& subject) {
   if (subject == "state") return get_reported_state(node);
   return subject == "primary" ? get_reported_primary(node, {}) : get_reported_real_primary(node);
 }
 
-// Says on standard error why the database was there, but did not tell what was asked for: a right,
-// a role or a password is missing. A server that is down is no such case.
+// Prints on standard error why the server is up but did not return the information: a permission, a
+// role or a password is missing. Prints nothing if the server is down.
 void explain_refusal(const Repmgr_Node& node, const std::string& conninfo) {
   const Report report = node.get_report();
   const bool refused = report.decision.state == State::down && is_server_up(conninfo);
@@ -186,7 +187,7 @@ void explain_refusal(const Repmgr_Node& node, const std::string& conninfo) {
             << printable(report.decision.reason) << std::endl;
 }
 
-// Prints an answer to --once: a word, or the body. Returns the exit status.
+// Prints an answer to --once as one word, or as JSON. Returns the exit status.
 int print_once(const Answer& answer, const Options& options) {
   const Json body = parse_json(answer.body, 3);
   std::string word;
@@ -201,7 +202,7 @@ int print_once(const Answer& answer, const Options& options) {
   return flush_output(static_cast<int>(parse_state(word).value()));
 }
 
-// A daemon may wait for its peers.
+// The daemon may wait for its peers, so this is longer.
 constexpr auto status_limit = 15s;
 
 }  // namespace
@@ -214,7 +215,8 @@ int run_status(const Http_Library& http, const Config& config, const Options& op
   const char* no_colour = getenv("NO_COLOR");
   const bool terminal = isatty(STDOUT_FILENO);
   const bool colour = terminal && !(no_colour && *no_colour);
-  if (options.watch) signal(SIGHUP, SIG_DFL);  // main() ignores it; this must end with its terminal
+  // main() ignores SIGHUP, but this command must end when its terminal closes.
+  if (options.watch) signal(SIGHUP, SIG_DFL);
   for (;; std::this_thread::sleep_for(2s)) {
     const Http_Reply reply = http.ask_daemon(tls, url, own, "/cluster", status_limit);
     if (options.watch && terminal && !options.json) std::cout << "\x1b[H\x1b[J";
@@ -227,11 +229,11 @@ int run_status(const Http_Library& http, const Config& config, const Options& op
 
 namespace {
 
-// For how long a daemon that is being restarted may give no answer.
+// How long a daemon may give no answer because it is being restarted.
 constexpr auto restart_limit = 5s;
 
-// Asks the daemon of this host until its /node is as wanted, for command_limit. Returns what it
-// answered last; null if none answers any more.
+// Asks the daemon of this host until its /node satisfies `wanted`, for command_limit at most.
+// Returns its last answer. Null if it does not answer any more.
 Json wait_for_daemon(const Http_Library& http, const Config& config, const Tls& tls,
                      const std::function<bool(const Json&)>& wanted) {
   const Deadline begin = std::chrono::steady_clock::now();
@@ -246,20 +248,20 @@ Json wait_for_daemon(const Http_Library& http, const Config& config, const Tls& 
   }
 }
 
-// Says why a file for the daemon could not be written or removed. Returns the exit status.
+// Prints why a file for the daemon could not be written or removed. Returns the exit status.
 int report_unwritten(const char* option, const std::string& why) {
   std::cerr << "primgr: " << option << ": " << printable(why)
             << " (run it as root, or as the daemon's user)\n";
   return exit_unavailable;
 }
 
-// A file that a command leaves in the daemon's state_directory.
+// A file that a command writes to the daemon's state_directory.
 class Command_Note {
  public:
   Command_Note(const char* option, const char* name) : option_(option), name_(name) {}
 
-  // Finds the folder, and keeps other commands out of it. Returns 0, or the exit status, having
-  // said why.
+  // Finds the folder, and locks it against other commands. Returns 0, or the exit status after it
+  // has printed the reason.
   int open(const Http_Library& http, const Config& config, const Tls& tls) {
     std::string why;
     const Deadline deadline = std::chrono::steady_clock::now() + restart_limit;
@@ -288,7 +290,7 @@ class Command_Note {
   std::string path() const { return folder_ + "/" + name_; }
   const Json& node() const { return daemon_.node; }
   bool exists() const { return access(path().c_str(), F_OK) == 0 || errno != ENOENT; }
-  // Both return 0, or the exit status, having said why.
+  // Both return 0, or the exit status after they have printed the reason.
   int write(const std::string& contents) const {
     const std::string why = State_Directory::write(path(), contents, 0644);
     return why.empty() ? 0 : report_unwritten(option_, why);
@@ -297,7 +299,8 @@ class Command_Note {
     if (unlink(path().c_str()) == 0 || errno == ENOENT) return 0;
     return report_unwritten(option_, "cannot remove " + path() + ": " + std::strerror(errno));
   }
-  // The daemon did not heed it: puts back what was there. Returns the exit status, having said so.
+  // Restores the previous file, because the daemon did not act on the new one. Prints that, and
+  // returns the exit status.
   int take_back() const {
     std::string outcome = "it was taken back";
     if (before_) {
@@ -322,7 +325,8 @@ class Command_Note {
   Command_Lock lock_;
 };
 
-// Says which of the voters that the operator named are taken for lost. Returns the exit status.
+// Prints which of the voters that the operator named were not declared lost. Returns the exit
+// status.
 int print_lost(const Json& lost, const std::vector<std::string>& named) {
   std::vector<std::string> alive;
   for (const std::string& name : named) {
@@ -363,7 +367,7 @@ int run_lost(const Http_Library& http, const Config& config, const Tls& tls,
   }
   for (const std::string& name : options.lost) {
     const bool self = names_equal(name, config.node.node_name);
-    // The daemon ignores names that it does not know.
+    // The daemon ignores names that it does not know, so they are refused here.
     if (!self && (known.empty() || find_node(known, name))) continue;
     std::cerr << "primgr: --lost: " << (self ? "this node is " : "no voter is called ")
               << printable(name) << "; the voters are: " << printable(names_of(known)) << std::endl;
@@ -444,7 +448,7 @@ void run_once(const Http_Library& http, Config config, const Tls& tls, const Opt
   Connected_Node connected(http, config, tls, log);
   connected.node.run([&] { return connected.node.settled(options.subject == "real-primary"); });
   explain_refusal(connected.node, config.node.conninfo);
-  // The answer is final. A normal exit would wait for the peers that have not answered.
+  // The answer is final. A normal exit would wait for peers that have not answered.
   std::_Exit(print_once(look(connected.node, options.subject), options));
 }
 

@@ -16,37 +16,36 @@ namespace primgr {
 // written.
 int flush_output(int status);
 
-// Prints an error. Returns the exit status: `status`.
+// Prints an error. Returns `status`.
 int report_error(const std::exception& error, int status);
 
-// `primgr --look`. Reads no file but the configuration: repmgr's user may not be allowed to read
-// the TLS key or the passfile. Returns the exit status. Throws Input_Error.
+// `primgr --look`. Reads no file except the configuration, because repmgr's user may not be allowed
+// to read the TLS key or the passfile. Returns the exit status. Throws Input_Error.
 int run_look(const Options& options);
 
-// `primgr --lost` and `--found`: leaves a note for the daemon of this host in its state_directory,
-// and waits until that has asked the voters whether they live. Returns the exit status. Throws
-// Input_Error.
+// `primgr --lost` and `--found`: writes a note for the daemon of this host to its state_directory,
+// and waits until the daemon has asked the voters whether they are alive. Returns the exit status.
+// Throws Input_Error.
 int run_lost(const Http_Library& http, const Config& config, const Tls& tls,
              const Options& options);
 
-// `primgr --forget-timeline`: leaves a note for the daemon of this host in its state_directory, and
-// waits until that has read it. Returns the exit status. Throws Input_Error.
+// `primgr --forget-timeline`: writes a note for the daemon of this host to its state_directory, and
+// waits until the daemon has read it. Returns the exit status. Throws Input_Error.
 int run_forget_timeline(const Http_Library& http, const Config& config, const Tls& tls);
 
-// `primgr --drain` and `--undrain`: writes or removes the file that says so, and waits until the
-// daemon of this host has read it. Returns the exit status. Throws Input_Error.
+// `primgr --drain` and `--undrain`: writes or removes the file that marks the node as drained, and
+// waits until the daemon of this host has read it. Returns the exit status. Throws Input_Error.
 int run_drain(const Http_Library& http, const Config& config, const Tls& tls,
               const Options& options);
 
-// `primgr --status` and `--history`: asks a daemon for /cluster and prints the answer, with --watch
-// every 2 s.
-// Returns the exit status. Throws Input_Error.
+// `primgr --status` and `--history`: requests /cluster from a daemon and prints the answer. With
+// --watch, it repeats that every 2 s. Returns the exit status. Throws Input_Error.
 int run_status(const Http_Library& http, const Config& config, const Options& options,
                const Stderr_Log& log);
 
-// `primgr --once`: asks the daemon of this host, looks itself if there is none, prints what it
-// found, and ends the process with the exit status. A look that failed for want of a right says so
-// on standard error.
+// `primgr --once`: asks the daemon of this host, or looks at the database itself if there is no
+// daemon. Prints the answer, and ends the process with the exit status. If a missing permission
+// made the look fail, prints that on standard error.
 [[noreturn]] void run_once(const Http_Library& http, Config config, const Tls& tls,
                            const Options& options, const Stderr_Log& log);
 

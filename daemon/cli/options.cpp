@@ -68,8 +68,9 @@ struct Option {
   char letter;
   const char* name;
   bool has_value;
-  Mode mode;  // the mode that it selects; daemon: none
-  void (*apply)(Options& options, const std::string& value);  // throws Input_Error; null: nothing
+  Mode mode;  // the mode that it selects; daemon: it selects none
+  // Throws Input_Error. Null: there is nothing to apply.
+  void (*apply)(Options& options, const std::string& value);
 };
 
 constexpr Option option_table[] = {
@@ -143,7 +144,7 @@ void apply(Options& options, int letter, char** argv) {
   }
 }
 
-// Throws Input_Error if options that are valid one by one contradict each other.
+// Throws Input_Error if options that are each valid contradict each other.
 void check_combinations(const Options& options) {
   const bool once = options.mode == Mode::once, status = options.mode == Mode::status;
   const bool cluster = status || options.mode == Mode::history;
@@ -201,7 +202,7 @@ Config load_config(const Options& options) {
                     options.mode == Options::Mode::history;
   Config config = load_config(options.config_file, !asks);
   if (!options.listen.empty()) config.listen = parse_address(options.listen, true);
-  // A script wants the state only; --log-level shows the reasons.
+  // A script needs only the answer. --log-level shows the reasons.
   if (options.mode == Mode::once) config.log_level = Log_Level::error;
   if (!options.log_level.empty()) config.log_level = parse_log_level(options.log_level);
   return config;

@@ -10,7 +10,7 @@
 
 namespace primgr {
 
-// What the command line asks for.
+// The parsed command line.
 struct Options {
   enum class Mode {
     daemon,
@@ -42,11 +42,11 @@ struct Options {
 // Parses the command line. Throws Input_Error on wrong usage. Not thread-safe: getopt(3).
 Options parse_options(int argc, char** argv);
 
-// load_config(), with what the command line says instead. Of --once, --status and --history without
-// a name from repmgr_conf. Throws Input_Error.
+// load_config() of the file, with the values of the command line in place of those in the file. For
+// --once, --status and --history, the name is not read from repmgr_conf. Throws Input_Error.
 Config load_config(const Options& options);
 
-// What --help prints.
+// The text that --help prints.
 extern const char* const usage;
 
 }  // namespace primgr

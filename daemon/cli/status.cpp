@@ -82,7 +82,7 @@ Row node_row(const Json& site, const Json& node) {
           state.text == "Standby" ? lag_cell(at(node, "replication")) : Cell{}};
 }
 
-// One line each, with the node's name.
+// The problems of a node, one in each line, with the node's name.
 std::string print_problems(const Json& node) {
   std::string text;
   const Json& problems = at(node, "problems");
@@ -93,7 +93,7 @@ std::string print_problems(const Json& node) {
   return text;
 }
 
-// The first row is a heading.
+// The table as text. The first row is its heading.
 std::string print_table(const std::vector<Row>& rows, bool colour) {
   std::vector<std::size_t> widths(rows[0].size());
   for (const Row& row : rows) {
@@ -117,7 +117,7 @@ std::string print_table(const std::vector<Row>& rows, bool colour) {
   return text;
 }
 
-// A row of the table of changes, and how long ago it was, in seconds.
+// A row of the table of changes, and how many seconds ago the change was.
 struct Change_Row {
   double ago = 0;
   Row row;
@@ -139,7 +139,7 @@ Change_Row change_row(const Json& site, const Json& node, const Json& change) {
            {why}}};
 }
 
-// The row of a time without a Primary stands where that began.
+// The row of an outage is placed at the time when the outage began.
 Change_Row outage_row(const Json& site, const Json& outage) {
   const std::string next = text_at(outage, "next");
   return {number_at(outage, "agoSeconds").value_or(0),

@@ -20,7 +20,8 @@ namespace primgr {
 
 namespace {
 
-// Takes what is in single quotes, where '' is one quote, off the beginning of `rest`.
+// Removes the text in single quotes from the beginning of `rest`, and returns it. In it, '' is one
+// quote.
 std::string take_quoted(std::string_view& rest) {
   std::string value;
   for (std::size_t i = 1; i < rest.size(); ++i) {
@@ -36,8 +37,8 @@ std::string take_quoted(std::string_view& rest) {
   throw Input_Error("the closing quote is missing");
 }
 
-// The value in what follows `key =`: in single quotes, or up to a comment. A # begins a comment
-// only after a blank.
+// The value in `rest`, the text after `key =`. It is in single quotes, or ends at a comment. A #
+// begins a comment only after a blank or at the beginning of the value.
 std::string parse_value(std::string_view rest) {
   rest = trimmed(rest);
   if (rest.starts_with('"')) {
@@ -61,8 +62,8 @@ std::string parse_value(std::string_view rest) {
 
 constexpr std::string_view peer_prefix = "peer.";
 
-// Parses `key = value`; the key is empty for a blank line or a comment. The name of a peer may have
-// blanks, and whatever else in single quotes.
+// Parses `key = value`. The key is empty for a blank line or a comment. The name of a peer may
+// contain blanks, and in single quotes any character.
 std::pair<std::string, std::string> parse_line(std::string_view line) {
   line = trimmed(line);
   if (line.empty() || line.front() == '#') return {};
@@ -80,8 +81,8 @@ std::pair<std::string, std::string> parse_line(std::string_view line) {
   return {key, parse_value(line.substr(1))};
 }
 
-// The key, quoted, for an error message. Empty if the line might be a connection URL in the place
-// of a key: that could hold a password.
+// The key, quoted, for an error message. Empty if the line might be a connection URL instead of a
+// key, because the URL could contain a password.
 std::string quoted_key(const std::string& key) {
   const bool plain = key.find_first_of(":@") == key.npos;
   return plain ? " \"" + key + "\"" : "";
@@ -97,10 +98,11 @@ void for_each_line(const std::string& text, const std::string& file, Visit visit
   }
 }
 
-// Where each key was set, as "file:line: ", by canonical_key().
+// Where each key was set, as "file:line: ". The index is canonical_key().
 using Places = std::map<std::string, std::string>;
 
-// Two keys are the same if this is: the names of peers are compared as names_equal() does.
+// Two keys are the same if their canonical_key() is equal. The names of peers are compared as
+// names_equal() does.
 std::string canonical_key(const std::string& key) {
   return key.starts_with(peer_prefix) ? host_name(key) : key;
 }
@@ -149,8 +151,8 @@ void parse_setting(std::string_view line, const std::string& where, Config& conf
   }
 }
 
-// Throws Input_Error if values that are valid one by one contradict each other. The message begins
-// with the place of one of them.
+// Throws Input_Error if values that are each valid contradict each other. The message begins with
+// the place where one of them was set.
 void check_combinations(const Config& config, Places& places) {
   constexpr const char* lease_keys[] = {"vote_lease", "check_delay", "refresh_interval",
                                         "peer_timeout"};
@@ -261,7 +263,7 @@ std::string print_config(const Config& config) {
   };
   for (const Config_Key& key : config_keys()) {
     const std::string value = key.print(config);
-    // An empty conninfo means libpq's defaults, not ours.
+    // An empty conninfo means libpq's defaults, not primgr's.
     if (!value.empty() || key.name == std::string_view("conninfo")) line(key.name, value);
   }
   for (const auto& [name, address] : config.peers.by_name) {

@@ -27,8 +27,9 @@ std::string parse_nonempty(const std::string& text) {
   return text;
 }
 
-// A key takes a restart unless its row says otherwise. What the safety of votes rests on has to
-// (leases, delays, names, who votes, where promises are kept): it must not change under a vote.
+// A changed key needs a restart unless its row has Change::reload. The keys that the safety of
+// votes depends on need one (leases, delays, names, who votes, where promises are stored). They
+// must not change while a vote counts.
 constexpr Config_Key keys[] = {
     {"listen", [](Config& c, const std::string& v) { c.listen = parse_address(v, true); },
      [](const Config& c) { return print_address(c.listen); }},

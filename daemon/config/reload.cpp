@@ -16,7 +16,8 @@ std::string described(const std::string& key, const std::string& value) {
   return value.empty() ? key + " is not set" : key + " = " + value;
 }
 
-// What is printed of a conninfo has no secrets, which may change too.
+// A printed conninfo has no secrets, and a secret may change too. So the conninfo itself is
+// compared.
 bool differs(const Config_Key& key, const Config& a, const Config& b) {
   if (key.name == std::string_view("conninfo")) return a.node.conninfo != b.node.conninfo;
   return key.print(a) != key.print(b);
@@ -60,7 +61,7 @@ void Reload::run(bool asked) {
   Config read;
   try {
     read = load_();
-    // Without a file named, none is needed at the start; but this one was there.
+    // A start without a file name needs no file. But the file existed when it was read last.
     if (read.file.empty() && !live_.file.empty()) throw Input_Error(live_.file + ": it is gone");
   } catch (const Input_Error& error) {
     log_(Log_Level::error, std::string("reload: ") + error.what() +

@@ -1,4 +1,4 @@
-// Reading the configuration again while the daemon runs (SIGHUP).
+// Reads the configuration again while the daemon runs (SIGHUP).
 
 #pragma once
 
@@ -11,36 +11,36 @@
 
 namespace primgr {
 
-// How a configuration that was read differs from that in force.
+// How a configuration that was read differs from the configuration in use.
 struct Config_Changes {
-  std::vector<std::string> at_once;  // of Change::reload: "key = value", or "key is not set"
+  std::vector<std::string> at_once;  // keys of Change::reload: "key = value", or "key is not set"
   std::vector<std::string>
       on_restart;  // the keys of Change::restart; no value, which may be secret
 };
 
-// `started`: that the daemon started with, `live`: that it read last.
+// `started`: the configuration at the start of the daemon. `live`: the one that was read last.
 Config_Changes compare(const Config& started, const Config& live, const Config& read);
 
-// Puts what may change while the daemon runs into force, and names in the log what takes a restart,
-// or why the configuration cannot be read; then nothing changes.
+// Puts the keys into effect that may change while the daemon runs. Logs the keys that need a
+// restart. If the configuration cannot be read, logs the reason and changes nothing.
 //
-// For one thread (main). The configuration that the daemon started with is never written to, so
-// other threads may go on reading it; what they see of a new one, an Apply hands over.
+// For one thread (main). The configuration at the start of the daemon is never written to, so other
+// threads may continue to read it. They get values of a new configuration only from an Apply.
 class Reload {
  public:
-  // Brings those keys of Change::reload that it is for into force, whether they have changed or
-  // not. It has to be safe towards the threads that use them, and must not block. If it throws
-  // std::bad_alloc, all are called again.
+  // Puts the keys of Change::reload that it is responsible for into effect, whether they have
+  // changed or not. It has to be thread-safe towards the threads that use the keys, and must not
+  // block. If it throws std::bad_alloc or std::system_error, all Apply functions are called again.
   using Apply = std::function<void(const Config& read)>;
 
-  // `load` reads the configuration as it was read at the start; it throws Input_Error.
+  // `load` reads the configuration in the same way as at the start. It throws Input_Error.
   Reload(const Config& started, std::function<Config()> load, Logger log)
       : started_(started), live_(started), load_(std::move(load)), log_(std::move(log)) {}
 
   void add(Apply apply) { appliers_.push_back(std::move(apply)); }
 
-  // Reads the configuration if that is `asked` for now, or was, and there was no memory for it.
-  // Throws std::bad_alloc.
+  // Reads the configuration if a reload is `asked` for now, or if an earlier one did not finish.
+  // Throws std::bad_alloc, and std::system_error if an Apply throws it.
   void run(bool asked);
 
  private:

@@ -18,10 +18,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// How many files may include each other: repmgr refuses a sixth level of includes.
+// How many levels of includes are allowed. repmgr refuses a sixth level.
 constexpr int max_includes = 5;
 
-// repmgr has no such bound: files that include one another many times would be read for ever.
+// repmgr has no such limit. Without it, files that include each other many times would be read for
+// a very long time.
 constexpr int max_files = 1000;
 
 bool is_digit(char c) {
@@ -43,7 +44,7 @@ bool is_in_word(char c) {
   return is_in_identifier(c) || std::string_view("-._:/").find(c) != std::string_view::npos;
 }
 
-// The first place at or after `at` whose character is not of the kind.
+// The first position at or after `at` whose character is not of the kind.
 std::size_t skip(std::string_view text, std::size_t at, bool (*is_of_kind)(char)) {
   while (at < text.size() && is_of_kind(text[at])) ++at;
   return at;
@@ -68,7 +69,8 @@ std::size_t number_length(std::string_view text) {
   return end > exponent ? std::max(length, end) : length;
 }
 
-// The length of the quoted text at the beginning of `text`, quotes included; 0: it has no end.
+// The length of the quoted text at the beginning of `text`, with the quotes. 0: it has no closing
+// quote.
 std::size_t quoted_length(std::string_view text) {
   for (std::size_t i = 1; i < text.size(); ++i) {
     if (text[i] == '\\') {
@@ -81,14 +83,14 @@ std::size_t quoted_length(std::string_view text) {
   return 0;
 }
 
-// What a line is made of. A key is an identifier, or two with a dot between them; a value is an
-// identifier, a word, a number, or quoted.
+// The tokens of a line. A key is an identifier, or two identifiers with a dot between them. A value
+// is an identifier, a word, a number, or quoted text.
 struct Token {
   enum class Kind { end, equals, identifier, dotted, word, number, quoted, other } kind;
   std::string_view text{};
 };
 
-// Takes the first token off a line.
+// Removes the first token from a line, and returns it.
 Token take_token(std::string_view& line) {
   using Kind = Token::Kind;
   line.remove_prefix(skip(line, 0, [](char c) { return c == ' ' || c == '\t' || c == '\r'; }));
@@ -115,7 +117,8 @@ Token take_token(std::string_view& line) {
   return token;
 }
 
-// A quoted text without its quotes, '' and \ escapes. It ends at \0, as a C string does.
+// A quoted text without its quotes. '' and \ escapes are replaced. It ends at \0, as a C string
+// does.
 std::string unquoted(std::string_view text) {
   constexpr std::string_view letters = "bfnrt", controls = "\b\f\n\r\t";
   std::string value;
@@ -161,7 +164,7 @@ std::string take_value(std::string_view line) {
   return token.kind == Kind::quoted ? unquoted(token.text) : std::string(token.text);
 }
 
-// Reads a file, and what it includes, into `name`.
+// Reads a file, and the files that it includes. The results are in `name`, `id` and `includes`.
 class Reader {
  public:
   void read(const std::string& path, int depth) {
@@ -189,7 +192,7 @@ class Reader {
  private:
   void take_setting(const std::string& file, const std::string& key, std::string_view rest,
                     int depth) {
-    // repmgr compares these without case, and node_name with it.
+    // repmgr compares these names without regard to case, and node_name with regard to case.
     const auto is = [&](const char* directive) { return strcasecmp(key.c_str(), directive) == 0; };
     const bool directory = is("include_dir"), optional = is("include_if_exists");
     if (key == "node_name") name = take_value(rest);
@@ -204,8 +207,8 @@ class Reader {
     }
     const fs::path target = fs::path(file).parent_path() / value;
     if (directory) return read_directory(target, depth);
-    // One that is there but cannot be read is an error: repmgr, as another user, may find a name
-    // there.
+    // A file that exists but cannot be read is an error. repmgr runs as another user, and may find
+    // a name in it.
     std::error_code error;
     if (optional && !fs::exists(target, error) && !error) return;
     read(target, depth + 1);

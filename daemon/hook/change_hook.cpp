@@ -25,7 +25,7 @@ std::atomic<std::uint64_t> runs = 0, failures = 0;
 
 constexpr std::size_t usual_name = 64;  // NAMEDATALEN
 
-// Whether it may be otherwise a moment later.
+// Whether the error may be gone a moment later.
 bool is_scarcity(int error) {
   return error == EAGAIN || error == ENOMEM || error == EMFILE || error == ENFILE;
 }
@@ -38,7 +38,7 @@ std::string why_not_started(int error) {
   return why + ": set on_change to a program that primgr's user may run";
 }
 
-// What the log says of a run that failed.
+// The text of the log about a run that failed.
 std::string describe_failure(const Program_End& end, Time timeout) {
   const std::string above = ": what it printed is above";
   if (end.error) return why_not_started(end.error);
@@ -53,7 +53,7 @@ std::string describe_failure(const Program_End& end, Time timeout) {
 
 }  // namespace
 
-// A run that is due.
+// A run that is about to start.
 struct Change_Hook::Run {
   explicit Run(const Shared& shared) REQUIRES(shared.mutex) : told(shared.latest) {
     const std::string old = shared.told.state ? to_string(*shared.told.state) : "none";
@@ -100,7 +100,8 @@ void Change_Hook::configure(const std::string& path, Time timeout) {
 void Change_Hook::tell(const State_Change& change) {
   if (!change.to) return;
   const Mutex_Lock lock(shared_.mutex);
-  // Texts of the usual length find their room: the change is told also when there is no memory.
+  // Texts of the usual length fit into the reserved memory. So a change is passed on even when
+  // there is no free memory.
   shared_.latest.primary.assign(change.primary);
   shared_.latest.reason.assign(change.reason);
   shared_.latest.state = change.to;
@@ -136,7 +137,7 @@ void Change_Hook::check(const std::string& path) {
 }
 
 void Change_Hook::work(Shared& shared) {
-  bool complained = false;  // that it lacks memory or processes
+  bool complained = false;  // whether a lack of memory or processes was logged
   const Mutex_Lock lock(shared.mutex);
   while (!shared.ending) {
     if (!shared.to_check && (!shared.waiting || shared.path.empty())) {
@@ -150,7 +151,7 @@ void Change_Hook::work(Shared& shared) {
       }
       if (run_next(shared, complained)) continue;
     } catch (const std::bad_alloc&) {
-      // The change is still waiting.
+      // The change still waits, and is tried again.
     }
     const Deadline until = std::chrono::steady_clock::now() + 1s;
     while (!shared.ending && shared.changed.wait_until(shared.mutex, until)) {

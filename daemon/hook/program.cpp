@@ -26,7 +26,7 @@ namespace {
 
 using Steady_Time = std::chrono::steady_clock::time_point;
 
-// What systemd sets for the process that it starts, which the program is not.
+// Variables that systemd sets for this process only, so the program must not inherit them.
 constexpr std::string_view not_inherited[] = {"NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC",
                                               "JOURNAL_STREAM"};
 
@@ -50,7 +50,7 @@ std::vector<std::string> environment_of(const Program& program) {
   return all;
 }
 
-// As execve(2) wants them; valid as long as the strings are.
+// An array of pointers as execve(2) needs it. Valid as long as the strings are.
 std::vector<char*> pointers(std::vector<std::string>& strings) {
   std::vector<char*> all;
   for (std::string& text : strings) all.push_back(text.data());
@@ -98,7 +98,7 @@ class Spawn_Settings {
   posix_spawn_file_actions_t actions_{};
 };
 
-// Cuts what a program writes into lines, and bounds them.
+// Splits the output of a program into lines, and limits their length and number.
 class Lines {
  public:
   explicit Lines(const std::function<void(const std::string&)>& line) : line_(line) {
@@ -113,7 +113,7 @@ class Lines {
       text.remove_prefix(std::min(end + 1, text.size()));
     }
   }
-  // Hands on what has no newline yet.
+  // Passes on the last part, which has no newline yet.
   void finish() {
     if (part_.empty()) return;
     if (cut_) part_ += "...";
@@ -139,19 +139,19 @@ class Lines {
   }
 
   const std::function<void(const std::string&)>& line_;
-  std::string part_;  // of the line that has no end yet
+  std::string part_;  // the beginning of the line that has no end yet
   bool cut_ = false;
   std::size_t count_ = 0;
   std::uint64_t left_out_ = 0;
 };
 
-// A program that was started. It is reaped by the destructor only: until then its pid, which is
-// that of its group too, is nobody else's, so signals reach no stranger.
+// A program that was started. Only the destructor reaps it. Until then, no other process can get
+// its pid, which is also the id of its group. So signals cannot reach another process.
 class Running {
  public:
   Running(pid_t pid, Descriptor output, Lines& lines)
       : pid_(pid), output_(std::move(output)), lines_(lines) {
-    // A kernel before 5.3, or a filter of system calls, may refuse it.
+    // A kernel before 5.3, or a filter of system calls, may refuse this call.
     exit_.reset(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
   }
   ~Running() {
@@ -163,8 +163,8 @@ class Running {
   Running(const Running&) = delete;
   Running& operator=(const Running&) = delete;
 
-  // Waits until something happens, or `until`. `stop`: a descriptor that ends the wait, too;
-  // negative: none. Returns whether `stop` did.
+  // Waits until something happens, or until `until`. `stop`: a descriptor that also ends the wait;
+  // negative: none. Returns whether `stop` ended the wait.
   bool wait(Steady_Time until, int stop) {
     pollfd ready[] = {{output_.get(), POLLIN, 0}, {exit_.get(), POLLIN, 0}, {stop, POLLIN, 0}};
     auto left =
@@ -174,7 +174,7 @@ class Running {
     if (ready[0].revents) read();
     return ready[2].revents != 0;
   }
-  // Whether it has ended, and then how. It is not reaped yet.
+  // Whether the program has ended. If so, sets how. It is not reaped yet.
   bool ended(Program_End& end) const {
     siginfo_t info{};
     if (waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT) != 0) {
@@ -184,24 +184,26 @@ class Running {
     (info.si_code == CLD_EXITED ? end.status : end.signal) = info.si_status;
     return true;
   }
-  // To its group, and to itself if it has joined another.
+  // Sends a signal to the program's group. Also sends it to the program itself, which may have
+  // joined another group.
   void send(int signal) const {
     kill(-pid_, signal);
     kill(pid_, signal);
   }
-  // What is left in the pipe. Others may still write to it, so that is bounded.
+  // Reads the rest of the pipe. Other processes may still write to it, so the amount is limited.
   void drain() {
     for (int i = 0; i < 16 && output_ && read(); ++i) {
     }
   }
 
  private:
-  // Whether there was anything.
+  // Returns whether there was any data.
   bool read() {
     const ssize_t n = ::read(output_.get(), buffer_.data(), buffer_.size());
     if (n > 0) {
       lines_.add({buffer_.data(), static_cast<std::size_t>(n)});
-      // What floods is slowed down, so that it leaves the processor to others.
+      // A program that writes too much is slowed down, so that it leaves processor time to other
+      // processes.
       if (lines_.full()) std::this_thread::sleep_for(1ms);
     } else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
       output_.reset();
@@ -212,10 +214,10 @@ class Running {
   const pid_t pid_;
   Descriptor output_, exit_;
   Lines& lines_;
-  std::array<char, 64 * 1024> buffer_;  // as much as a pipe holds
+  std::array<char, 64 * 1024> buffer_;  // the size of a pipe's buffer
 };
 
-// Until it has ended, which it is made to do when its time is over.
+// Waits until the program has ended. Ends it when its time is over or when `stop` is woken.
 void watch(Running& running, Time timeout, const Wake_Up& stop, Program_End& end) {
   enum { free, terminated, killed } phase = free;
   Steady_Time until = std::chrono::steady_clock::now() + timeout;
@@ -239,7 +241,8 @@ void watch(Running& running, Time timeout, const Wake_Up& stop, Program_End& end
 Program_End run_program(const Program& program, const Wake_Up& stop,
                         const std::function<void(const std::string&)>& line) {
   Program_End end;
-  // If it was inherited as ignored, the kernel would reap the program, and its pid might be reused.
+  // If SIGCHLD is ignored (inherited from the parent), the kernel reaps the program, and its pid
+  // might be reused.
   ::signal(SIGCHLD, SIG_DFL);
   const auto start = std::chrono::steady_clock::now();
   std::vector<std::string> arguments{program.path}, environment = environment_of(program);

@@ -1,4 +1,4 @@
-// What an endpoint gets (Request) and what it returns (Answer).
+// The argument (Request) and the result (Answer) of an endpoint.
 
 #pragma once
 
@@ -25,7 +25,7 @@ struct Answer {
   std::vector<std::pair<const char*, std::string>> headers{};
 };
 
-// The body of an answer that carries no state: {"error":"…"}. Thread-safe.
+// The body of an answer without a state: {"error":"…"}. Thread-safe.
 std::string error_body(const std::string& error);
 
 }  // namespace primgr

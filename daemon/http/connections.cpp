@@ -94,7 +94,7 @@ std::string Connections::print(const Source& source) {
 void Connections::accept_connection() {
   if (out_of_memory_.exchange(false)) shrink("no memory for a connection");
   {
-    // In a burst, wait for evicted connections to end, so that their number stays bounded.
+    // In a burst, this waits for evicted connections to end, so that their number stays bounded.
     const Mutex_Lock lock(mutex_);
     const Deadline until = std::chrono::steady_clock::now() + 100ms;
     while (connections_.size() >= capacity_ + limits_.max_evicted_open &&
@@ -140,7 +140,7 @@ void Connections::admit(Descriptor& socket, const Source& from) {
     connections_.pop_back();
     throw;
   }
-  // Evicted connections do not count: they release their threads in a moment.
+  // Evicted connections do not count, because they release their threads in a moment.
   if (threads && count_not_evicted() > *threads) {
     shrink("no thread for another connection");
   } else if (const auto now = std::chrono::steady_clock::now(); now >= grow_at_) {
@@ -166,7 +166,7 @@ void Connections::shrink(const char* what, int error) noexcept {
   grow_at_ = std::chrono::steady_clock::now() + 1s;
   const Mutex_Lock lock(mutex_);
   const std::size_t before = connections_.size();
-  // At least one, unless one that was evicted before is still to end.
+  // At least one is evicted. The exception: a connection that was evicted before has not ended yet.
   for (bool must_evict = remaining >= before; must_evict || remaining > capacity_;
        must_evict = false) {
     const Source* most = busiest_source();
@@ -221,7 +221,7 @@ void Connections::serve(Connection& connection) {
   try {
     serve_(connection.socket, print(connection.from), connection.waiting_since);
   } catch (const std::exception&) {
-    // Out of memory. The accepting thread will evict connections, which frees some.
+    // Out of memory. The accepting thread will evict connections, which frees memory.
     out_of_memory_ = true;
   }
   const Mutex_Lock lock(mutex_);

@@ -1,4 +1,5 @@
-// The connections of clients to the HTTP server: which are served, and which are closed for others.
+// The connections of clients to the HTTP server: decides which are served, and which are closed to
+// make room for others.
 
 #pragma once
 
@@ -20,40 +21,43 @@
 
 namespace primgr {
 
-// How many client connections there may be.
+// The limits of the number of client connections.
 struct Connection_Limits {
-  // `wanted`, but no more than half of the file descriptors (RLIMIT_NOFILE), so that the database
-  // and the peers get theirs. Logs a warning if that is the lower limit.
+  // The limit is `wanted`, but no more than half of the file descriptors (RLIMIT_NOFILE), so that
+  // enough are left for the database and the peers. Logs a warning if the limit is lower than
+  // `wanted`.
   Connection_Limits(std::size_t wanted, const Stderr_Log& log);
 
   std::size_t max;
-  // Beyond `max`: connections that were evicted and still wait for the answer to a request.
+  // In addition to `max`: connections that were evicted and still wait for the answer to a request.
   std::size_t max_evicted_open;
-  static constexpr std::size_t min = 4;  // also the least number of threads
+  static constexpr std::size_t min = 4;  // also the lowest number of threads
 };
 
-// A health check must get its answer whoever else is connected. Each connection has a thread, and
-// no client can keep one for ever: when there are `capacity_` connections, or a quarter of that
-// from one address, the connection that has been waiting longest for a request is evicted (its
-// socket is shut down) for the new one.
+// A health check must get its answer, whichever other clients are connected. Each connection has a
+// thread, and no client can hold one for ever. The limits are `capacity_` connections, and a
+// quarter of that from one address. At a limit, the connection that has been waiting longest for a
+// request is evicted for the new one: its socket is shut down.
 //
-// The thread of an evicted connection ends only when the request under way has its answer. Up to
+// The thread of an evicted connection ends only when the current request has its answer. Up to
 // max_evicted_open connections beyond capacity_ may be in that state, so that they do not keep new
 // clients out.
 //
-// If descriptors, threads or memory run out nevertheless, capacity_ is lowered to as many
-// connections as there were enough for, and connections of the address that has the most are
-// evicted until there are no more. Then capacity_ grows again, by an eighth a second.
+// If descriptors, threads or memory run out nevertheless, capacity_ is lowered to the number of
+// connections that there were enough resources for. Connections are then evicted until there are no
+// more than that, from the address that has the most. Then capacity_ grows again, by an eighth a
+// second.
 //
 // The mutex guards the list of connections and `evicted` of each. A connection is served by one
-// thread, and only this thread closes its socket. Others may shut the socket down while they hold
-// the mutex and the connection is in the list. Nothing is read or written under the mutex.
-// capacity_, grow_at_ and next_exhausted_log_ belong to the thread in run(), the accepting thread.
+// thread, and only this thread closes its socket. Other threads may shut the socket down while they
+// hold the mutex and the connection is in the list. Nothing is read or written while the mutex is
+// held. capacity_, grow_at_ and next_exhausted_log_ belong to the thread in run(), the accepting
+// thread.
 class Connections {
  public:
   // Serves one connection, of a client at the IP address `from`, and leaves `socket` open. It sets
-  // `waiting_since` whenever it begins to wait for a request, as eviction goes by that. It may
-  // throw std::bad_alloc, which ends the connection.
+  // `waiting_since` whenever it begins to wait for a request. Eviction uses that time. It may throw
+  // std::bad_alloc, which ends the connection.
   using Serve = std::function<void(int socket, const std::string& from,
                                    std::atomic<Deadline>& waiting_since)>;
 
@@ -65,8 +69,8 @@ class Connections {
 
   // Accepts connections from a listening socket until stop(). Blocks. Call it once.
   void run(int listening);
-  // Ends each connection after the answer that is under way. Does not wake accept4(), so the caller
-  // must shut the listening socket down too. From any thread.
+  // Ends each connection after its current answer. Does not wake accept4(), so the caller must also
+  // shut the listening socket down. May be called by any thread.
   void stop();
   // Blocks until the connections have ended. REQUIRES: stop() was called. The destructor calls
   // both.
@@ -84,7 +88,7 @@ class Connections {
     const int socket;
     const Source from;
     std::atomic<Deadline> waiting_since{std::chrono::steady_clock::now()};
-    bool evicted = false;  // its socket was shut down for others; its thread has not ended yet
+    bool evicted = false;  // its socket was shut down to make room; its thread has not ended yet
   };
 
   static Source source_of(const sockaddr_storage& from);
@@ -94,22 +98,23 @@ class Connections {
   // Waits for a connection, and admits it. Throws std::bad_alloc.
   void accept_connection();
 
-  // Evicts a connection for the new one if there are too many, and gives the new one to a thread.
-  // Takes ownership of `socket` unless it throws std::bad_alloc.
+  // Evicts a connection if there are too many, and gives the new connection to a thread. Takes
+  // ownership of `socket` unless it throws std::bad_alloc.
   void admit(Descriptor& socket, const Source& from);
 
   std::size_t count_not_evicted();
 
-  // Lowers capacity_ and evicts connections, since resources have run out: `what`, and errno in
-  // `error`. Waits 100 ms at most for one to end. Allocates nothing but the log line.
+  // Lowers capacity_ and evicts connections, because resources have run out. `what` names the
+  // problem, `error` is its errno. Waits 100 ms at most for a connection to end. Allocates only the
+  // log line.
   void shrink(const char* what, int error = 0) noexcept;
 
-  // The address with the most connections; of several, the one whose connection has been waiting
-  // longest; null if there is no connection.
+  // The address with the most connections. If there are several, the address whose connection has
+  // been waiting longest. Null if there is no connection.
   const Source* busiest_source() const REQUIRES(mutex_);
 
-  // Evicts the connection from the address `from` (null: any) that has been waiting longest; false
-  // if there is none.
+  // Evicts the connection from the address `from` (null: any address) that has been waiting
+  // longest. Returns false if there is none.
   bool evict_longest_waiting(const Source* from) REQUIRES(mutex_);
 
   // Logs once a minute at most.

@@ -1,6 +1,6 @@
-// HTTP as the rooms above see it: a server, a client, and one question to a daemon. Primgr.cpp
-// implements these with cpp-httplib, and main() hands them down, so that nothing here depends on
-// the library.
+// The interface to HTTP for the rest of the program: a server, a client, and one request to a
+// daemon. primgr.cpp implements these with cpp-httplib, and main() passes them on, so that no other
+// file depends on the library.
 
 #pragma once
 
@@ -22,50 +22,52 @@
 
 namespace primgr {
 
-// Asks peers in parallel, each within its time whatever the others do. Thread-safe.
+// Sends requests to peers in parallel. Each has its own time limit, which the others do not affect.
+// Thread-safe.
 class Http_Client {
  public:
-  // Blocks until the calls under way are over: their timeout at most.
+  // Blocks until the current requests have ended: their timeout at most.
   virtual ~Http_Client() = default;
 
-  // An Http_Get: returns at once. `done` is called once, in a client thread; in this one if there
-  // is no memory for the call.
+  // An Http_Get: returns at once. `done` is called once, in a client thread. The exception: if
+  // there is no memory for the request, it is called in the caller's thread.
   virtual void get(const Node& peer, const std::string& target, Time timeout,
                    std::function<void(Http_Reply)> done) = 0;
-  // An Http_Drop: shuts the socket of a question under way down. Does not block.
+  // An Http_Drop: shuts down the socket of the current request. Does not block.
   virtual void drop(const Node& peer, const std::string& target) = 0;
-  // From the next question on, peers are asked there.
+  // From the next request on, these addresses are used for the peers.
   virtual void use_addresses(Peer_Addresses addresses) = 0;
 };
 
-// What a server does with requests. Both are called by the threads of connections, several at a
-// time, and throw std::bad_alloc only.
+// What a server does with requests. Both functions are called by the threads of connections,
+// several at a time, and throw std::bad_alloc only.
 struct Http_Handler {
   // May block for a short time. The method is one of answered_methods.
   std::function<Answer(const Request&)> answer;
-  // Each answer that was sent; the path is "other" for a request that could not be parsed.
+  // Is called for each answer that was sent. The path is "other" for a request that could not be
+  // parsed.
   std::function<void(std::string_view path, int status)> count;
 };
 
-// Connections decides which clients are served. Each request and its answer together have 5 s, from
-// the end of the answer before.
+// Connections decides which clients are served. Each request and its answer together have 5 s,
+// which start at the end of the previous answer.
 class Http_Server {
  public:
   // Calls stop(), and blocks until the connections have ended.
   virtual ~Http_Server() = default;
 
-  // Listens: clients can connect from here on, and wait for run(). False, with errno, if it cannot
-  // listen on the address; errno 0: there is no such address.
+  // Listens on the address: clients can connect from now on, and wait for run(). Returns false,
+  // with errno, if it cannot listen. errno 0: there is no such address.
   virtual bool bind(const Address& address) = 0;
-  // For tests: listens on any free port, and returns that; -1 if there is none.
+  // For tests: listens on any free port, and returns the port, or -1 if there is none.
   virtual int bind_to_any_port(const std::string& host) = 0;
   // Accepts connections until stop(). Blocks. Call it once.
   virtual void run() = 0;
-  // Ends run(), and each connection after the answer that is under way. From any thread.
+  // Ends run(), and each connection after its current answer. May be called by any thread.
   virtual void stop() = 0;
 };
 
-// Makes servers and clients. All references must outlive what is made.
+// Makes servers and clients. All references must outlive the object that is made.
 class Http_Library {
  public:
   virtual ~Http_Library() = default;
@@ -77,15 +79,16 @@ class Http_Library {
   virtual std::unique_ptr<Http_Server> make_server(const Connection_Limits& limits,
                                                    Http_Handler handler, const Tls& tls,
                                                    const Stderr_Log& log) const = 0;
-  // Sends a GET to a daemon. Blocks for `limit` at most. `own`: it is the daemon of this host,
-  // asked at an address that its certificate is not for, so the host in the certificate is not
+  // Sends a GET to a daemon. Blocks for `limit` at most. `own`: the daemon is on this host, and its
+  // certificate need not be for the address that is used, so the host in the certificate is not
   // checked. Without tls_ca, the certificate of any other daemon must be signed by one of the
   // system's authorities. Throws Input_Error if TLS cannot be set up.
   virtual Http_Reply ask_daemon(const Tls& tls, const Url& url, bool own, const std::string& path,
                                 std::chrono::milliseconds limit) const = 0;
 };
 
-// Defined in primgr.cpp. For main() and the tests; all else is given it.
+// Defined in primgr.cpp. Only main() and the tests call it; all other code gets the library as an
+// argument.
 const Http_Library& cpp_httplib();
 
 }  // namespace primgr

@@ -16,7 +16,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
-// The request to hand to cpp-httplib, written anew from what was parsed: see Http_Connection.
+// The request for cpp-httplib, written anew from the parsed request: see Http_Connection.
 std::string normalized(const Request_Head& head) {
   std::string request(head.method);
   request += head.target.starts_with('/') || head.target == "*" ? " " : " /";

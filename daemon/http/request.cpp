@@ -47,11 +47,11 @@ void for_each_element(std::string_view list, char separator, Visit visit) {
   }
 }
 
-// A line of a head. Only CRLF ends it. A line with a control character other than HTAB is bad:
-// other implementations could take a lone CR, a lone LF or a NUL for its end.
+// A line of a head. Only CRLF ends it. A line with a control character other than HTAB is bad,
+// because other implementations could treat a lone CR, a lone LF or a NUL as its end.
 struct Head_Line {
   enum { whole, unfinished, bad } kind;
-  std::string_view text;  // without CRLF; if unfinished or bad, up to there
+  std::string_view text;  // without CRLF; if unfinished or bad, the text up to that point
 };
 Head_Line read_line(std::string_view bytes) {
   std::size_t end = 0;
@@ -65,8 +65,8 @@ Head_Line read_line(std::string_view bytes) {
   return {rest.empty() || rest == "\r" ? Head_Line::unfinished : Head_Line::bad, text};
 }
 
-// RFC 9112 3. Returns the status to refuse it with, or 0. Does not check the target of a method
-// that is not served: that gets 405.
+// Parses a request line: RFC 9112 3. Returns the status to refuse it with, or 0. Does not check the
+// target if the method is not served, because such a request gets 405.
 int parse_request_line(std::string_view line, Request_Head& head) {
   head.method = line.substr(0, std::min(line.find(' '), max_request_line));
   if (!is_token(head.method)) return 400;
@@ -85,8 +85,7 @@ int parse_request_line(std::string_view line, Request_Head& head) {
     return 400;
   }
   if (version[5] != '1') return 505;
-  head.is_http_1_0 =
-      version[7] == '0';  // later minor versions than 1 are read as 1.1: RFC 9110 2.5
+  head.is_http_1_0 = version[7] == '0';  // a higher minor version is treated as 1.1: RFC 9110 2.5
   if (head.method != "GET" && head.method != "HEAD" && head.method != "OPTIONS") return 0;
   const auto served = served_target(head.target);
   if (!served) return 400;
@@ -94,7 +93,7 @@ int parse_request_line(std::string_view line, Request_Head& head) {
   return 0;
 }
 
-// What is known from the fields so far and is not in Request_Head: how often a field came, and the
+// The data about the fields so far that is not in Request_Head: how often a field came, and the
 // options of Connection.
 struct Fields {
   int hosts = 0, lengths = 0, codings = 0, unknown_codings = 0;
@@ -102,8 +101,8 @@ struct Fields {
   bool content = false;  // of a length
 };
 
-// RFC 9112 6.1, 7. Returns the status to refuse it with, or 0. An unknown coding is counted only,
-// as parse_head() refuses it with 501 unless something else is wrong.
+// RFC 9112 6.1, 7. Returns the status to refuse it with, or 0. An unknown coding is only counted
+// here. parse_head() refuses it with 501 if nothing else is wrong.
 int parse_transfer_encoding(std::string_view value, Fields& fields) {
   ++fields.codings;
   if (equal_without_case(value, "chunked")) return 0;
@@ -124,7 +123,7 @@ int parse_content_length(std::string_view value, Fields& fields) {
   return 0;
 }
 
-// One field line. Returns the status to refuse it with, or 0.
+// Parses one field line. Returns the status to refuse it with, or 0.
 int parse_field(std::string_view line, Fields& fields, Request_Head& head) {
   // A continuation line (obs-fold) begins with whitespace, which is not a token: RFC 9112 5.2.
   const std::string_view name = line.substr(0, line.find(':'));
@@ -169,13 +168,14 @@ Request_Head parse_head(std::string_view bytes) {
     return head;
   };
   std::size_t at = 0;
-  // Up to four empty lines before it are skipped: RFC 9112 2.2.
+  // Up to four empty lines before the request line are skipped: RFC 9112 2.2.
   for (; bytes.substr(at).starts_with("\r\n"); at += 2) {
     if (at == 8) return refuse(400);
   }
   Head_Line line = read_line(bytes.substr(at));
   if (line.kind != Head_Line::whole) {
-    // What cannot become a request line (a TLS handshake, say) is refused before the line ends.
+    // A line that cannot become a request line (for example a TLS handshake) is refused before it
+    // ends.
     head.method = line.text.substr(0, std::min(line.text.find(' '), max_request_line));
     if (!line.text.empty() && !is_token(head.method)) return refuse(400);
     if (line.text.size() > max_request_line) return refuse(414);

@@ -1,4 +1,4 @@
-// Strict parsing of HTTP/1 requests, by pure functions.
+// Strict parsers of HTTP/1 requests. All are pure functions.
 
 #pragma once
 
@@ -10,14 +10,15 @@
 namespace primgr {
 
 // Limits in bytes. A longer line, of a request or of a reply, is refused. cpp-httplib's client
-// matches a status line with std::regex, which recurses for each character: 4,096 of them need 1 MB
-// of stack. Its server reads the request line again, which must fit there together with its CRLF.
+// matches a status line with std::regex, which recurses for each character: 4,096 characters need 1
+// MB of stack. Its server reads the request line again, and has the same limit for the line with
+// its CRLF.
 constexpr std::size_t max_line = 4096;
 constexpr std::size_t max_request_line = max_line - 2;
 constexpr std::size_t max_head = 16 * 1024;  // request line and fields
 
-// The methods that are answered, as an Allow header lists them; others get 405. All endpoints have
-// the same.
+// The methods that are answered, in the form of an Allow header. Other methods get 405. All
+// endpoints have the same methods.
 inline constexpr std::string_view answered_methods = "GET, HEAD, OPTIONS";
 inline bool is_answered(std::string_view method) {
   return method == "GET" || method == "HEAD" || method == "OPTIONS";
@@ -26,17 +27,18 @@ inline bool is_answered(std::string_view method) {
 // A request's head: the request line and the header fields, including the empty line after them.
 // The views point into the bytes that were parsed.
 struct Request_Head {
-  std::size_t size = 0;  // its length in bytes; 0: it is incomplete, or refused
+  std::size_t size = 0;  // its length in bytes; 0: it is incomplete or refused
   int status = 0;        // the HTTP status to refuse it with; 0: none
   std::string_view method;
-  std::string_view target;  // path and query, or "*"; without a leading / the path is /
+  std::string_view target;  // path and query, or "*"; if it does not begin with /, the path is /
   std::string accept;       // all Accept fields, joined by commas
   bool is_http_1_0 = false;
   bool keep_alive = false;  // the connection persists after it: RFC 9112 9.3
 };
 
-// The path and query that a request target asks for: of an absolute-form (RFC 9112 3.2.2) what
-// follows the authority, an origin-form or "*" as it is; none for anything else. Public for tests.
+// The path and query of a request target. For an absolute-form (RFC 9112 3.2.2), it is the part
+// after the authority. An origin-form and "*" stay as they are. None for any other target. Public
+// for tests.
 std::optional<std::string_view> served_target(std::string_view target);
 
 // Parses a request's head. Refuses it wherever another HTTP implementation could see the end of the

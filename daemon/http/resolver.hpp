@@ -1,4 +1,4 @@
-// Resolving host names.
+// Resolves host names.
 
 #pragma once
 
@@ -14,16 +14,16 @@
 namespace primgr {
 
 // Resolves host names in the background. getaddrinfo() may block without a limit, so each look-up
-// has a thread of its own, one a name at most. A caller gets the last good addresses at once, so
-// that nothing changes when name service fails together with the network.
+// has a separate thread. A name has one look-up at a time. A caller gets the last good addresses at
+// once, so that nothing changes when the name service fails together with the network.
 //
-// Thread-safe. The detached look-up threads share ownership of Shared, so one that never ends may
-// outlive the Resolver. Nothing blocks while the mutex is held.
+// Thread-safe. The detached look-up threads share ownership of Shared, so a thread that never ends
+// may outlive the Resolver. Nothing blocks while the mutex is held.
 class Resolver {
  public:
-  // Addresses of `host` in the order of getaddrinfo(3); empty: unknown. Blocks, for `timeout` at
-  // most, only while no address was ever found. Addresses older than 10 s are returned too, and
-  // looked up again for the next caller.
+  // Addresses of `host` in the order of getaddrinfo(3). Empty: unknown. Blocks, for `timeout` at
+  // most, only if no address was ever found. Addresses older than 10 s are returned too, and looked
+  // up again for the next caller.
   std::vector<std::string> operator()(const std::string& host, Time timeout);
 
  private:

@@ -1,4 +1,4 @@
-// The settings of the transport: plain values, without what uses them.
+// The settings of the transport, as plain values.
 
 #pragma once
 
@@ -14,10 +14,10 @@ struct Tls_Files {
   std::string cert, key, ca;
 };
 
-// Where peers are asked: at their host in repmgr.nodes and `port`, unless by_name says otherwise.
+// The addresses of peers. Without an entry in by_name, it is the host in repmgr.nodes and `port`.
 struct Peer_Addresses {
   int port = 5999;
-  std::map<std::string, Address> by_name;  // peer.<name>; port 0: `port`
+  std::map<std::string, Address> by_name;  // from the keys peer.<name>; port 0: `port`
 };
 
 }  // namespace primgr

@@ -13,14 +13,16 @@
 namespace primgr {
 
 // Limits how many requests wait for something other than the cache. A waiting request holds a
-// connection and a thread, which health checks need. One address may have no more places than it
-// leaves free. So each further one that takes all it may still leaves half of the rest, and another
-// node, which needs one, finds it. Thread-safe; the mutex guards the list of addresses.
+// connection and a thread, which health checks need. An address gets a place only if it holds fewer
+// places than are free. So even if several addresses take as many as they may, each leaves about
+// half of the rest, and another node that needs a place finds one. Thread-safe; the mutex guards
+// the list of addresses.
 class Wait_Limiter {
  public:
   explicit Wait_Limiter(std::size_t max) : max_(max) {}
 
-  // A place for one request, held until it is destroyed; false: there was none, do not wait.
+  // A place for one request, until this object is destroyed. False: there was no place, so the
+  // request must not wait.
   class Slot {
    public:
     Slot(Wait_Limiter& limiter, const std::string& address) : limiter_(limiter) {

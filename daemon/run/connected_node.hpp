@@ -1,4 +1,4 @@
-// A node that is connected to the real network and the real clocks.
+// A node that uses the real network and the real clocks.
 
 #pragma once
 
@@ -11,8 +11,9 @@
 namespace primgr {
 
 struct Connected_Node {
-  // `known`: what it knows of earlier runs and what stores that; the rest of it is set here. All
-  // references must outlive this. Throws std::system_error if no thread can be started.
+  // `known`: the data of earlier runs, and the callbacks that save it. This object sets the rest of
+  // the environment. All references must outlive this object. Throws std::system_error if no thread
+  // can be started.
   Connected_Node(const Http_Library& http, const Config& config, const Tls& tls,
                  const Stderr_Log& log, Node_Environment known = {});
 
@@ -25,7 +26,8 @@ struct Connected_Node {
 
  private:
   Node_Environment connected(Node_Environment environment, const Stderr_Log& log);
-  // A daemon can be told from another one of the same name.
+  // Sets a random instance token, which distinguishes this daemon from another one of the same
+  // name.
   static Node_Settings with_instance(Node_Settings settings);
 };
 

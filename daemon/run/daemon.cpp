@@ -38,8 +38,8 @@ using namespace std::chrono_literals;
 
 namespace {
 
-// Raises the soft limit to the hard limit, 65,536 at most: each connection and question needs a
-// file descriptor.
+// Raises the soft limit to the hard limit, 65,536 at most, because each connection and request
+// needs a file descriptor.
 void raise_descriptor_limit() {
   rlimit limit{};
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
@@ -55,8 +55,8 @@ std::string describe_bind_error(int error) {
   return what;
 }
 
-// The threads of the daemon. The destructor joins them, so that they end before what they use, also
-// after an exception.
+// The threads of the daemon. The destructor joins them. So they end before the objects that they
+// use, also after an exception.
 class Daemon_Threads {
  public:
   Daemon_Threads(Service& server, Repmgr_Node& node) : server_(server), node_(node) {}
@@ -64,10 +64,11 @@ class Daemon_Threads {
   Daemon_Threads(const Daemon_Threads&) = delete;
   Daemon_Threads& operator=(const Daemon_Threads&) = delete;
 
-  // Starts the refresher and the listener. Requests wait until the node has settled, so that the
-  // first answer is a final one, 1.5 s at most: longer than the default peer_timeout, after which
-  // every voter has answered or failed. Other nodes need its lists of voters before that: they vote
-  // by those. It asks itself for its state, too: see Core::why_not_itself().
+  // Starts the refresher and the listener. Requests wait until the node has settled, 1.5 s at most,
+  // so that the first answer is a final one. That is longer than the default peer_timeout, after
+  // which every voter has answered or failed. The exceptions are requests for lists of voters and
+  // for the state of this node. Other nodes need the lists before they can vote. This node also
+  // asks itself for its state: see Core::why_not_itself().
   void start() {
     server_.hold();
     listener_ = std::thread([this] { server_.run(); });
@@ -76,7 +77,7 @@ class Daemon_Threads {
         try {
           return node_.run();
         } catch (const std::bad_alloc&) {
-          // There may be memory again later.
+          // There may be memory again later, so this tries again.
         }
       }
     });
@@ -100,19 +101,20 @@ class Daemon_Threads {
   std::thread refresher_, listener_;
 };
 
-// The periodic work of the main thread: reads certificates that were replaced, notifies systemd's
-// watchdog while the refresher works, returns memory to the system after a load spike, and receives
-// --look. Not thread-safe.
+// The periodic work of the main thread. It reads replaced certificates, notifies systemd's watchdog
+// while the refresher works, reads the files of commands, returns memory to the system after a load
+// spike, and receives --look. Not thread-safe.
 class Main_Loop {
  public:
   Main_Loop(const Config& config, Tls& tls, Repmgr_Node& node, Kept& kept, const Stderr_Log& log)
       : tls_(tls), node_(node), kept_(kept), log_(log), look_socket_(config.listen.port) {}
 
-  // Waits for a signal, 2 s at most, and does what is due. Returns the signal's number; 0: none.
+  // Waits for a signal, 2 s at most, and does the work that is due. Returns the signal's number. 0:
+  // none.
   int wait_for_signal(int signal_fd) {
     const auto now = std::chrono::steady_clock::now();
     if (now >= due_) run(false);
-    // After a --look, others are not read for 100 ms, so that a stream of them costs little.
+    // After a --look message, no other is read for 100 ms, so that many messages cost little.
     const bool muted = now < muted_until_;
     pollfd ready[] = {{signal_fd, POLLIN, 0}, {muted ? -1 : look_socket_.fd(), POLLIN, 0}};
     poll(ready, 2, muted ? 100 : 2000);
@@ -127,7 +129,7 @@ class Main_Loop {
     return any ? static_cast<int>(taken.ssi_signo) : 0;
   }
 
-  // Does the work now. `reload`: reads the certificates even if their files did not change.
+  // Does the work now. `reload`: reads the certificates again even if their files did not change.
   void run(bool reload) {
     due_ = std::chrono::steady_clock::now() + 2s;
     malloc_trim(0);
@@ -137,14 +139,14 @@ class Main_Loop {
     } catch (const std::bad_alloc&) {
       // The next run tries again.
     }
-    // refresh() begins once a refresh_interval at least, unless the refresher is stuck.
+    // refresh() starts at least once in each refresh_interval, unless the refresher is stuck.
     const Time refreshed = node_.refreshed_at();
     if (std::exchange(refreshed_at_, refreshed) != refreshed) notify_systemd("WATCHDOG=1");
     notify_status();
     node_.set_drain(kept_.drain());
     if (auto note = kept_.take_lost_note()) node_.declare_lost(std::move(*note));
     if (kept_.take_forget_timeline_note()) node_.forget_timeline();
-    // A daemon that is just ending may still have the name, so this is tried again each time.
+    // The previous daemon may still have the name while it ends, so this is tried again each time.
     if (look_socket_.fd() < 0 && !look_socket_.bind() &&
         !std::exchange(look_socket_warned_, true)) {
       log_(Log_Level::warning,
@@ -153,7 +155,7 @@ class Main_Loop {
   }
 
  private:
-  // What `systemctl status` shows: the state and why, when it has changed.
+  // Sends the state and its reason to `systemctl status` when they have changed.
   void notify_status() {
     const Report report = node_.get_report();
     const std::string status = std::string("STATUS=") + to_string(report.decision.state) + ": " +
@@ -172,8 +174,8 @@ class Main_Loop {
   Deadline due_{}, muted_until_{};
 };
 
-// Ends the process with status 0 after half a second if it has not ended by then: shutdown must not
-// wait for a slow name service or a silent peer. Needs neither a thread nor memory.
+// Ends the process with status 0 after half a second if it has not ended by then. Shutdown must not
+// wait for a slow name service or a silent peer. Needs no thread and no memory.
 void limit_shutdown_time() {
   ::signal(SIGALRM, [](int) { std::_Exit(0); });
   const itimerval timer{{}, {0, 500'000}};
@@ -186,7 +188,7 @@ void log_start(const Config& config, const Tls& tls, const Stderr_Log& log) {
                            (tls.enabled() ? " (TLS)" : ""));
 }
 
-// run_daemon() for `signals`, which it has blocked in every thread. Throws std::system_error and
+// run_daemon(), after it has blocked `signals` in every thread. Throws std::system_error and
 // std::bad_alloc.
 int run(const Http_Library& http, const Config& config, const std::function<Config()>& read_again,
         Tls& tls, Stderr_Log& log, const sigset_t& signals) {
@@ -233,9 +235,9 @@ int run(const Http_Library& http, const Config& config, const std::function<Conf
       if (signal == SIGHUP) loop.run(true);
       if (signal == SIGUSR1) connected.node.look_now();
     } catch (const std::bad_alloc&) {
-      // A line of the log is lost. A signal that was not read yet comes again.
+      // A line of the log is lost. A signal that was not read yet is read in the next round.
     } catch (const std::system_error&) {
-      // No thread for on_change. A reload that is not over is tried again.
+      // No thread for on_change. An unfinished reload is tried again.
     }
   }
   limit_shutdown_time();
@@ -246,7 +248,7 @@ int run(const Http_Library& http, const Config& config, const std::function<Conf
     log(Log_Level::info,
         std::string("primgr ends on ") + (signal == SIGINT ? "SIGINT" : "SIGTERM"));
   } catch (const std::bad_alloc&) {
-    // Ends without this line.
+    // The process ends without this line.
   }
   threads.stop();
   kept.end(connected.node.get_history());
@@ -265,7 +267,7 @@ int run_daemon(const Http_Library& http, const Config& config,
   signal(SIGHUP, SIG_DFL);
   try {
     return run(http, config, read_again, tls, log, signals);
-  } catch (const std::exception& error) {  // std::system_error for threads, std::bad_alloc
+  } catch (const std::exception& error) {  // std::system_error for threads, or std::bad_alloc
     log(Log_Level::error, std::string("cannot run: ") + error.what() +
                               " (raise LimitNPROC, LimitNOFILE or the limits of memory)");
     return exit_unavailable;

@@ -9,7 +9,7 @@ namespace primgr {
 Look_Socket::Look_Socket(int port) {
   address_.sun_family = AF_UNIX;
   const std::string name = "primgr:" + std::to_string(port);
-  name.copy(address_.sun_path + 1, name.size());  // a NUL first: the abstract namespace
+  name.copy(address_.sun_path + 1, name.size());  // the first byte is NUL: the abstract namespace
   size_ = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
 }
 
@@ -34,7 +34,7 @@ bool Look_Socket::notify() {
   if (!open()) return false;
   const auto sent = sendto(fd_.get(), "", 0, MSG_DONTWAIT | MSG_NOSIGNAL,
                            reinterpret_cast<const sockaddr*>(&address_), size_);
-  return sent == 0 || errno == EAGAIN;  // the queue is full of such messages
+  return sent == 0 || errno == EAGAIN;  // EAGAIN: the queue is already full of such messages
 }
 
 }  // namespace primgr

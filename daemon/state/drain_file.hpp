@@ -1,5 +1,6 @@
-// The file in state_directory that says that an operator has drained this node: written and removed
-// by `primgr --drain` and `--undrain`, read by the daemon. Thread-safe: functions without state.
+// The file in state_directory that records that an operator has drained this node. `primgr --drain`
+// writes it, `primgr --undrain` removes it, and the daemon reads it. Thread-safe: functions without
+// state.
 
 #pragma once
 
@@ -15,8 +16,9 @@ inline constexpr const char* drain_file = "drained";
 // The contents of the file.
 std::string print_drain(const Drain& drain);
 
-// Reads that. What is no result of print_drain() is a drain all the same, with a reason that says
-// so: whoever wrote it did not want reads here.
+// Parses the contents of the file. A text that print_drain() did not write is a drain, too: the
+// file shows that somebody wants no reads on this node. The reason then states that the file cannot
+// be read.
 Drain parse_drain(const std::string& text);
 
 }  // namespace primgr

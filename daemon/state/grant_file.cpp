@@ -36,7 +36,7 @@ void Grant_File::check(const std::string& path) {
 
 std::optional<Grant> Grant_File::load(std::string& why) {
   check(path_);
-  // A predecessor that is just ending may need a moment to unlock it.
+  // The previous process may need a moment to end and to unlock the file.
   why = open_and_lock(1s);
   if (locked_by_another_) throw State_File_In_Use("state_file: " + why);
   if (why == path_ + foreign) throw Input_Error("state_file: " + why);
@@ -57,7 +57,7 @@ std::string Grant_File::save(const Grant& grant) {
   if (record.size() != record_size) return path_ + ": the names of the nodes are too long for it";
   struct stat status {};
   if (fstat(fd_.get(), &status) != 0) return failed("read");
-  // A file of another size is emptied first, so that nothing of it remains after the record.
+  // A file of another size is emptied first, so that no old bytes remain after the record.
   if (status.st_size != record_size && ftruncate(fd_.get(), 0) != 0) return failed("write");
   errno = 0;
   if (pwrite(fd_.get(), record.data(), record.size(), 0) == record_size) return {};
@@ -108,7 +108,7 @@ class Fields {
 
 namespace {
 
-// Why a record that does not begin as print() has it is none.
+// The reason to ignore a record that does not begin as a record of print() does.
 const char* explain_version(std::string_view text) {
   if (text.starts_with("primgr 1 ")) {
     return "is of an earlier version of primgr, as it is once, after the upgrade";

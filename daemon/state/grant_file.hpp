@@ -1,4 +1,4 @@
-// The voter's promise in a file (state_file), so that it outlives the process.
+// Saves the voter's promise in a file (state_file), so that it survives a restart of the process.
 
 #pragma once
 
@@ -20,20 +20,21 @@ struct State_File_In_Use : std::runtime_error {
 };
 
 // Stores a voter's grant as one record of fixed size: boot id, voter, and the members of Grant.
-// Times are on CLOCK_BOOTTIME, so they mean nothing after a reboot, and the kernel's boot id tells.
-// A record of an earlier boot or of another voter, or one that is damaged, is ignored: the voter is
-// then silent for one vote_lease (see Grant).
+// Times are on CLOCK_BOOTTIME, so they have no meaning after a reboot. The kernel's boot id detects
+// a reboot. A record is ignored if it is of an earlier boot, of another voter, or damaged. The
+// voter then grants no vote for one vote_lease (see Grant).
 //
-// The record is overwritten in place by one pwrite(2), without fsync(2): it has to outlive the
-// process, not the kernel, and the page cache does. A process killed meanwhile leaves the old
-// record or the new one, since the kernel copies a page before it handles signals. A record torn in
-// another way (a full disk) is recognized: `until` stands at its begin and at its end, and differs.
-// So no temporary file and no rename(2) is needed, which could follow a link.
+// The record is overwritten in place by one pwrite(2), without fsync(2). It has to survive the end
+// of the process, not a crash of the kernel, and the page cache is enough for that. If the process
+// is killed during the write, the file holds the old record or the new one: the kernel copies a
+// page before it handles signals. A record that was partly written for another reason (a full disk)
+// is recognized: `until` is at the beginning and at the end of the record, and the two differ. So
+// no temporary file and no rename(2) is needed, which could follow a link.
 //
-// The file is locked with flock(2) while this object lives; the kernel unlocks it however the
-// process ends. Only a regular file is opened, and links are not followed.
+// The file is locked with flock(2) while this object exists. The kernel unlocks it when the process
+// ends for any reason. Only a regular file is opened, and links are not followed.
 //
-// Not thread-safe. Every function may block for as long as the file system does.
+// Not thread-safe. Every function may block for as long as the file system blocks.
 class Grant_File {
  public:
   Grant_File(std::string path, std::string node);
@@ -43,13 +44,13 @@ class Grant_File {
   // Throws Input_Error if `path` exists and is not a regular file. Creates and changes nothing.
   static void check(const std::string& path);
 
-  // The stored grant. None if there is none that is valid: then `why` is the reason, empty if the
-  // file is new. Throws Input_Error as check() does, and if the file was not written by a primgr;
-  // State_File_In_Use if another process has it locked for longer than 1 s.
+  // The stored grant. None if there is no valid one: then `why` is the reason, or empty if the file
+  // is new. Throws Input_Error in the same cases as check(), and if the file was not written by a
+  // primgr. Throws State_File_In_Use if another process has locked it for longer than 1 s.
   std::optional<Grant> load(std::string& why);
 
-  // Stores a grant. Empty on success, else the reason: then the file holds an earlier grant or
-  // none.
+  // Stores a grant. Returns empty on success, else the reason: then the file holds an earlier grant
+  // or none.
   std::string save(const Grant& grant);
 
   static constexpr ssize_t record_size = 4096;  // a page, which the kernel copies as a whole
@@ -57,8 +58,9 @@ class Grant_File {
   // The record of a grant. Longer than record_size if the names do not fit.
   static std::string print(const Grant& grant, std::string_view boot_id, std::string_view node);
 
-  // Reads a record. None, with the reason in `why`, if it is not a result of print(), is of another
-  // boot or node, or ends later after `now` than the longest vote_lease allows. Public for tests.
+  // Parses a record. None, with the reason in `why`, if it is not a result of print(), is of
+  // another boot or node, or ends later after `now` than the longest vote_lease allows. Public for
+  // tests.
   static std::optional<Grant> parse(std::string_view text, std::string_view boot_id,
                                     std::string_view node, Time now, std::string& why);
 
@@ -66,18 +68,20 @@ class Grant_File {
   // "cannot <what> <path>: " and the text of errno.
   std::string failed(const char* what) const;
 
-  // Opens and locks the file that the path names now, unless that is the one already open. Returns
-  // empty on success, else the reason.
+  // Opens and locks the file that is now at the path. Does nothing if this file is already open.
+  // Returns empty on success, else the reason.
   std::string open_and_lock(std::chrono::milliseconds patience = {});
 
   static constexpr const char* foreign =
       " holds something else than a promise: name a file that is this primgr's alone";
 
-  // Whether the file has contents that were not written by a primgr, and so must be kept.
+  // Whether the file has contents that were not written by a primgr, and so must not be
+  // overwritten.
   bool is_foreign() const;
 
-  // " (pid <pid>)" of the process that has locked the file, or empty. From /proc/locks, whose lines
-  // are "12: FLOCK ADVISORY WRITE <pid> <major>:<minor>:<inode> …": proc(5).
+  // " (pid <pid>)" of the process that has locked the file, or empty if it is not known. Read from
+  // /proc/locks, whose lines are "12: FLOCK ADVISORY WRITE <pid> <major>:<minor>:<inode> …":
+  // proc(5).
   static std::string lock_owner(const struct stat& file);
 
   const std::string path_, node_;

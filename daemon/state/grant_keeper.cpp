@@ -44,7 +44,7 @@ std::optional<Grant> Grant_Keeper::load(std::chrono::milliseconds timeout) {
 
 Grant Grant_Keeper::save(const Grant& grant, Deadline until) {
   const Mutex_Lock lock(shared_.mutex);
-  // While a problem lasts, the job before is not waited for: a store that hangs must not delay
+  // While a problem lasts, the previous job is not waited for: a store that hangs must not delay
   // every vote.
   if (shared_.job && (!logged_problem_.empty() || !wait_until_idle(until))) {
     log_change(no_answer);
@@ -56,7 +56,7 @@ Grant Grant_Keeper::save(const Grant& grant, Deadline until) {
     try {
       why = shared.store.save(grant);
     } catch (const std::bad_alloc&) {
-      why = "out of memory";  // so short that it needs none
+      why = "out of memory";  // so short that it needs no allocation
     }
     const Mutex_Lock held(shared.mutex);
     shared.stored = why.empty() ? grant : Grant{};
@@ -102,7 +102,8 @@ void Grant_Keeper::run_jobs(Shared& shared) {
   for (;;) {
     while (!shared.job && !shared.ending) shared.changed.wait(shared.mutex);
     if (!shared.job) break;
-    // It stays there while it runs, so that others see that; nobody else changes it meanwhile.
+    // The job stays there while it runs, so that other threads see that it runs. No other thread
+    // changes it meanwhile.
     const auto* job = &shared.job;
     {
       const Mutex_Unlock unlock(shared.mutex);

@@ -16,14 +16,14 @@ namespace {
 constexpr int max_depth = 3;
 constexpr const char* version = "primgr 1";
 
-// Until the year 9999, and so for longer than any run lasts.
+// The year 9999, which is later than the end of any run.
 constexpr double max_milliseconds = 253'402'300'799'000.0;
 
 Json print_milliseconds_of(Time time) {
   return std::chrono::floor<milliseconds>(time).count();
 }
 
-// The readers throw Input_Error.
+// These read functions throw Input_Error.
 milliseconds read_milliseconds(const Json& entry, const char* key) {
   const auto value = number_at(entry, key);
   if (!value || *value < 0 || *value > max_milliseconds) {
@@ -32,7 +32,7 @@ milliseconds read_milliseconds(const Json& entry, const char* key) {
   return milliseconds(static_cast<long long>(*value));
 }
 
-// A Time, which has nanoseconds, holds less than the wall clock does.
+// A Time has nanoseconds, so its range is smaller than that of the wall clock.
 Time read_duration(const Json& entry, const char* key) {
   const milliseconds value = read_milliseconds(entry, key);
   if (value > std::chrono::hours(24 * 365 * 200))

@@ -1,4 +1,4 @@
-// What state_directory holds of the last changes of state. Thread-safe: functions without state.
+// The file in state_directory with the last changes of state. Thread-safe: functions without state.
 
 #pragma once
 
@@ -11,11 +11,12 @@ namespace primgr {
 
 inline constexpr const char* history_file = "history";
 
-// The contents of the file. `node`: whose history it is.
+// The contents of the file. `node`: the node that has this history.
 std::string print_history(const History& history, const std::string& node);
 
-// Reads that. None, with the reason in `why`, if it is no result of print_history(), or that of
-// another node, from which this machine was copied. A file of 1.0 names no node, and is read.
+// Parses the contents of the file. None, with the reason in `why`, if print_history() did not write
+// it, or if it is of another node (this machine is then a copy of that node's machine). A file of
+// version 1.0 names no node, and is accepted.
 std::optional<History> parse_history(const std::string& text, const std::string& node,
                                      std::string& why);
 

@@ -23,7 +23,7 @@ int Kept::open_state_file(const Config& config) {
   if (config.state_file.empty()) return 0;
   keeper_.emplace(state_file_store(config.state_file, owner_), log_);
   try {
-    // With a time limit: SIGTERM has no effect before this is over.
+    // The wait has a time limit, because SIGTERM has no effect before it ends.
     grants_.load = [known = keeper_->load(2s)] { return known; };
   } catch (const Input_Error& error) {
     log_(Log_Level::error, error.what());
@@ -36,8 +36,8 @@ int Kept::open_state_file(const Config& config) {
   return 0;
 }
 
-// One that cannot be used is reported, and done without: that is no reason to leave a cluster
-// without its Primary.
+// A state_directory that cannot be used is logged, and the daemon runs without it: the cluster must
+// not lose its Primary because of it. The exception is a folder that another process uses.
 int Kept::open_state_directory(const Config& config) {
   if (config.state_directory.empty()) return 0;
   directory_.emplace(config.state_directory,
@@ -55,7 +55,8 @@ int Kept::open_state_directory(const Config& config) {
   return 0;
 }
 
-// A node that cannot read what it held is not to take the list that it reads for the whole one.
+// A node that cannot read its saved lists must not take the list in repmgr.nodes for the complete
+// list.
 void Kept::load_voters(bool whole_cluster) {
   std::string why;
   const auto text = directory_->load(voters_file, 2s, &why);

@@ -1,5 +1,5 @@
-// What the daemon keeps over a restart: its promise (state_file), which lists of voters count and
-// its history (state_directory).
+// What the daemon saves for the time after a restart. Its promise is in state_file. The lists of
+// voters that count, and its history, are in state_directory.
 
 #pragma once
 
@@ -13,28 +13,29 @@
 
 namespace primgr {
 
-// open() is called once, by the thread that made it, before anything else. The functions in
-// environment() may be called by any thread, and are to be called no more when this is gone; so is
-// the rest.
+// open() is called once, by the thread that constructed the object, before any other function. The
+// functions in environment() may be called by any thread, and so may all other members. None may be
+// called after the object is destroyed.
 class Kept {
  public:
   explicit Kept(Logger log) : log_(std::move(log)) {}
   Kept(const Kept&) = delete;
   Kept& operator=(const Kept&) = delete;
 
-  // Opens and reads what the configuration names. Returns 0, or the exit status if the daemon
-  // cannot run with it, which is logged. Blocks for some seconds at most. Throws std::system_error
-  // if no thread can be started.
+  // Opens and reads the files that the configuration names. Returns 0, or the exit status if the
+  // daemon cannot run with them. The reason is logged. Blocks for some seconds at most. Throws
+  // std::system_error if no thread can be started.
   int open(const Config& config);
-  // What was read, and what stores it anew.
+  // The saved data, and the callbacks that save it.
   Node_Environment environment();
-  // What `primgr --lost` has left, once. Does not block.
+  // The note that `primgr --lost` has written. Each note is returned once. Does not block.
   std::optional<Lost_Declaration> take_lost_note();
-  // Whether `primgr --forget-timeline` has left its note, once. Does not block.
+  // Whether `primgr --forget-timeline` has written its note. True once for each note. Does not
+  // block.
   bool take_forget_timeline_note();
-  // Whether an operator has drained this node, as last read. Does not block.
+  // Whether an operator has drained this node, when the file was last read. Does not block.
   std::optional<Drain> drain() const;
-  // Stores the history with the end of this run.
+  // Adds the end of this run to the history, and saves it.
   void end(History history);
 
  private:

@@ -18,7 +18,8 @@ using namespace std::chrono_literals;
 
 namespace {
 
-// What the shipped units have: primgr.service, and primgr@NAME.service. Empty for another file.
+// The folder of a shipped unit: primgr.service or primgr@NAME.service. Empty for another
+// configuration file.
 std::string folder_of_unit(const std::string& config_file) {
   constexpr const char* folder = "/var/lib/primgr";
   if (config_file.empty() || config_file == "/etc/primgr.conf") return folder;
@@ -32,14 +33,15 @@ bool is_same_folder(const std::string& a, const std::string& b) {
   return a == b || (std::filesystem::equivalent(a, b, error) && !error);
 }
 
-// Whether a daemon has been at work in the folder. Whoever answers at the address may name any.
+// Whether a daemon has used the folder. The answer at the address is not trusted: it may name any
+// folder.
 bool has_a_daemon(const std::string& folder) {
   struct stat status {};
   return lstat((folder + "/" + alive_file).c_str(), &status) == 0 ? S_ISREG(status.st_mode)
                                                                   : errno != ENOENT;
 }
 
-// Of a daemon that answers. `told`: its stateDirectory.
+// The folder of a daemon that answers. `told`: the stateDirectory of its answer.
 std::string folder_of_daemon(const Config& config, const Json& told, const std::string& address,
                              std::string& why) {
   const std::string folder = told.is_string() ? told.get<std::string>() : "";
@@ -61,7 +63,7 @@ std::string folder_of_daemon(const Config& config, const Json& told, const std::
 
 std::string find_note_folder(const Config& config, const Own_Daemon& daemon, std::string& why) {
   why.clear();
-  // A daemon of 1.0 does not name its folder.
+  // A daemon of version 1.0 does not report its folder.
   if (daemon.node.is_object() && daemon.node.contains("stateDirectory")) {
     return folder_of_daemon(config, daemon.node["stateDirectory"], daemon.address, why);
   }
@@ -92,7 +94,9 @@ std::string Command_Lock::lock(const std::string& folder) {
   const std::string path = folder + "/command";
   fd_.reset(open(path.c_str(), O_RDONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0644));
   if (!fd_) return "cannot open " + path + ": " + std::strerror(errno);
-  fchmod(fd_.get(), 0644);  // whatever the umask of who made it: root's commands are not alone
+  // The mode must not depend on the umask of the process that created the file: users other than
+  // root may run commands, too.
+  fchmod(fd_.get(), 0644);
   const int error = lock_file(fd_, 30s);
   if (error == 0) return {};
   if (error != EWOULDBLOCK) return "cannot lock " + path + ": " + std::strerror(error);

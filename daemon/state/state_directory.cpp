@@ -21,7 +21,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
-// The contents of a file that need not exist; `why`: why it cannot be read, else empty.
+// The contents of a file that need not exist. `why`: why it cannot be read, else empty.
 std::optional<std::string> read_if_there(const std::string& path, std::string& why) {
   why.clear();
   if (access(path.c_str(), F_OK) != 0 && errno == ENOENT) return std::nullopt;
@@ -40,7 +40,8 @@ std::optional<std::chrono::system_clock::time_point> file_time(const std::string
                                                std::chrono::nanoseconds(status.st_mtim.tv_nsec));
 }
 
-// Keeps why a file of a command cannot be taken; empty: it can, or there is none.
+// Records why a file that a command wrote cannot be used. Empty: it can be used, or there is no
+// file.
 void note_refusal(std::map<std::string, std::string>& refused, const std::string& name,
                   std::string why) {
   if (why.empty()) {
@@ -85,7 +86,7 @@ std::string State_Directory::lock(std::chrono::milliseconds timeout, bool& in_us
 std::string State_Directory::lock_folder(Shared& shared, bool& in_use) {
   shared.folder.reset(open(shared.path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!shared.folder) return "cannot open " + shared.path + ": " + std::strerror(errno);
-  // A predecessor that is just ending may need a moment to unlock it.
+  // The previous process may need a moment to end and to unlock the folder.
   const int error = lock_file(shared.folder, 1s);
   if (error == 0) return {};
   in_use = error == EWOULDBLOCK;
@@ -98,7 +99,7 @@ std::optional<std::chrono::system_clock::time_point> State_Directory::last_alive
   return shared_.last_alive;
 }
 
-// Without fsync(2): that would cost the disk more than it is worth.
+// Without fsync(2), which would load the disk too much for this purpose.
 void State_Directory::stay_alive(const std::string& path) {
   const Descriptor fd(
       open(path.c_str(), O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600));
@@ -145,7 +146,7 @@ bool State_Directory::store(const std::string& name, std::string contents, Deadl
   if (is_written()) return true;
   shared_.waiting[name] = contents;
   shared_.changed.notify_all();
-  // After a failure the thread tries again each second, and nobody waits for that.
+  // After a failure the thread tries again each second. Callers do not wait for that.
   if (!shared_.problem.empty()) return false;
   while (shared_.problem.empty() && shared_.waiting.contains(name) &&
          shared_.changed.wait_until(shared_.mutex, until)) {
@@ -198,7 +199,7 @@ std::string State_Directory::write(const std::string& path, const std::string& c
     unlink(fresh.c_str());
     return why;
   };
-  // What a process that was killed has left. O_EXCL follows no link that stands in its place.
+  // Removes a file that a killed process has left. O_EXCL follows no link that is in its place.
   unlink(fresh.c_str());
   const Descriptor fd(open(fresh.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode));
   if (!fd || fchmod(fd.get(), mode) != 0) return failed(fresh);
@@ -226,7 +227,7 @@ void State_Directory::work(Shared& shared) {
     try {
       work_once(shared);
     } catch (const std::bad_alloc&) {
-      // It is tried again.
+      // The work is tried again.
     }
     if (shared.folder && std::chrono::steady_clock::now() >= alive_due) {
       alive_due = std::chrono::steady_clock::now() + 1min;
@@ -240,14 +241,14 @@ void State_Directory::work(Shared& shared) {
   shared.folder.reset();
 }
 
-// A file that could not be written waits for a second, too.
+// A file that could not be written is tried again after a second, so it is not work now.
 bool State_Directory::has_work(const Shared& shared) {
   return shared.ending || shared.to_lock || !shared.to_read.empty() || !shared.aside.empty() ||
          (!shared.waiting.empty() && shared.problem.empty()) ||
          (!shared.to_watch.empty() && !shared.watched_once);
 }
 
-// A file that is there, but cannot be read, leaves what was read before.
+// If the file exists but cannot be read, the contents that were read before stay.
 void State_Directory::read_watched(Shared& shared) {
   if (shared.to_watch.empty()) return;
   const std::string path = shared.path + shared.to_watch;
@@ -263,7 +264,8 @@ void State_Directory::read_watched(Shared& shared) {
   shared.changed.notify_all();
 }
 
-// Reads what is wanted, writes what waits, looks for notes.
+// Locks the folder, reads and renames the requested files, writes the waiting files, and looks for
+// notes.
 void State_Directory::work_once(Shared& shared) {
   if (shared.to_lock) {
     bool in_use = false;
@@ -308,7 +310,7 @@ void State_Directory::work_once(Shared& shared) {
     shared.problem = std::move(problem);
     if (!shared.problem.empty()) break;
     shared.written[name] = contents;
-    // Unless there are newer contents by now.
+    // The name stays in `waiting` if save() or store() has set newer contents meanwhile.
     if (shared.waiting[name] == contents) shared.waiting.erase(name);
     shared.changed.notify_all();
   }
@@ -317,7 +319,7 @@ void State_Directory::work_once(Shared& shared) {
   take_notes(shared);
 }
 
-// One that cannot be removed is not taken: it would be taken again each second.
+// A note that cannot be removed is not used: it would be used again each second.
 void State_Directory::take_notes(Shared& shared) {
   for (const std::string& name : shared.notes) {
     const std::string path = shared.path + name;

@@ -1,5 +1,5 @@
-// The folder in which a daemon keeps what it is to know after a restart or a reboot
-// (state_directory), and in which commands leave a note for it.
+// The folder (state_directory) in which a daemon saves what it needs after a restart or a reboot.
+// Commands leave notes for the daemon there.
 
 #pragma once
 
@@ -17,59 +17,60 @@
 
 namespace primgr {
 
-// The file whose time says when a daemon was alive.
+// The modification time of this file shows when a daemon was last alive.
 inline constexpr const char* alive_file = "alive";
 
-// Small files, each written anew as a whole (a new file, fsync(2), rename(2)). A file system that
-// hangs delays nobody: all of it is done in a thread of its own. What that has not written when the
-// process ends is lost.
+// Small files. Each is replaced as a whole (a new file, fsync(2), rename(2)). A file system that
+// hangs delays no caller longer than its time limit, because a separate thread uses the files. What
+// the thread has not written when the process ends is lost.
 //
-// Thread-safe. The mutex is not held while a file is read or written; the log is written under it,
-// and not by the thread.
+// Thread-safe. The mutex is not held while a file is read or written. Log messages are written
+// while the mutex is held, but never by the thread.
 class State_Directory {
  public:
-  // `notes`: the names of the files that commands leave. Throws std::system_error if no thread can
+  // `notes`: the names of the files that commands write. Throws std::system_error if no thread can
   // be started.
   State_Directory(const std::string& path, std::vector<std::string> notes, Logger log);
   // The destructor waits until all is written, 100 ms at most.
 
-  // Throws Input_Error if `path` is not a folder, or this process may not write to it.
+  // Throws Input_Error if `path` is not a folder, or if this process may not write to it.
   static void check(const std::string& path);
 
-  // Locks the folder with flock(2) until the thread ends. Empty on success, else the reason.
-  // `in_use`: another process has had it locked for longer than 1 s.
+  // Locks the folder with flock(2) until the thread ends. Returns empty on success, else the
+  // reason. `in_use`: whether another process has locked it for longer than 1 s.
   std::string lock(std::chrono::milliseconds timeout, bool& in_use);
-  // The contents of a file; none if there is no such file. If it cannot be read, or not within
-  // `timeout`, that is logged as a warning, and there is none either. `why`, unless null: why a
-  // file that is there cannot be read; empty: it was read, there is none, or the folder does not
-  // answer.
+  // The contents of a file. None if there is no such file. A file that cannot be read, or not
+  // within `timeout`, is logged as a warning, and there are no contents either. `why`, unless null,
+  // is set to the reason why an existing file cannot be read. It is set to empty if the file was
+  // read or does not exist. It is not changed if the folder does not answer.
   std::optional<std::string> load(const std::string& name, std::chrono::milliseconds timeout,
                                   std::string* why = nullptr);
-  // When the daemon that had the folder before was alive for the last time, within a minute: once a
-  // minute the thread sets the time of the file "alive". None: not known, or lock() failed.
+  // When the previous daemon of this folder was last alive, to within a minute: once a minute the
+  // thread sets the time of the file "alive". None: not known, or lock() failed.
   std::optional<std::chrono::system_clock::time_point> last_alive() const;
-  // Has a file renamed, before any is written: it is not this process's to overwrite. Returns at
-  // once.
+  // Renames a file before any file is written, so that this process does not overwrite it. Returns
+  // at once: the thread does the work.
   void set_aside(const std::string& name, const std::string& as);
-  // Has a file written. Returns at once. Of several that wait, only the last contents of each file
-  // are written. What cannot be written is logged once, and tried again each second.
+  // Writes a file. Returns at once: the thread does the work. If several contents of a file wait,
+  // only the last is written. A failure is logged once, and the write is tried again each second.
   void save(const std::string& name, std::string contents);
-  // The same, but waits until it is written, `until` at most. Returns whether it is: then the file
-  // and its name in the folder have reached the disk. If not, it may be written later.
+  // The same, but waits until the file is written, `until` at most. Returns whether it is written:
+  // then the file and its name in the folder have reached the disk. If not, it may be written
+  // later.
   bool store(const std::string& name, std::string contents, Deadline until);
-  // Has a file read, now and then each second, that commands write and remove. Call it once. Blocks
-  // until it was read, `timeout` at most. What is not a regular file that can be read changes
-  // nothing, here and in take_note(), and is logged as a warning, once.
+  // Starts to read a file that commands write and remove: now, and then each second. Call it once.
+  // Blocks until the file has been read once, `timeout` at most. If the file is not a regular file
+  // or cannot be read, the last contents stay, and a warning is logged once. The same is true of
+  // take_note().
   void watch(const std::string& name, std::chrono::milliseconds timeout);
-  // What that file holds, as last read; none: there is none. Does not block.
+  // The contents of that file when it was last read. None: there is no such file. Does not block.
   std::optional<std::string> watched() const;
-  // The contents of a note, once: it is removed when it has been read. None: there is none, or it
-  // cannot be read or removed.
-  // It is looked for each second. Does not block.
+  // The contents of a note, once: the note is removed after it was read. None: there is no note, or
+  // it cannot be read or removed. The thread looks for notes each second. Does not block.
   std::optional<std::string> take_note(const std::string& name);
 
-  // Writes a file anew, as save() does, but in the caller's thread. Empty on success, else the
-  // reason. `mode`: of the file.
+  // Replaces a file as save() does, but in the caller's thread. Returns empty on success, else the
+  // reason. `mode`: the permissions of the file.
   static std::string write(const std::string& path, const std::string& contents, unsigned mode);
 
  private:
@@ -77,27 +78,29 @@ class State_Directory {
     std::string path;
     std::vector<std::string> notes;
     Descriptor folder;  // locked; used by the thread only
-    // To be written, and written last by this process, by the name of the file.
+    // Contents that wait to be written, and the last contents that this process wrote. By the name
+    // of the file.
     std::map<std::string, std::string> waiting GUARDED_BY(mutex), written GUARDED_BY(mutex);
-    std::map<std::string, std::string> aside GUARDED_BY(mutex);  // to be renamed, and to what
-    // By lock(), and its result.
+    // Files to rename: old name, new name.
+    std::map<std::string, std::string> aside GUARDED_BY(mutex);
+    // The request of lock(), and its result.
     bool to_lock GUARDED_BY(mutex) = false, in_use GUARDED_BY(mutex) = false;
     std::optional<std::chrono::system_clock::time_point> last_alive GUARDED_BY(mutex);
-    std::string to_read GUARDED_BY(mutex);              // by load(); empty: nothing
-    std::optional<std::string> read GUARDED_BY(mutex);  // what it holds
+    std::string to_read GUARDED_BY(mutex);              // the request of load(); empty: none
+    std::optional<std::string> read GUARDED_BY(mutex);  // its result
     std::string why GUARDED_BY(mutex);                  // why it could not be locked or read
-    std::map<std::string, std::string> noted GUARDED_BY(mutex);  // by the name of the file
-    // Why what commands have left cannot be taken, by the name of the file.
+    std::map<std::string, std::string> noted GUARDED_BY(mutex);  // notes, by the name of the file
+    // Why files that commands wrote cannot be used, by the name of the file.
     std::map<std::string, std::string> refused GUARDED_BY(mutex);
-    std::string to_watch GUARDED_BY(mutex);  // by watch(); empty: nothing
+    std::string to_watch GUARDED_BY(mutex);  // the file of watch(); empty: none
     std::optional<std::string> watched GUARDED_BY(mutex);
     bool watched_once GUARDED_BY(mutex) = false;
-    // Why a file could not be written; empty: it could.
+    // Why the last write failed. Empty: it succeeded.
     std::string problem GUARDED_BY(mutex);
   };
   static void work(Shared& shared);
   static std::string lock_folder(Shared& shared, bool& in_use);
-  // These give the mutex up while they use files.
+  // These release the mutex while they use files.
   static void take_notes(Shared& shared) REQUIRES(shared.mutex);
   static void read_watched(Shared& shared) REQUIRES(shared.mutex);
   static void work_once(Shared& shared) REQUIRES(shared.mutex);
