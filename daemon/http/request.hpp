@@ -41,10 +41,10 @@ struct Request_Head {
 // for tests.
 std::optional<std::string_view> served_target(std::string_view target);
 
-// Parses a request's head. Refuses it wherever another HTTP implementation could see the end of the
-// request at another byte (request smuggling: RFC 9112 11.2), and one with content, which no
-// endpoint uses: 413. May be called again whenever more
-// bytes have come: once a part of the head is refused, the whole is refused with the same status.
+// Parses a request's head. Refuses it if another HTTP implementation could see the end of the
+// request at another byte (request smuggling: RFC 9112 11.2). Refuses a request with content, which
+// no endpoint uses, with 413. May be called again whenever more bytes have come. Once a part of the
+// head is refused, the whole head is refused with the same status.
 Request_Head parse_head(std::string_view bytes);
 
 // Whether an Accept field prefers text/html to application/json, as those of browsers do and those
