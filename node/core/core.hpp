@@ -323,7 +323,7 @@ struct Core {
   std::optional<Time> answered_at;  // when the last query that the database answered began
   Replay_History replay;
   Staleness staleness;
-  std::optional<Time> sync_wanted_at;  // the last Synchrony_Wanted
+  std::optional<Time> sync_wanted_at;  // the time of the last Synchrony_Wanted
 
   // The lists of voters: this node's state in each scope, and the scope of the node itself.
   std::vector<lists::Participant> parts;
@@ -338,12 +338,12 @@ struct Core {
   // The node that its own database names, if that node is known to be on an older timeline; else
   // empty. See Core_Step::named_for().
   std::string outdated;
-  bool outdated_noted = false;  // in the log
+  bool outdated_noted = false;  // it was logged
   // The last candidate that got no vote because it is on an older timeline.
   struct Refused {
     std::string name;
     int timeline = 0, voted = 0;
-    bool noted = false;  // in the log
+    bool noted = false;  // it was logged
 
     bool operator==(const Refused&) const = default;
   };
@@ -373,7 +373,7 @@ struct Core {
   // For the cluster's Primary: the other sites, whose lists of voters it makes.
   struct Site {
     lists::Scope scope;
-    Voter_List wished;  // by its own database
+    Voter_List wished;  // the voters there by its own database
     Voter_List voters;  // the nodes that are asked; empty once the wished list is the current one
 
     bool operator==(const Site&) const = default;

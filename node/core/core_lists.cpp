@@ -137,7 +137,7 @@ lists::Participant& Core_Step::part_of(std::vector<lists::Participant>& parts,
   return part;
 }
 
-// ---- what the database says ---------------------------------------------------------------------
+// ---- the rows of the database -------------------------------------------------------------------
 
 // A node is found by its name; case does not matter, and '_' equals '-'. A row whose name equals
 // that of a known node is left out until it is renamed. Otherwise neither node would be found, and

@@ -73,7 +73,7 @@ using Members = std::vector<int>;
 
 // The most members that a list may have.
 inline constexpr std::size_t most_members = 100;
-// The highest round, count and node_id that is accepted from outside.
+// The highest number of a round that is accepted from outside.
 inline constexpr std::uint64_t highest_round = 1'000'000'000'000'000;
 
 // An attempt of a node to reign. No two nodes use the same round. Zero: none.
