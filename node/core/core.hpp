@@ -374,7 +374,7 @@ struct Core {
   struct Site {
     lists::Scope scope;
     Voter_List wished;  // the voters there by its own database
-    Voter_List voters;  // the nodes that are asked; empty once the wished list is the current one
+    Voter_List voters;  // the nodes that are asked; empty once a majority holds the wished list
 
     bool operator==(const Site&) const = default;
   };

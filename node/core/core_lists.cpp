@@ -475,8 +475,8 @@ void Core_Step::decide_lists(Time missed) {
                             core_.voting(site.scope, now_ + missed));
     }
     decide_list(part, site.wished, missed);
-    // A new reign begins only when a majority holds the new list as its current one, so this node
-    // learns when that is.
+    // Begins a new reign: it starts when a majority votes under the new list, and so holds it (as
+    // its current or its pending list).
     if (part.held.current.number != before) part.candidate = {};
   }
   if (core_.declared_at) declare(next);
