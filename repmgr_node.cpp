@@ -16,12 +16,12 @@ using namespace std::chrono_literals;
 
 namespace {
 
-// From one look to the next, at least, whoever asks for one.
+// The shortest time from one query of the database to the next.
 constexpr Time min_look_interval = 100ms;
 // How long a vote may wait for its turn and for the store together.
 constexpr auto vote_timeout = 100ms;
 
-// What is known of the promises before this process started.
+// The promise from before this process started, as far as it is known.
 Promise load_promise(const Grant_Store& store, const Node_Settings& settings, Time now) {
   auto known = store.load ? store.load() : std::nullopt;
   Grant last = known.value_or(Promise::silence(settings.vote_lease, now));
@@ -125,7 +125,7 @@ void Repmgr_Node::learn(Facts facts) {
   write_log(&Journal::lines);
 }
 
-// Each line until it is written: one for which there is no memory is tried again.
+// Writes each waiting line. A line for which there is no memory stays, and is written later.
 void Repmgr_Node::write_log(std::list<Journal::Line> Journal::*lines) {
   std::list<Journal::Line> line;
   for (;; line.clear()) {
@@ -145,7 +145,7 @@ void Repmgr_Node::write_log(std::list<Journal::Line> Journal::*lines) {
   }
 }
 
-// The order is that of node/core/core.hpp.
+// The order of events is described in node/core/core.hpp.
 Time Repmgr_Node::refresh() {
   refreshed_at_ = clock_();
   notice_stop(refreshed_at_);
@@ -191,7 +191,7 @@ void Repmgr_Node::tick(Part part) {
 }
 
 void Repmgr_Node::decide() {
-  History changed;  // empty: the state has not
+  History changed;  // empty: the state has not changed
   {
     const Mutex_Lock lock(mutex_);
     const Time now = clock_(), missed = stop_detector_.missed(now);
@@ -220,7 +220,7 @@ void Repmgr_Node::decide_lists() {
   {
     const Mutex_Lock lock(mutex_);
     const Time now = clock_();
-    // Begins the next turn at once if this clock missed some time meanwhile.
+    // missed_at() begins the next turn at once if this clock missed some time meanwhile.
     journal_.settled_lists(core_, effects, now, missed_at(now));
   }
   write_log(&Journal::lines);
@@ -264,7 +264,8 @@ void Repmgr_Node::take_reply(const Question& question, Time asked_at,
   try {
     event = read_reply(question.kind, to, reply);
   } catch (const std::bad_alloc&) {
-    // Counts as answered, but its content is lost. The next reply may be stored.
+    // The question counts as answered, but the content of the reply is lost. The next reply may be
+    // stored.
   }
   {
     const Mutex_Lock lock(mutex_);
@@ -273,7 +274,7 @@ void Repmgr_Node::take_reply(const Question& question, Time asked_at,
     try {
       if (step(core_, event, now).accepted) journal_.replied(question.kind, to, now - asked_at);
     } catch (const std::bad_alloc&) {
-      // Likewise.
+      // The same holds here.
     }
   }
   wake_up_.wake();
@@ -498,13 +499,13 @@ bool Repmgr_Node::settled(bool cluster) const {
   const Mutex_Lock lock(mutex_);
   if (cluster && !core_.all_answered(Question_Kind::state)) return false;
   const Time now = clock_(), patience = core_.straggler_timeout();
-  // A primary that is gone is not waited for as long as others.
+  // The wait for a primary that is gone is shorter than for other nodes.
   const Node* primary = settings_.candidate ? core_.followed() : nullptr;
   if (primary && !core_.polls.answered(Question_Kind::state, primary->name) &&
       now < journal_.state_since().value_or(Time::max() - patience) + patience) {
     return false;
   }
-  // An answer that came since the last decision is not in it yet.
+  // The last decision does not include an answer that arrived after it.
   return core_.state_at(now, missed_at(now)) == State::primary || core_.complete;
 }
 

@@ -1,4 +1,4 @@
-// Addresses and URLs: where HTTP is served, and where it is asked.
+// Addresses and URLs, of HTTP servers and for HTTP requests.
 
 #pragma once
 

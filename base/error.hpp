@@ -1,4 +1,4 @@
-// What is thrown for bad input, and the exit statuses of the program.
+// The exception for bad input, and the exit statuses of the program.
 
 #pragma once
 
@@ -6,8 +6,8 @@
 
 namespace primgr {
 
-// An error in what somebody wrote: a value, a line, a file, the command line, a query parameter.
-// what() is a message for that person.
+// An error in input that a person wrote: a value, a line, a file, the command line, a query
+// parameter. what() is a message for that person.
 struct Input_Error : std::runtime_error {
   using std::runtime_error::runtime_error;
 };

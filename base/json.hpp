@@ -1,8 +1,8 @@
-// JSON, written and read, and text for terminals. All functions are thread-safe.
-// What comes from other hosts is read so that any value may have any type.
+// Writing and reading JSON, and text for terminals. All functions are thread-safe. JSON from other
+// hosts is read so that any value may have any type.
 //
-// Names and messages come from the network and from databases, so none may contain a character that
-// controls a terminal.
+// Names and messages come from the network and from databases, so the output must not contain a
+// character that controls a terminal.
 
 #pragma once
 
@@ -32,7 +32,7 @@ std::string printable_json(std::string json);
 // may have in the name of a node, are replaced by U+FFFD; no exception is thrown.
 std::string dump(const Json& json);
 
-// As JSON has a duration: in seconds, rounded to milliseconds.
+// A duration as a number in JSON: in seconds, rounded to milliseconds.
 double in_seconds(Time time);
 
 // The value, null if there is none; a Time in seconds.
@@ -54,11 +54,11 @@ std::string text_at(const Json& json, const char* key);
 // The number at a key, limited to +-1e15 so that it can be converted to any 64-bit integer type.
 std::optional<double> number_at(const Json& json, const char* key);
 
-// Parses a text; null if it is not JSON. What is nested deeper than max_depth is left out, so that
-// no recursion over the result can exhaust the stack.
+// Parses a text; null if it is not JSON. Values that are nested deeper than max_depth are left out,
+// so that no recursion over the result can exhaust the stack.
 Json parse_json(const std::string& text, int max_depth);
 
-// A number of seconds that comes from another host: none is too large.
+// Converts a number of seconds from another host, limited to the range from 0 to 1e9.
 Time from_seconds(double seconds);
 
 }  // namespace primgr

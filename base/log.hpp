@@ -19,16 +19,16 @@ enum class Log_Format { text, json };
 // Writes a line with the time; for journald, which adds the time, a line with the priority prefix
 // of sd-daemon(3).
 //
-// Thread-safe, and does not wait for the reader of the log: health checks must be answered also
-// when nobody reads it. A line that cannot be written at once is dropped and counted; the next line
-// that can be written is preceded by one that says how many were lost. The mutex keeps lines whole
-// and guards what is below it. Writing under it does not block:
+// Thread-safe. It does not wait for the reader of the log: health checks must be answered even when
+// nobody reads it. A line that cannot be written at once is dropped and counted. The next line that
+// can be written is preceded by a line with the number of lost lines. The mutex keeps lines whole,
+// and guards the members below it. Writing under it does not block:
 // - A socket (journald's) is written with MSG_DONTWAIT.
 // - A pipe or terminal is opened again with O_NONBLOCK. The flag must not be set on the inherited
 //   descriptor, as it would apply to all processes that share it. If it cannot be opened again (no
 //   /proc, or another user's), poll(2) is asked first. A pipe that is ready takes PIPE_BUF bytes
-//   (pipe(7)), so a line to a pipe is no longer. Only another process that fills the pipe in
-//   between can make this one wait.
+//   (pipe(7)), so a line to a pipe is no longer than that. Only another process that fills the pipe
+//   in between can make this process wait.
 // - A regular file is written normally; only the disk can delay that.
 class Stderr_Log {
  public:
@@ -37,14 +37,14 @@ class Stderr_Log {
   Stderr_Log(const Stderr_Log&) = delete;
   Stderr_Log& operator=(const Stderr_Log&) = delete;
 
-  // Whether messages of `level` are logged, so that a caller need not format one in vain.
+  // Whether messages of `level` are logged. So a caller need not format a message that is not.
   bool wants(Log_Level level) const { return level <= level_.load(std::memory_order_relaxed); }
 
-  // From now on. Each message is judged by the level before or by this one; nothing else depends on
-  // it, so it needs no order with other memory.
+  // Sets the level from now on. A message that is logged at the same time may follow the old or the
+  // new level. Nothing else depends on the level, so it needs no order with other memory.
   void set_level(Log_Level level) { level_.store(level, std::memory_order_relaxed); }
 
-  // Logs one message. Does not throw: without memory the line is lost.
+  // Logs one message. Does not throw: if there is no memory, the line is lost.
   void operator()(Log_Level level, const std::string& message) const;
 
  private:
@@ -53,7 +53,7 @@ class Stderr_Log {
 
   std::string print(Log_Level level, const std::string& message) const;
 
-  // Writes what can be written without waiting; how many bytes that was.
+  // Writes what can be written without waiting. Returns the number of bytes written.
   std::size_t write_some(const std::string& text) const REQUIRES(mutex_);
 
   std::atomic<Log_Level> level_;
@@ -64,7 +64,8 @@ class Stderr_Log {
   std::size_t max_line_ = SIZE_MAX;  // bytes
   mutable Mutex mutex_;
   mutable std::string unsent_ GUARDED_BY(mutex_);  // the rest of a line that was written in part
-  mutable std::uint64_t lost_ GUARDED_BY(mutex_) = 0;  // lines, since one was written
+  // the number of lost lines since a line was written
+  mutable std::uint64_t lost_ GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace primgr

@@ -1,4 +1,4 @@
-// How loud a message is, and what takes it.
+// The level of a log message, and the function that logs it.
 
 #pragma once
 

@@ -1,6 +1,6 @@
-// A mutex, its lock and a condition variable, whose use clang checks (-Wthread-safety): a member
-// that is GUARDED_BY a mutex is only used while that is held, and a function that REQUIRES one is
-// only called then. With other compilers the annotations are empty.
+// A mutex, its lock and a condition variable. clang checks their use (-Wthread-safety): a member
+// that is GUARDED_BY a mutex may be used only while the mutex is held, and a function that REQUIRES
+// a mutex may be called only then. With other compilers the annotations are empty.
 
 #pragma once
 
@@ -32,8 +32,8 @@ class CAPABILITY("mutex") Mutex {
 
   void lock() ACQUIRE() { mutex_.lock(); }
   void unlock() RELEASE() { mutex_.unlock(); }
-  // Says that this thread holds it, where clang cannot see that: in a function object that is
-  // called under it. Does nothing when the program runs.
+  // Declares that this thread holds the mutex, where clang cannot see that: in a function object
+  // that is called under it. Does nothing at run time.
   void assert_held() const ASSERT_CAPABILITY(this) {}
 
  private:
@@ -41,7 +41,7 @@ class CAPABILITY("mutex") Mutex {
   std::mutex mutex_;
 };
 
-// Holds a mutex while it lives.
+// Locks a mutex for its own lifetime.
 class SCOPED_CAPABILITY Mutex_Lock {
  public:
   explicit Mutex_Lock(Mutex& mutex) ACQUIRE(mutex) : mutex_(mutex) { mutex_.lock(); }
@@ -53,11 +53,11 @@ class SCOPED_CAPABILITY Mutex_Lock {
   Mutex& mutex_;
 };
 
-// Gives a mutex up while it lives, in a function that REQUIRES that.
+// Unlocks a mutex for its own lifetime, in a function that REQUIRES that mutex.
 class SCOPED_CAPABILITY Mutex_Unlock {
  public:
   explicit Mutex_Unlock(Mutex& mutex) RELEASE(mutex) : mutex_(mutex) { mutex_.unlock(); }
-  // As clang wants it: the end of the scope undoes what its beginning did.
+  // clang requires RELEASE here: for it, the destructor undoes what the constructor did.
   ~Mutex_Unlock() RELEASE() { mutex_.lock(); }
   Mutex_Unlock(const Mutex_Unlock&) = delete;
   Mutex_Unlock& operator=(const Mutex_Unlock&) = delete;
@@ -66,8 +66,8 @@ class SCOPED_CAPABILITY Mutex_Unlock {
   Mutex& mutex_;
 };
 
-// A condition variable. Waiting gives the mutex up meanwhile, and may end without a reason: wait in
-// a loop.
+// A condition variable. While it waits, the mutex is released. Waiting may end without a reason, so
+// wait in a loop.
 class Condition {
  public:
   void wait(Mutex& mutex) REQUIRES(mutex) {
@@ -75,7 +75,7 @@ class Condition {
     changed_.wait(lock);
     lock.release();
   }
-  // False: the time is over.
+  // Returns false if the time is over.
   bool wait_until(Mutex& mutex, std::chrono::steady_clock::time_point until) REQUIRES(mutex) {
     std::unique_lock lock(mutex.mutex_, std::adopt_lock);
     const auto status = changed_.wait_until(lock, until);

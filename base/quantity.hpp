@@ -1,4 +1,4 @@
-// A number with a unit, as postgresql.conf has it.
+// A number with a unit, in the format of postgresql.conf.
 
 #pragma once
 
@@ -8,7 +8,7 @@
 
 namespace primgr {
 
-// A number and what follows it; no number: the unit is the whole text.
+// A number and its unit. If there is no number, the unit is the whole text.
 struct Quantity {
   double number = 0;
   bool is_number = false;

@@ -13,7 +13,7 @@ namespace primgr {
 
 namespace {
 
-// From small to large, each 1,024 times the one before.
+// From small to large; each is 1,024 times the previous one.
 constexpr std::string_view size_units[] = {"B", "kB", "MB", "GB", "TB"};
 
 }  // namespace

@@ -13,7 +13,7 @@ namespace primgr {
 // The characters that trimmed() removes.
 constexpr std::string_view blanks = " \t\r";
 
-// Without blanks at both ends.
+// The text without blanks at both ends.
 std::string_view trimmed(std::string_view text);
 
 // A message of several lines as one line: each run of blanks is one space.
@@ -27,7 +27,7 @@ std::string hexadecimal(std::string_view bytes);
 
 // Percent-encodes all but the unreserved characters of RFC 3986. Works for any bytes.
 std::string url_encoded(std::string_view text);
-// Decodes that; none if a % is not followed by two hexadecimal digits.
+// Decodes percent-encoding; none if a % is not followed by two hexadecimal digits.
 std::optional<std::string> url_decoded(std::string_view text);
 
 }  // namespace primgr

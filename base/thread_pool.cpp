@@ -44,15 +44,15 @@ bool start_thread(std::size_t stack, std::function<void()> body) noexcept try {
       },
       owned.get());
   pthread_attr_destroy(&attributes);
-  if (error == 0) owned.release();  // the thread's now
+  if (error == 0) owned.release();  // the thread owns it now
   return error == 0;
 } catch (const std::bad_alloc&) {
   return false;
 }
 
-// Whether the process may map so many bytes more (RLIMIT_AS).
+// Whether the process may map `size` more bytes (RLIMIT_AS).
 bool has_room(std::size_t size) {
-  if (size == 0) return true;  // mmap(2) refuses that
+  if (size == 0) return true;  // mmap(2) refuses a size of zero
   void* room = mmap(nullptr, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (room == MAP_FAILED) return false;
   munmap(room, size);

@@ -1,4 +1,4 @@
-// A pool of threads that copes with a system short of threads or memory.
+// A pool of threads that continues to work when the system has no more threads or memory.
 
 #pragma once
 
@@ -11,8 +11,9 @@
 
 namespace primgr {
 
-// A pool that grows to one thread for each job, up to `max`. `min` threads exist from the start;
-// the others end after 5 s without a job, since threads may be scarce and other pools need them.
+// A pool that grows to one thread for each job, up to `max`. `min` threads exist from the start.
+// The other threads end after 5 s without a job, since threads may be scarce and other pools need
+// them.
 //
 // Not cpp-httplib's pool, which has a fixed number of threads: with few of them, idle connections
 // keep a health check waiting; with many, they take address space from the start.
@@ -22,7 +23,7 @@ class Thread_Pool {
  public:
   struct Limits {
     std::size_t min, max;             // threads
-    std::size_t stack_size;           // of each, in bytes
+    std::size_t stack_size;           // of each thread, in bytes
     std::size_t spare_address_space;  // bytes that must be free before a thread beyond `min` starts
   };
 
@@ -31,10 +32,10 @@ class Thread_Pool {
   // Blocks until all jobs, also those not begun yet, are done.
   ~Thread_Pool();
 
-  // Queues `job` and returns at once; an exception that it throws is ignored. If the pool should
-  // have grown for it and the system had no thread or no address space, returns how many threads
-  // there are: the job waits until one of them is idle. Throws std::bad_alloc if the job cannot be
-  // queued; it then never runs.
+  // Queues `job` and returns at once. An exception that the job throws is ignored. If the pool
+  // should have grown for the job, but the system had no thread or no address space, returns the
+  // number of existing threads: the job waits until one of them is idle. Throws std::bad_alloc if
+  // the job cannot be queued; it then never runs.
   std::optional<std::size_t> run(std::function<void()> job);
 
  private:
@@ -51,7 +52,8 @@ class Thread_Pool {
   Condition ended_;    // the last thread is about to end
   std::deque<std::function<void()>> jobs_ GUARDED_BY(mutex_);
   std::size_t threads_ GUARDED_BY(mutex_) = 0;
-  std::size_t starting_ GUARDED_BY(mutex_) = 0;  // of threads_: have not locked the mutex yet
+  // those of threads_ that have not locked the mutex yet
+  std::size_t starting_ GUARDED_BY(mutex_) = 0;
   std::size_t idle_ GUARDED_BY(mutex_) = 0;
   bool ending_ GUARDED_BY(mutex_) = false;
 };

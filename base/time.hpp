@@ -10,7 +10,7 @@
 
 namespace primgr {
 
-// A time by CLOCK_BOOTTIME, or a duration. This clock does not jump, and it counts the time that
+// A time by CLOCK_BOOTTIME, or a duration. This clock does not jump, and it counts the time while
 // the machine is suspended. Times of different hosts are never compared.
 using Time = std::chrono::nanoseconds;
 using Clock = std::function<Time()>;
@@ -27,8 +27,9 @@ timespec wall_clock(Time ago = {});
 // In UTC, as in RFC 3339: "2026-01-31T12:00:00.000Z".
 std::string print_time(const timespec& time);
 
-// A duration as in postgresql.conf: a number and one of the units us, ms, s, min, h, d; a bare
-// number is seconds. Throws Input_Error if it is none, or not from `low` to `high`.
+// A duration as in postgresql.conf: a number and one of the units us, ms, s, min, h, d; a number
+// without a unit is in seconds. Throws Input_Error if the text is not a duration, or not from `low`
+// to `high`.
 Time parse_duration(const std::string& text, Time low, Time high);
 
 // "200ms": in the largest unit that gives a whole number. parse_duration() reads it back.

@@ -1,4 +1,4 @@
-// A thread for work that may hang for ever: in a file system, or in a program of the operator's.
+// A thread for work that may hang for ever, in a file system or in a program of the operator.
 
 #pragma once
 
@@ -11,8 +11,8 @@
 
 namespace primgr {
 
-// What an object shares with its Worker; derive from it. The mutex guards all that the derived
-// class marks so.
+// The data that an object shares with its Worker; derive from it. The mutex guards all members that
+// the derived class marks with GUARDED_BY.
 struct Worker_State {
   Mutex mutex;
   Condition changed;
@@ -23,7 +23,7 @@ struct Worker_State {
 // A detached thread. It shares ownership of State and uses nothing else, so it may outlive the
 // object that owns the Worker.
 //
-// Not thread-safe: start() and end() are for one thread, or for a mutex of the caller's.
+// Not thread-safe: start() and end() must be called by one thread, or under a mutex of the caller.
 template <typename State>
 class Worker {
  public:
@@ -34,8 +34,8 @@ class Worker {
 
   State& state() const { return *state_; }
 
-  // Starts the thread, which calls `work` once; that returns when State::ending is set. Throws
-  // std::system_error if no thread can be started.
+  // Starts the thread, which calls `work` once. `work` must return when State::ending is set.
+  // Throws std::system_error if no thread can be started.
   void start(void (*work)(State&)) {
     std::thread([state = state_, work] {
       work(*state);
@@ -46,7 +46,7 @@ class Worker {
     started_ = true;
   }
 
-  // Has the thread end, and waits for that, 100 ms at most. May be called again.
+  // Makes the thread end, and waits for its end, 100 ms at most. May be called again.
   void end() {
     const Mutex_Lock lock(state_->mutex);
     state_->ending = true;

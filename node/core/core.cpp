@@ -13,16 +13,17 @@ using namespace std::chrono_literals;
 
 namespace {
 
-// From one look to the next, at least, whoever asks for one.
+// The shortest time from one query of the database to the next.
 constexpr Time min_look_interval = 100ms;
-// For so long after a promise to another has ended, a new primary is looked for each
-// min_look_interval; and so is a database that has just gone.
+// For this time after a promise to another node has ended, the database is queried once a
+// min_look_interval to find a new primary. The same holds for a database that has just gone.
 constexpr Time vacancy = 2min;
-// For so long after somebody wanted to know whether this standby is synchronous, the primary is
-// asked: a load balancer may check less often than a refresh_interval.
+// For this time after the last Synchrony_Wanted, the primary is asked: a load balancer may check
+// less often than once a refresh_interval.
 constexpr Time sync_interest = 20s;
 
-// This node, if it asks at its own address whether another process has its name; null: it does not.
+// This node, if it checks at its own address whether another process has its name. Null: it does
+// not check.
 const Node* who_asks_itself(const Core& core) {
   return core.settings.instance.empty() ? nullptr : core.candidate();
 }
@@ -74,7 +75,7 @@ Effects step(Core& core, const Event& event, Time now) {
   try {
     std::visit(step, event);
   } catch (const std::bad_alloc&) {
-    // Nobody will do what is lost with the effects.
+    // The effects are lost, so nobody carries them out: undoes what depends on them.
     core.polls.forget_questions(asked_before + 1);
     if (!awaited_before && core.promise.awaits_store()) core.promise.stored(std::nullopt);
     if (!storing_before) core.storing.reset();
@@ -113,14 +114,15 @@ void Core_Step::operator()(const Facts_Read& event) {
   }
 }
 
-// Makes votes older. Promises to others stay as they are: it is safe if a voter keeps one for too
-// long.
+// Makes votes older. Promises to other nodes stay as they are: it is safe if a voter keeps a
+// promise for too long.
 void Core_Step::operator()(const Clock_Missed& event) {
   if (core_.own_vote) core_.own_vote->sent_at -= event.missed;
   core_.staleness.age(event.missed);
   core_.polls.age(event.missed);
   settle_votes(Time::zero());
-  // Who asks for the state gets the last decision, which rests on those votes, until the next one.
+  // Until the next decision, a client that asks for the state gets the last one, which rests on
+  // those votes.
   if (core_.decision.until != Time::max()) core_.decision.until -= event.missed;
 }
 
@@ -256,9 +258,10 @@ bool Core::has_asked_itself() const {
   return !self || polls.answered(Question_Kind::state, self->name);
 }
 
-// A vote is for a node by its name, so of two processes with that name, as on a machine that was
-// cloned, both would be Primary. The one that repmgr.nodes leads to is the node. If nobody answers
-// there, who knows whether this node can reach its own address at all.
+// A vote names a node by its name. So if two processes have that name, as after a machine was
+// cloned, both would be Primary. The process that answers at the address in repmgr.nodes is the
+// node. If no process answers there, this node may be unable to reach its own address, so it may be
+// Primary.
 std::string Core::why_not_itself() const {
   const Node* self = who_asks_itself(*this);
   if (!self) return {};
@@ -316,21 +319,23 @@ std::vector<std::string> Core::claimants(Time now, Time missed) const {
 }
 
 // Short while the node is undecided or its votes are about to expire. A witness is always Unknown,
-// and so never undecided.
+// and does not count as undecided.
 Time Core::look_interval(Time now) const {
   const bool short_of_votes =
       decision.until != Time::max() && decision.until < now + vote_lifetime(lease) / 2;
   const bool witness = facts.reachable && facts.nodes_known && !facts.in_recovery && !candidate() &&
                        find_node(facts.nodes, settings.node_name);
   const bool undecided = decision.state == State::unknown && !witness;
-  // The node that this one voted for is gone, and does not say that it is Primary, as one does that
-  // has only made another site's list. As a rule another one is about to be promoted.
+  // The node that this one voted for is gone: its promise is over, and it does not report that it
+  // is Primary. (A Primary that has only made another site's list does report that.) Usually
+  // another node is about to be promoted.
   const Time since_promise = bound_until ? now - *bound_until : vacancy;
   const Node* named = followed();
   const bool vacant = decision.state != State::down && since_promise >= Time::zero() &&
                       since_promise < vacancy &&
                       !(named && polls.state(named->name) == State::primary);
-  // As a rule it is being restarted. A server that refuses for another reason logs each attempt.
+  // Usually the server is being restarted. A server that refuses for another reason logs each
+  // attempt, so it is not queried more often.
   const bool just_gone =
       decision.state == State::down && facts.gone && answered_at && now - *answered_at < vacancy;
   if (vacant || just_gone) return std::min(min_look_interval, settings.refresh_interval);
@@ -339,7 +344,8 @@ Time Core::look_interval(Time now) const {
 }
 
 Time Core::turn_due(Time now) const {
-  // Once an interval at least, so that a stalled look is noticed and reported.
+  // At least once a refresh_interval, so that a stalled query of the database is noticed and
+  // reported.
   Time due = std::min(now + settings.refresh_interval, decision.until);
   const auto consider = [&](Question_Kind kind, const std::string& peer, Time interval) {
     due = std::min(due, polls.due(kind, peer, interval, now));

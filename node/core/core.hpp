@@ -2,26 +2,27 @@
 //
 //     Effects step(Core&, const Event&, Time now);
 //
-// It has no clock, thread, lock, log, file or socket. Whoever runs it tells what happened, does
-// what it asks for, and tells of that: Repmgr_Node does so with a database, peers and a store; a
-// test with what it makes up. Text for the log, history and statistics are in Journal, so that
-// equal states are equal.
+// Core has no clock, thread, lock, log, file or socket. The caller passes each thing that happened
+// as an event, carries out the returned effects, and passes their results as further events.
+// Repmgr_Node does so with a database, peers and a store; a test does so with made-up values. Log
+// text, history and statistics are in Journal, so that equal states of a Core compare equal.
 //
-// A turn of the refresher is, in this order:
+// A turn of the refresher consists of these events, in this order:
 //
 //     Clock_Missed                if its clock did not count some time
-//     Tick{Part::begin}           whom it asks in this turn (Core::turn); votes for itself
-//     Votes_Wanted, Answers_Late  of a candidate: asks the voters; drops questions that are late
-//     Tick{Part::states}          asks the others for their states
+//     Tick{Part::begin}           sets which nodes are asked in this turn (Core::turn); a candidate
+//                                 votes for itself
+//     Votes_Wanted, Answers_Late  for a candidate: asks the voters; drops questions that are late
+//     Tick{Part::states}          asks the other nodes for their states
 //     Tick{Part::decision}        decides
-//     Tick{Part::lists}           what follows for the lists of voters, with what was fetched
-//     Tick{Part::hand_back}       hands votes back that are of no use any more
+//     Tick{Part::lists}           updates the lists of voters, also from what was fetched
+//     Tick{Part::hand_back}       hands back votes that are of no use any more
 //
-// and then waits until Core::turn_due() or the next event. Facts_Read, replies and questions may
-// come between any two of these.
+// The refresher then waits until Core::turn_due() or the next event. Facts_Read, replies and
+// questions may come between any two of these events.
 //
-// Not thread-safe. All functions throw std::bad_alloc only. step() may be called again then: no
-// promise was given or forgotten, and what it would have asked counts as not asked.
+// Not thread-safe. All functions throw std::bad_alloc only. After that, step() may be called again:
+// no promise was given or forgotten, and the questions of the failed step count as not asked.
 
 #pragma once
 
@@ -49,17 +50,18 @@ namespace primgr {
 
 struct Core_Settings {
   std::string node_name;  // this node's name in repmgr.nodes
-  int node_id = 0;        // if known, this node is the one with that, whatever its name is
+  // 0: not known; else this node is the row with this id, even if its name changes
+  int node_id = 0;
   Time peer_timeout = std::chrono::seconds(1);
   Time refresh_interval = std::chrono::seconds(1);
   Time cache_ttl = std::chrono::seconds(20);
   Time vote_lease = std::chrono::seconds(4);   // for how long this node promises its vote
   Time check_delay = std::chrono::seconds(1);  // how long a node may be used after its last 200
   bool consensus_cluster = false;  // all nodes of the cluster vote, not only those of the site
-  bool keeps_lists = true;         // over a restart: false: there is no state_directory
-  // Tells this process from all others. Empty: it is not asked whether another one has its name.
+  bool keeps_lists = true;         // lists survive a restart; false: there is no state_directory
+  // Identifies this process. Empty: the node does not check whether another process has its name.
   std::string instance;
-  bool candidate = true;  // false (--once): reads whom the others name, and asks for no votes
+  bool candidate = true;  // false (--once): reads which node the others name, and asks for no votes
 
   bool operator==(const Core_Settings&) const = default;
 };
@@ -70,7 +72,7 @@ struct Core_Settings {
 struct Facts_Read {
   Facts facts;
 };
-// A peer answered, or did not in time. `missed`: as for Tick.
+// A peer answered, or did not answer in time. `missed`: as for Tick.
 struct Vote_Replied {
   Replied to;
   Vote_Answer answer;
@@ -87,13 +89,13 @@ struct Standby_Replied {
 struct Hand_Back_Replied {
   Replied to;
 };
-// What a peer serves of its lists of voters.
+// The lists of voters that a peer serves.
 struct Lists_Replied {
   Replied to;
-  std::optional<lists::Served> served;  // none: nothing that is understood
+  std::optional<lists::Served> served;  // none: there was no valid reply
   Addresses addresses;
 };
-// There was no memory for what was answered.
+// There was not enough memory to read a reply.
 struct Reply_Lost {
   Question_Kind kind;
   Replied to;
@@ -102,8 +104,8 @@ struct Reply_Lost {
 struct Not_Sent {
   std::uint64_t number;
 };
-// A candidate asks for a vote that it counts for `lease`. `shown`, `fresh`: see Voter_Question.
-// `lists`: what it says of lists of voters; none: an older version, which says nothing.
+// A candidate asks for a vote, and will count it for `lease`. `shown`, `fresh`: see Voter_Question.
+// `lists`: the candidate's lists of voters; none: an older version, which sends no lists.
 struct Vote_Asked {
   std::string candidate;
   Time lease{};
@@ -111,8 +113,8 @@ struct Vote_Asked {
   std::optional<Lists_Question> lists;
   std::string fresh;
 };
-// The store is sure to hold this grant, see Promise::stored(). Effects::ballot is that of the vote
-// that waited for it.
+// The grant that the store is sure to hold, see Promise::stored(). Effects::ballot is the ballot
+// that waited for the store.
 struct Grant_Stored {
   std::optional<Grant> saved;
 };
@@ -120,20 +122,21 @@ struct Grant_Stored {
 struct Lists_Stored {
   bool stored = false;
 };
-// A candidate hands a vote back. `ago`: how long its last 200 is ago; none: it does not say.
+// A candidate hands a vote back. `ago`: the time since its last 200; none: the candidate did not
+// send it.
 struct Handed_Back {
   std::string by, token;
   std::optional<Time> ago;
 };
-// This node was to vote for itself, but another ballot waited for the store for too long.
+// This node was to vote for itself, but another ballot or a list waited too long for the store.
 struct Own_Vote_Late {};
-// This node hands its vote for itself back.
+// This node hands back its vote for itself.
 struct Own_Vote_Handed_Back {
   std::string token;
 };
-// The operator has this node forget on which timeline the Primary was that it voted for.
+// The operator makes this node forget the timeline of the Primary that it voted for.
 struct Timeline_Forgotten {};
-// The operator takes these voters for lost.
+// The operator declares these voters lost.
 struct Lost_Declared {
   Lost_Declaration declaration;
 };
@@ -141,11 +144,11 @@ struct Lost_Declared {
 struct Clock_Missed {
   Time missed{};
 };
-// Somebody wants to know whether this standby is a synchronous one.
+// A client asked whether this standby is a synchronous one.
 struct Synchrony_Wanted {};
-// A turn, see above.
+// The events of a turn, see above.
 struct Votes_Wanted {
-  std::vector<Node> voters;  // but for the candidate itself
+  std::vector<Node> voters;  // without the candidate itself
   std::string candidate;
   Time missed{};  // as for Tick
 };
@@ -157,7 +160,7 @@ enum class Part { begin, states, decision, lists, hand_back };
 struct Tick {
   Part part{};
   std::string fresh;  // Part::begin: as for Vote_Asked
-  // How much time the clock did not count since the last Clock_Missed: see Core::state_at().
+  // The time that the clock did not count since the last Clock_Missed, see Core::state_at().
   Time missed{};
 };
 
@@ -167,31 +170,36 @@ using Event =
                  Handed_Back, Own_Vote_Late, Own_Vote_Handed_Back, Timeline_Forgotten,
                  Lost_Declared, Clock_Missed, Synchrony_Wanted, Votes_Wanted, Answers_Late, Tick>;
 
-// What a peer answered to a question of that kind.
+// The event for a peer's reply to a question of that kind.
 Event read_reply(Question_Kind kind, const Replied& to, const Http_Reply& reply);
 
 // ---- effects
 
-// Something that happened to the lists of voters, or to what it has voted for, for the log.
+// For the log: a change of the lists of voters, or of what this node has voted for.
 struct Note {
   enum class Kind {
-    not_lost,        // `names` were declared lost, but answer
-    none_left,       // without `names` no voter would be left, or it is not known who they are
-    taken_for_lost,  // `names`; empty: none
+    not_lost,  // `names` were declared lost, but they answer
+    // without `names` no voter would be left, or the lists that count are not known yet
+    none_left,
+    taken_for_lost,  // `names` count as lost; empty: no voter does
     new_voters,      // the voters are now `names`; they were `before`
     votes_again,     // `names` was lost, and votes for this node
-    older_timeline,  // the candidate `names` gets no vote: it is on timeline `before`, and this
-                     // node has voted for a Primary on timeline `count`
-    outdated,        // the database names `names`, which is on an older timeline than `count`; the
-                     // vote stays with `before`
-    other_history,   // the cluster's system identifier is now `names`; it was `before`
-    namesake,        // `names` are left out: `before` has a name that is equal
-    renamed,         // this node is `names` in repmgr.nodes; it was `before`
-    forgotten        // that it had voted for a Primary on timeline `count`; 0: it had not
+    // the candidate `names` gets no vote: it is on timeline `before`, and this node has voted for a
+    // Primary on timeline `count`
+    older_timeline,
+    // the database names `names`, which is on an older timeline than `count`; the vote stays with
+    // `before`
+    outdated,
+    other_history,  // the cluster's system identifier is now `names`; it was `before`
+    namesake,       // `names` are left out, since their name equals that of `before`
+    renamed,        // this node is `names` in repmgr.nodes; it was `before`
+    // this node forgot that it had voted for a Primary on timeline `count`; 0: it had not voted for
+    // any
+    forgotten
   };
   Kind kind{};
   std::string names, before;
-  std::size_t count = 1;  // of `names`, if it is not said what else
+  std::size_t count = 1;  // the number of `names`, unless the kind gives another meaning
 
   bool operator==(const Note&) const = default;
 };
@@ -199,16 +207,16 @@ struct Note {
 struct Effects {
   std::vector<Question> ask;           // send these, in this order
   std::vector<Dropped_Question> drop;  // abandon these
-  // Another ballot, or a list of voters, waits for the store: tell the same event again after
-  // Grant_Stored or Lists_Stored. Nothing has changed.
+  // Another ballot, or a list of voters, waits for the store. Nothing has changed. Pass the same
+  // event again after Grant_Stored or Lists_Stored.
   bool busy = false;
-  std::optional<Grant> store;                // store this, and tell Grant_Stored
-  std::optional<Voter_Lists> store_lists;    // store this, and tell Lists_Stored
-  std::optional<Ballot> ballot;              // answer this
-  std::optional<std::string> hand_back_own;  // tell Own_Vote_Handed_Back with this token
-  bool look = false;                         // look at the database now
+  std::optional<Grant> store;                // store this, then pass Grant_Stored
+  std::optional<Voter_Lists> store_lists;    // store this, then pass Lists_Stored
+  std::optional<Ballot> ballot;              // send this as the answer
+  std::optional<std::string> hand_back_own;  // pass Own_Vote_Handed_Back with this token
+  bool look = false;                         // query the database now
   bool turn = false;                         // begin a turn now
-  // A reply was to a question that was under way; a hand-back ended a promise.
+  // The reply belongs to a question that was under way, or the hand-back ended a promise.
   bool accepted = false;
   std::list<Note> notes;
 };
@@ -216,131 +224,141 @@ struct Effects {
 // ---- the value
 
 struct Core {
-  // A node that starts with this promise and what it knew of lists of voters.
+  // A node that starts with this promise and these saved lists of voters.
   Core(Core_Settings settings, Promise promise, Voter_Lists lists);
 
-  // -- What can be read. `missed`: how much time the clock did not count since the last
+  // -- What can be read. `missed`: the time that the clock did not count since the last
   // Clock_Missed.
 
-  // The state at this moment: not Primary if its votes have expired, and Down if the cache is older
-  // than cache_ttl.
+  // The state at this moment. It is not Primary if its votes have expired. It is Down if the cache
+  // is older than cache_ttl.
   State state_at(Time now, Time missed) const;
-  // Whether that is Primary no more only since the clock missed some time.
+  // Whether the node would still be Primary if `missed` were zero, and is not Primary because of
+  // it.
   bool stopped_at(Time now, Time missed) const;
   Decision decision_at(Time now, Time missed) const;
-  // The node that this node's own database names as primary; null if it names none or is down.
+  // The node that this node's own database names as primary. Null if the database names none, or if
+  // the node is Down.
   const Node* primary_at(Time now, Time missed) const;
-  // Why this process may not stand for the node of its name: another one answers at that node's
-  // address, or it is not known yet whether one does. Empty: it may.
+  // Why this process may not be Primary under its node's name: another process answers at that
+  // node's address, or this is not known yet. Empty: it may be.
   std::string why_not_itself() const;
   bool has_asked_itself() const;
-  // What another node is sent that asks for the state.
+  // The reply to another node that asks for the state.
   State_Report state_report(Time now, Time missed) const;
-  // Whether it is a standby, or was promoted while no node is Primary that it knows of. Until one
-  // is, its data are those of the standby that it was: as stale, by the same rules.
+  // Whether this node may serve reads. A standby may. A node that was promoted may while it is
+  // Unknown and no node that it knows of is Primary. Until a node is Primary, its data are those of
+  // the standby that it was, and are as stale by the same rules.
   bool may_serve_reads(Time now, Time missed) const;
-  // How far it is behind. REQUIRES: may_serve_reads().
+  // How far this node is behind. REQUIRES: may_serve_reads().
   Lag lag_at(Time now) const;
   Synchrony synchrony_at(Time now, Time missed) const;
-  // The nodes that report that they are Primary. Includes this node by its own state.
+  // The nodes that report that they are Primary. This node is included by its own state.
   std::vector<std::string> claimants(Time now, Time missed) const;
-  // The voters of a candidate, with their votes, by list; empty if this node is none.
+  // The voters of a candidate, with their votes, one entry for each list. Empty if this node is no
+  // candidate.
   std::vector<std::vector<Voter>> voters_at(Time now) const;
-  // All votes, its own too. A vote under another list of voters names nobody.
+  // All votes, with its own vote. A vote under another list of voters names nobody.
   Votes all_votes() const;
-  // The node_ids of those of the voters in that scope whose votes for this node are unexpired.
+  // The node_ids of the voters in that scope whose votes for this node are unexpired.
   lists::Members voting(const lists::Scope& of, Time now) const;
-  // Whether who reported that has a database of another system identifier than this node's.
+  // Whether the report is from a database with another system identifier than this node's database.
   bool is_of_another_cluster(const State_Report& report) const;
-  // Who is asked for votes in that scope; null if nobody is.
+  // The voters that are asked in that scope; null if none is asked.
   const Voter_List* voters_in(const lists::Scope& of) const;
   // This node's part in the lists of its own scope; null: it has not read repmgr.nodes yet.
   const lists::Participant* part() const { return part(scope); }
   const lists::Participant* part(const lists::Scope& of) const;
-  // That scope as this node has it. Where a system identifier is not known, it is taken for that of
-  // this node's cluster: of an earlier version, or of a node that cannot read it.
+  // That scope as this node stores it. If its system identifier, or this node's, is not known, it
+  // gets this node's: an earlier version sends none, and some nodes cannot read it.
   lists::Scope as_held(lists::Scope of) const;
-  // Whether this node has voted for a Primary on a newer timeline than that of who asks this.
+  // Whether this node has voted for a Primary on a newer timeline than that of the candidate that
+  // asks this.
   bool has_voted_for_newer(const std::optional<Lists_Question>& asked) const;
-  // The lists of other sites of which this node is a voter, by the last that it knows.
+  // The lists of other sites in which this node is a voter, as far as it knows, except for lists
+  // whose voters equal those of a list that counts anyway.
   std::vector<lists::List> elsewhere() const;
-  // What it serves of the lists of that scope; none while that may be other than what is stored.
+  // The lists of that scope that this node serves. None while they may differ from what is stored.
   std::optional<lists::Served> served_lists(const lists::Scope& of) const;
   // Whether a ballot or a list of voters waits for the store.
   bool awaits_store() const { return promise.awaits_store() || storing; }
-  // Whether each peer that this node asks has answered or failed at least once.
+  // Whether each peer that this node asks has answered or failed at least once. For votes: true if
+  // this node is no candidate.
   bool all_answered(Question_Kind kind) const;
-  // This node's row of repmgr.nodes if it asks for votes; null if it does not.
+  // This node's row of repmgr.nodes if the node is a candidate: its database is reachable and not
+  // in recovery, and the node is no witness. Else null.
   const Node* candidate() const;
-  // Whether it is a candidate whose own database names it as primary.
+  // Whether this node is a candidate that its own database names as primary.
   bool names_itself() const;
-  // Of a standby: the other node that its database names as primary; null if there is none.
+  // For a standby: the other node that its database names as primary; null if there is none.
   const Node* followed() const;
-  // Whether these voters, and the candidate, are a majority of `num_in_consensus` voters for it.
+  // Whether, of these voters and the candidate, a majority of `num_in_consensus` voters votes for
+  // it.
   bool is_elected(const std::vector<Node>& voters, const std::string& candidate,
                   std::size_t num_in_consensus, Time now) const;
-  // From one look at the database to the next.
+  // The time from one query of the database to the next.
   Time look_interval(Time now) const;
   // When the next turn begins at the latest.
   Time turn_due(Time now) const;
-  // How old what is known of another node may be at times: questions go to it each
-  // refresh_interval, one reply may be lost, and the next be late.
+  // The highest normal age of what is known of another node. The node is asked once a
+  // refresh_interval, one reply may be lost, and the next one may be late.
   Time max_peer_age() const { return 3 * settings.refresh_interval + settings.peer_timeout; }
   // How long a voter may take to answer if the outcome is certain without it.
   Time straggler_timeout() const { return settings.peer_timeout / 4; }
-  // The node to ask whether this one is a synchronous standby; null if nobody wants to know, or if
-  // there is none.
+  // The node to ask whether this node is a synchronous standby. Null if no client asked lately, or
+  // if there is no such node.
   const Node* sync_source(Time now) const;
 
   bool operator==(const Core&) const = default;
 
-  // -- What it is.
+  // -- The data.
 
   Core_Settings settings;
   Lease lease;
 
-  Facts facts;                 // of the last look
-  bool looked = false;         // the first look is over
+  Facts facts;                 // of the last query of the database
+  bool looked = false;         // the first query of the database is over
   std::vector<Node> nodes;     // the list of nodes as last read, also when the database is down
-  std::string server_started;  // as Replication has it
-  std::optional<Time> answered_at;  // when the database was asked the last time that it answered
+  std::string server_started;  // Replication::server_started
+  std::optional<Time> answered_at;  // when the last query that the database answered began
   Replay_History replay;
   Staleness staleness;
-  std::optional<Time> sync_wanted_at;  // when somebody wanted to know of synchrony last
+  std::optional<Time> sync_wanted_at;  // the time of the last Synchrony_Wanted
 
-  // The lists of voters: this node's part in those of each scope, and which scope is its own.
+  // The lists of voters: this node's state in each scope, and the scope of the node itself.
   std::vector<lists::Participant> parts;
   lists::Scope scope;
   Addresses addresses, stored_addresses;
   std::vector<Lost_Voter> lost;
   Primary_Timeline voted;  // as in Voter_Lists
-  // When that is to be stored at the latest; none: it is.
+  // When the data above have to be stored at the latest; none: they need not be.
   std::optional<Time> store_due;
   int timeline = 0;        // of the server's WAL, as last read; 0: not known
   bool to_forget = false;  // the operator wants `voted.number` to be forgotten
-  // The node that its own database names, if that is known to be on an older timeline: see
-  // Core_Step::named_for().
+  // The node that its own database names, if that node is known to be on an older timeline; else
+  // empty. See Core_Step::named_for().
   std::string outdated;
-  bool outdated_noted = false;  // in the log
-  // The last candidate to which it gave no vote since that is on an older timeline.
+  bool outdated_noted = false;  // it was logged
+  // The last candidate that got no vote because it is on an older timeline.
   struct Refused {
     std::string name;
     int timeline = 0, voted = 0;
-    bool noted = false;  // in the log
+    bool noted = false;  // it was logged
 
     bool operator==(const Refused&) const = default;
   };
   std::optional<Refused> refused;
-  std::string unreadable;  // as in Voter_Lists, until it is settled
+  std::string unreadable;  // as in Voter_Lists, until the node has a current list and may vote
   Voter_List read;         // the voters by its own database
   std::string holds;       // State_Report::list
-  // The lists of which it needs a majority each. Who is asked: their voters, and those by its own
-  // database; and which of them, and of the lost, that does not list.
+  // `counted`: the lists of its own scope that count. `required`: the voters of each list of which
+  // it needs a majority. `voters`: the nodes that it asks for votes. `unlisted`: nodes that its own
+  // database does not list, but that it asks: voters, also those of other sites, and lost voters.
   std::vector<lists::List> counted;
   std::vector<Voter_List> required;
   Voter_List voters, unlisted;
-  // Who has something to tell of the lists of which scope, by name; what was fetched, and is not
-  // taken in yet.
+  // `to_fetch`: the nodes to fetch lists from, by name, and the scope of these lists. `fetched`:
+  // lists that were fetched, and are not evaluated yet.
   std::map<std::string, lists::Scope> to_fetch;
   struct Fetched {
     std::string from;
@@ -349,21 +367,22 @@ struct Core {
     bool operator==(const Fetched&) const = default;
   };
   std::vector<Fetched> fetched;
-  bool own_to_fetch = false;            // this node has something to tell itself
-  std::optional<Time> list_changed_at;  // when its own current list became another
-  // Of the cluster's Primary: the other sites, whose lists of voters it makes.
+  // this node is to take in its own lists as if it had fetched them
+  bool own_to_fetch = false;
+  std::optional<Time> list_changed_at;  // when its own current list last changed
+  // For the cluster's Primary: the other sites, whose lists of voters it makes.
   struct Site {
     lists::Scope scope;
-    Voter_List wished;  // by its own database
-    Voter_List voters;  // who is asked; empty once all know the list that is wished
+    Voter_List wished;  // the voters there by its own database
+    Voter_List voters;  // the nodes that are asked; empty once a majority holds the wished list
 
     bool operator==(const Site&) const = default;
   };
   std::vector<Site> sites;
   std::map<std::string, lists::Scope> asked_in;  // the scope of the last question for a vote
   std::vector<int>
-      namesakes;  // node_ids that are left out of facts.nodes: see leave_out_namesakes()
-  // What stands as soon as it is stored, and what happens to it meanwhile.
+      namesakes;  // node_ids that are left out of facts.nodes, see leave_out_namesakes()
+  // A decision that takes effect as soon as it is stored, and the votes that arrive meanwhile.
   struct Storing {
     std::vector<lists::Participant> parts;
     std::vector<Lost_Voter> lost;
@@ -382,10 +401,11 @@ struct Core {
     bool operator==(const Storing&) const = default;
   };
   std::optional<Storing> storing;
-  std::list<Note> notes;  // of what stands already
-  bool unsure = false;    // the store may hold something else: store all before anything is said
+  std::list<Note> notes;  // about what is in effect already
+  // the store may hold something else; all must be stored before any of it is sent
+  bool unsure = false;
   Lost_Declaration declaration;     // the last one
-  std::optional<Time> declared_at;  // of that, until it is judged
+  std::optional<Time> declared_at;  // when it was declared; none once it is judged
 
   // As a voter.
   Promise promise;
@@ -393,8 +413,8 @@ struct Core {
   struct Awaited {
     std::string candidate, named;
     std::optional<Lists_Question> lists;      // as for Vote_Asked
-    std::optional<lists::Reply> lists_reply;  // to that
-    bool own = false;                         // this node asks itself
+    std::optional<lists::Reply> lists_reply;  // the reply to `lists`
+    bool own = false;                         // this node asked itself
     Time asked_at{};
 
     bool operator==(const Awaited&) const = default;
@@ -408,22 +428,22 @@ struct Core {
   Polls polls;
   std::optional<Vote> own_vote;
   std::string own_token;         // of the promise to itself
-  std::optional<Time> last_200;  // by decisions before this one: the last was not later
-  // Whom it asks in this turn.
+  std::optional<Time> last_200;  // its last 200 by earlier decisions: the real one was not later
+  // The nodes that it asks in this turn.
   struct Turn {
     std::vector<Node> others;      // all other nodes
-    std::vector<Node> voters;      // of a candidate: all voters but itself
+    std::vector<Node> voters;      // for a candidate: all voters except itself
     std::string candidate;         // its own name in repmgr.nodes; empty: it is no candidate
     std::size_t in_consensus = 0;  // how many voters there are
 
     bool operator==(const Turn&) const = default;
   } turn;
 
-  // The decision, and when the look that it rests on began.
+  // The decision, and when the query of the database that it rests on began.
   Time looked_at{};
   Decision decision{State::down, Time::max(), "the database was not asked yet"};
-  // It rests on a whole look, and on an answer, or a failure, of each voter, by the newest lists
-  // that these know.
+  // The decision rests on a full reading of the database, and on an answer, or a failure, of each
+  // voter, and the lists of voters are not about to change.
   bool complete = false;
 };
 

@@ -1,4 +1,5 @@
-// The lists of voters: when the rule of node/rules/lists.hpp is applied, and what follows from it.
+// The lists of voters: when the rule of node/rules/lists.hpp is applied, and what follows from the
+// result.
 
 #include <algorithm>
 #include <map>
@@ -13,11 +14,12 @@ using namespace std::chrono_literals;
 
 namespace {
 
-// From one fetch of the same node's lists to the next.
+// The time from one fetch of a node's lists to the next.
 constexpr Time fetch_interval = 50ms;
-// After a store that failed, what need not be stored before anything is said is stored again.
+// After a failed store, data that may be sent before they are stored are stored again after this
+// time.
 constexpr Time store_again = 10s;
-// Of how many sites lists are held.
+// The highest number of scopes whose lists are held.
 constexpr std::size_t most_parts = 100;
 
 template <class Parts>
@@ -27,8 +29,8 @@ auto find_part(Parts& parts, const lists::Scope& scope) -> decltype(&parts.front
   return found == parts.end() ? nullptr : &*found;
 }
 
-// A voter as repmgr.nodes lists it; else as it was found last. A name that another node has by now
-// does not lead to it.
+// A voter as repmgr.nodes lists it, or else at its last known address. If another node has its last
+// known name by now, that address is not used.
 Node voter_of(const Core& core, int id) {
   if (const Node* node = find_id(core.nodes, id)) return *node;
   Node node;
@@ -44,8 +46,8 @@ Node voter_of(const Core& core, int id) {
   return node;
 }
 
-// The lists of another site of which this node is a member, but for those with the voters of one
-// that counts for this node anyway.
+// The lists of another site of which this node is a member, except for lists whose members equal
+// those of a list that counts for this node anyway.
 std::vector<lists::List> listed_elsewhere(const Core& core, const lists::Participant& part) {
   std::vector<lists::List> found;
   if (!is_voter_elsewhere(core, part)) return found;
@@ -99,10 +101,10 @@ lists::Scope Core::as_held(lists::Scope of) const {
   return of;
 }
 
-// A node that is cut off could list itself in another site, and be a majority of that. So one that
-// comes to another site also needs a majority of its former voters, until it knows that it is none
-// of them any more (Core_Step::ask_for_release()), or that these are the voters of its site
-// (Core_Step::watch_sites()).
+// A node that is cut off could register itself in another site, and be a majority there. So a node
+// that comes to another site also needs a majority of its former voters. This ends when the node
+// knows that it is no voter there any more (Core_Step::ask_for_release()), or that the former site
+// has the same voters as its own site (Core_Step::watch_sites()).
 std::vector<lists::List> Core::elsewhere() const {
   std::vector<lists::List> found;
   for (const lists::Participant& part : parts) {
@@ -123,7 +125,7 @@ lists::Participant* Core_Step::own_part() {
   return find_part(core_.parts, core_.scope);
 }
 
-// This node's part in the lists of that scope, which begins if there is none.
+// This node's state in that scope; it is created if there is none.
 lists::Participant& Core_Step::part_of(std::vector<lists::Participant>& parts,
                                        const lists::Scope& scope) {
   if (lists::Participant* known = find_part(parts, scope)) return *known;
@@ -135,14 +137,14 @@ lists::Participant& Core_Step::part_of(std::vector<lists::Participant>& parts,
   return part;
 }
 
-// ---- what the database says ---------------------------------------------------------------------
+// ---- the rows of the database -------------------------------------------------------------------
 
-// A node is found by its name, in which case does not matter, and '_' is '-'. A row whose name is
-// equal to that of a node which is known is left out until it is renamed: else neither would be
-// found, and whoever registers such a node would take a healthy Primary out.
+// A node is found by its name; case does not matter, and '_' equals '-'. A row whose name equals
+// that of a known node is left out until it is renamed. Otherwise neither node would be found, and
+// anybody who registers such a node would take a healthy Primary out.
 void Core_Step::leave_out_namesakes() {
   std::vector<int> namesakes;
-  std::string first;  // whose name it is
+  std::string first;  // the known node with that name
   std::erase_if(core_.facts.nodes, [&](const Node& row) {
     const Node* known = find_node(core_.nodes, row.name);
     const Node* other = known ? find_id(core_.facts.nodes, known->id) : nullptr;
@@ -160,7 +162,8 @@ void Core_Step::leave_out_namesakes() {
   core_.namesakes = std::move(namesakes);
 }
 
-// A node is its node_id. Its votes stay, and so does what is known of it, under its new name.
+// The node_id identifies a node. After a change of its name, its votes, and what is known of it,
+// are saved under the new name.
 void Core_Step::rename_nodes() {
   std::map<std::string, std::string> renamed;
   for (const Node& node : core_.facts.nodes) {
@@ -183,8 +186,8 @@ void Core_Step::rename_nodes() {
   core_.asked_in = std::move(asked_in);
 }
 
-// Takes in the list that was just read: the voters of this node's site, or of the cluster, by its
-// own database. If this node is not listed there, those of the site in which it was.
+// Uses the list that was just read: the voters of this node's site, or of the cluster, by its own
+// database. If this node is not listed there, the voters are those of the site in which it was.
 void Core_Step::take_list() {
   const Core_Settings& settings = core_.settings;
   const std::vector<Node>& nodes = core_.facts.nodes;
@@ -210,7 +213,7 @@ void Core_Step::take_list() {
   if (any && core_.addresses != core_.stored_addresses && !core_.store_due) core_.store_due = now_;
 }
 
-// Once it is known which node of repmgr.nodes this is.
+// Creates this node's state in its own scope, once its row of repmgr.nodes is known.
 void Core_Step::have_own_part() {
   const Node* self = find_node(core_.nodes, core_.settings.node_name);
   if (self) part_of(core_.parts, core_.scope);
@@ -223,7 +226,8 @@ void Core_Step::have_own_part() {
   }
 }
 
-// Works out who has to vote, and who is asked, after the lists have changed.
+// Works out, after a change of the lists, the lists of which a majority is needed, and the nodes to
+// ask.
 void Core_Step::use_lists() {
   const lists::Participant* own = core_.part();
   core_.counted = own ? lists::counted(*own) : std::vector<lists::List>();
@@ -261,7 +265,7 @@ void Core_Step::use_lists() {
 
 // ---- votes --------------------------------------------------------------------------------------
 
-// To be called whenever a vote may have expired, before anything else: a gap ends a reign.
+// Must be called whenever a vote may have expired, before anything else: a gap ends a reign.
 void Core_Step::settle_votes(Time missed) {
   if (core_.storing) return;
   for (lists::Participant& part : core_.parts) {
@@ -288,7 +292,7 @@ std::optional<Lists_Question> Core_Step::question(const lists::Scope& scope) {
   return Lists_Question{scope, lists::ask(*part), core_.timeline};
 }
 
-// `votes`: this node would vote for the candidate but for the lists.
+// `votes`: this node would vote for the candidate, except for the lists.
 lists::Answer Core_Step::answer(const Core::Awaited& asked, bool votes) const {
   lists::Held none;
   none.scope = asked.lists->scope;
@@ -302,8 +306,8 @@ const Node* Core_Step::known_node(const std::string& name) const {
   return node ? node : find_node(core_.unlisted, name);
 }
 
-// The candidate has something to tell. It is asked at its own address: anybody may have asked in
-// its name.
+// This node has to fetch the candidate's lists. It fetches them from the candidate's own address,
+// as anybody may have asked in the candidate's name.
 void Core_Step::want(const Core::Awaited& asked) {
   if (asked.own) {
     core_.own_to_fetch = true;
@@ -315,7 +319,7 @@ void Core_Step::want(const Core::Awaited& asked) {
   effects.turn = true;
 }
 
-// Of a voter on this node. `votes`: as for lists::replied().
+// Uses a voter's reply about this node as a candidate. `votes`: as for lists::replied().
 void Core_Step::take_vote(const lists::Scope& scope, int from, const lists::Reply& reply,
                           const lists::Members& votes) {
   if (core_.storing) {
@@ -332,7 +336,7 @@ void Core_Step::take_vote(const lists::Scope& scope, int from, const lists::Repl
   if (scope == core_.scope && core_.counted != lists::counted(*part)) use_lists();
 }
 
-// Why it is not Primary though a majority votes for it; empty: it may be.
+// Why this node is not Primary although a majority votes for it; empty: it may be Primary.
 std::string Core_Step::why_lists_forbid() const {
   const lists::Participant* own = core_.part();
   if (!core_.settings.candidate) return {};
@@ -346,12 +350,12 @@ std::string Core_Step::why_lists_forbid() const {
   return own->candidate.reigns ? "" : "it is not known yet which voters count besides";
 }
 
-// Whether it is a candidate that is about to learn, or to take, another list.
+// Whether this node is a candidate that is about to learn, or to start, another list.
 bool Core_Step::lists_may_change() const {
   const lists::Participant* own = core_.part();
   if (!own || !core_.candidate() || !core_.settings.candidate) return false;
   if (core_.storing || !core_.to_fetch.empty() || !core_.fetched.empty()) return true;
-  // The others fetch it, and vote at the next question.
+  // The other nodes fetch the list, and vote at the next question.
   if (core_.list_changed_at && now_ - *core_.list_changed_at < core_.settings.peer_timeout) {
     return true;
   }
@@ -371,7 +375,7 @@ void Core_Step::fetch_lists() {
   }
 }
 
-// Fetches the lists of other sites of which it is a voter, from the Primary that it follows.
+// Fetches the lists of other sites in which this node is a voter, from the Primary that it follows.
 void Core_Step::ask_for_release(const std::string& primary) {
   const Node* followed = core_.followed();
   if (!followed || followed->name != primary) return;
@@ -410,14 +414,15 @@ void Core_Step::take_fetched(std::vector<lists::Participant>& parts, Time missed
     const bool bound = core_.promise.is_bound_to_another(told.from, now_);
     part = lists::fetched(std::move(part), from->id, told.served, bound,
                           core_.voting(scope, now_ + missed));
-    // Who keeps no lists has lost one with each restart. (README: state_directory)
+    // A node that saves no lists loses them with each restart, so it votes all the same. (README:
+    // state_directory)
     if (!core_.settings.keeps_lists) part.held.mute = false;
   }
 }
 
 // ---- decisions ----------------------------------------------------------------------------------
 
-// As a Primary: makes the list that is wished, as far as that is possible by now.
+// As a Primary: makes the wished list, as far as that is possible now.
 void Core_Step::decide_list(lists::Participant& part, const Voter_List& wished, Time missed) {
   const lists::Members votes = core_.voting(part.held.scope, now_ + missed);
   lists::Members answering;
@@ -428,8 +433,8 @@ void Core_Step::decide_list(lists::Participant& part, const Voter_List& wished, 
   part = lists::confirmed(std::move(part), votes);
 }
 
-// What follows for the lists from what is known now. If that is to be stored, it stands when it is:
-// see Lists_Stored.
+// Updates the lists from what is known now. If the result has to be stored, it takes effect when it
+// is stored, see Lists_Stored.
 void Core_Step::decide_lists(Time missed) {
   if (!core_.looked || !core_.settings.candidate) return;
   if (core_.awaits_store()) {
@@ -470,7 +475,8 @@ void Core_Step::decide_lists(Time missed) {
                             core_.voting(site.scope, now_ + missed));
     }
     decide_list(part, site.wished, missed);
-    // So that it is known when a majority holds the new one as its current list.
+    // Begins a new reign: it starts when a majority votes under the new list, and so holds it (as
+    // its current or its pending list).
     if (part.held.current.number != before) part.candidate = {};
   }
   if (core_.declared_at) declare(next);
@@ -483,14 +489,14 @@ void Core_Step::decide_lists(Time missed) {
   use_lists();
 }
 
-// Whether that is what stands already.
+// Whether `next` equals what is in effect already.
 bool Core_Step::holds_same(const Core::Storing& next) const {
   return next.lost == core_.lost && next.parts.size() == core_.parts.size() &&
          std::equal(next.parts.begin(), next.parts.end(), core_.parts.begin(),
                     [](const auto& a, const auto& b) { return a.held == b.held; });
 }
 
-// This cluster has a list, so those of another one are of no use any more.
+// This cluster has a list, so the lists of another cluster are of no use any more.
 void Core_Step::drop_other_histories() {
   std::erase_if(core_.parts, [&](const lists::Participant& part) {
     return part.held.scope.system != core_.scope.system;
@@ -547,9 +553,10 @@ void Core_Step::operator()(const Lost_Declared& event) {
   effects.turn = true;
 }
 
-// Who is lost of those that the operator has declared so, when each of them has answered a question
-// that was sent since then, or has not answered two: who was not asked yet, or whose packet was
-// lost, is not lost. None: it is not known yet.
+// The voters that are lost, of those that the operator has declared lost. None: it is not known
+// yet. It is known when each of them has answered a question that was sent after the declaration,
+// or has not answered two of them. A voter that was not asked yet, or of which one packet was lost,
+// is not lost.
 std::optional<Voter_List> Core_Step::judge_lost(std::list<Note>& notes) {
   const Voter_List known = all_of({core_.nodes, core_.voters, core_.unlisted});
   Voter_List lost, alive;
@@ -575,7 +582,7 @@ void Core_Step::declare(Core::Storing& next) {
   const lists::Members gone = members_of(*lost);
   std::vector<lists::Participant> parts = next.parts;
   for (lists::Participant& part : parts) {
-    // The lists of which it needs a majority.
+    // Only lists of which this node needs a majority matter.
     if (part.held.scope != core_.scope && !is_voter_elsewhere(core_, part)) continue;
     const auto counted = lists::counted(part);
     const bool listed = std::any_of(counted.begin(), counted.end(), [&](const lists::List& list) {
@@ -595,7 +602,7 @@ void Core_Step::declare(Core::Storing& next) {
   for (const Node& node : *lost) next.lost.push_back({node, core_.declaration.since});
 }
 
-// A lost voter that votes for this node is lost no more.
+// A lost voter that votes for this node does not count as lost any more.
 void Core_Step::watch_lost(Core::Storing& next) {
   if (next.lost.empty() || !core_.candidate()) return;
   const lists::Members votes = core_.voting(core_.scope, now_);

@@ -1,4 +1,5 @@
-// Whether a standby is to be read from: how stale its data are, and what others are sent of that.
+// Whether clients may read from a standby: how stale its data are, and what other nodes receive
+// about it.
 
 #include <algorithm>
 #include <utility>
@@ -12,9 +13,9 @@ using namespace std::chrono_literals;
 
 namespace {
 
-// The latest time in which no node of this site could be Primary, nor of that whose primary it
-// follows: by each list of voters that counts. A voter whose database lists other voters may have
-// voted under a list that this node does not know.
+// The latest time in which no node could be Primary in this site, nor in the site of the primary
+// that this node follows. This must hold by each list of voters that counts. A voter whose database
+// lists other voters does not count: it may have voted under a list that this node does not know.
 std::optional<Interval> time_without_primary(const Core& core, Time now) {
   std::vector<Voter_List> lists = core.required;
   const Node* primary = core.followed();
@@ -43,7 +44,7 @@ std::optional<Interval> time_without_primary(const Core& core, Time now) {
 
 }  // namespace
 
-// Gives `staleness` what the last answers of the peers and the promise of this node say.
+// Passes the last answers of the peers, and the promise of this node, to `staleness`.
 void Core_Step::watch_staleness() {
   const Facts& facts = core_.facts;
   if (!facts.reachable || !facts.in_recovery) return;
@@ -53,17 +54,18 @@ void Core_Step::watch_staleness() {
     const auto& [report, asked_at] = *reported;
     const Replication& r = facts.replication;
     if (core_.is_of_another_cluster(report)) {
-      // Its positions say nothing of this one's data.
+      // Its positions do not apply to this node's data.
     } else if (report.position && report.timeline) {
       core_.staleness.reported(asked_at, *report.position, *report.timeline);
     } else if (!report.detailed && r.status == "streaming") {
-      // That is all an earlier version tells.
+      // An earlier version sends nothing more.
       core_.staleness.fresh(std::min(asked_at, r.asked_at));
     }
   }
   const Time recent = core_.settings.refresh_interval;
   if (core_.staleness.rule(now_, recent) == Staleness_Rule::fresh) return;
-  // Of any site: what its voters say of the site of the primary is no news then.
+  // Primaries of any site count. If there is one, the voters' reports about the primary's site add
+  // nothing.
   const std::vector<std::string> primaries = core_.claimants(now_, Time::zero());
   for (const std::string& name : primaries) {
     if (const auto answered = core_.polls.reported(name)) {
@@ -117,7 +119,7 @@ State_Report Core::state_report(Time now, Time missed) const {
   const Replication& r = facts.replication;
   const Node* self = find_node(facts.nodes, settings.node_name);
   if (self) report.id = self->id;
-  // That of a witness's own server says nothing of the cluster.
+  // The system identifier of a witness's own server is not that of the cluster.
   report.system = self && self->type == "witness" ? voted.system : facts.system;
   const Time max_age = std::max<Time>(2 * settings.refresh_interval, 1s);
   if (r.known && now - r.asked_at <= max_age) {

@@ -1,14 +1,16 @@
-// The lists of voters of other sites. A site without a Primary has nobody who could change its
-// list, so the Primary of the cluster does: it takes the votes of that site as a candidate there
-// would, makes the list, and hands the votes back. It does so once in its reign, and whenever its
-// own database lists other voters there: its own copy of that site's list may be out of date.
+// The lists of voters of other sites.
 //
-// A site that has no registered node any more, as after a change of `location`, has the voters of
-// the Primary's own site, if the Primary was one of its voters: so the list that it would need a
-// majority of besides goes on to change with its own.
+// A site without a Primary has no node that could change its list, so the Primary of the cluster
+// does. It takes the votes of that site as a candidate there would, makes the list, and hands the
+// votes back. It does so once in its reign, as its own copy of that site's list may be out of date.
+// It does so again whenever its own database lists other voters there.
 //
-// The rule is that of node/rules/lists.hpp, for each scope on its own, so nothing here can make two
-// Primaries: a vote that it holds in another site is one that no node of that site has.
+// A site may have no registered node any more, as after a change of `location`. If the Primary was
+// a voter of that site, the site gets the voters of the Primary's own site. So the list of which
+// the Primary also needs a majority keeps changing with the Primary's own list.
+//
+// Each scope follows the rule of node/rules/lists.hpp on its own, so nothing here can make two
+// Primaries: a vote that the Primary holds in another site is a vote that no node of that site has.
 
 #include <algorithm>
 #include <utility>
@@ -20,7 +22,8 @@ namespace primgr {
 
 namespace {
 
-// This node, or one that is asked for its vote in the lists of this node.
+// Whether `id` is this node, or a node that is asked for its vote in the lists of this node's own
+// scope.
 bool is_own_voter(const Core& core, int id) {
   const Node* self = core.candidate();
   return (self && self->id == id) || find_id(core.voters, id);
@@ -28,7 +31,7 @@ bool is_own_voter(const Core& core, int id) {
 
 }  // namespace
 
-// Which sites there are, which lists are wished there, and who is asked for that.
+// Updates the other sites: their wished lists, and the nodes to ask there.
 void Core_Step::watch_sites(Time missed) {
   const bool makes_lists = core_.scope.site && core_.names_itself() &&
                            core_.decision_at(now_, missed).state == State::primary;
@@ -80,15 +83,15 @@ void Core_Step::ask_sites() {
   for (const Core::Site& site : core_.sites) {
     if (site.voters.empty()) continue;
     part_of(core_.parts, site.scope);
-    Voter_List others = site.voters;  // own ones: see scope_to_ask()
+    Voter_List others = site.voters;  // for voters of its own scope, see scope_to_ask()
     std::erase_if(others, [&](const Node& node) { return is_own_voter(core_, node.id); });
     ask_votes(others, core_.turn.candidate, question(site.scope));
   }
 }
 
-// In which lists a voter of this node is asked now. One question at a time is under way to it, so
-// it is asked about one list after the other. Its promise is the same for all of them, so each
-// answer renews its vote.
+// The scope about which a voter of this node is asked next. Only one question for a vote is under
+// way to a voter at a time, so it is asked about one scope after the other. Its promise is the same
+// for all of them, so each answer renews its vote.
 lists::Scope Core_Step::scope_to_ask(const Node& voter) const {
   std::vector<lists::Scope> scopes = {core_.scope};
   for (const Core::Site& site : core_.sites) {
@@ -100,7 +103,7 @@ lists::Scope Core_Step::scope_to_ask(const Node& voter) const {
   return last == scopes.end() || last + 1 == scopes.end() ? core_.scope : *(last + 1);
 }
 
-// This node as a voter of another site, which votes for itself by what it has stored.
+// This node as a voter of another site: it votes for itself, from its stored lists.
 void Core_Step::vote_in(const Core::Site& site, lists::Participant& part, Time missed) const {
   const lists::Participant* stored = core_.part(site.scope);
   if (!stored || core_.unsure || !find_id(site.voters, part.id)) return;

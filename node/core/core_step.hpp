@@ -1,4 +1,4 @@
-// How step() is made: what each event does. For node/core*.cpp only.
+// The implementation of step(): the effect of each event. For node/core/core*.cpp only.
 
 #pragma once
 
@@ -9,7 +9,7 @@
 
 namespace primgr {
 
-// One step: the value that it changes, when, and what follows.
+// One step: the Core that it changes, the time, and the effects.
 class Core_Step {
  public:
   Core_Step(Core& core, Time now) : core_(core), now_(now) {}
@@ -55,7 +55,7 @@ class Core_Step {
   void end_own_promise(const std::string& token);
   void hand_votes_back();
   std::vector<Node> stragglers(const std::vector<Node>& voters, const Node& self) const;
-  // In node/core/core_lists.cpp, which alone applies the rule for lists of voters.
+  // In node/core/core_lists.cpp. It applies the rule for lists of voters (node/rules/lists.hpp).
   lists::Participant* own_part();
   lists::Participant& part_of(std::vector<lists::Participant>& parts, const lists::Scope& scope);
   void decide_list(lists::Participant& part, const Voter_List& wished, Time missed);
@@ -71,7 +71,7 @@ class Core_Step {
                  const std::optional<Lists_Question>& lists);
   lists::Answer answer(const Core::Awaited& asked, bool votes) const;
   void want(const Core::Awaited& asked);
-  // A node that is asked, also if repmgr.nodes does not list it; null: there is none of that name.
+  // A node that is asked, even if repmgr.nodes does not list it; null: there is none of that name.
   const Node* known_node(const std::string& name) const;
   void take_vote(const lists::Scope& scope, int from, const lists::Reply& reply,
                  const lists::Members& votes);
@@ -111,18 +111,20 @@ bool is_member(const lists::List& list, int id);
 bool is_voter_elsewhere(const Core& core, const lists::Participant& part);
 // The node with that node_id; null: there is none.
 const Node* find_id(const Voter_List& nodes, int id);
-// The voters with these node_ids, as repmgr.nodes lists them, or as they were found last.
+// The voters with these node_ids, as repmgr.nodes lists them, or else at their last known address.
 Voter_List voters_of(const Core& core, const lists::Members& members);
 
-// When a candidate hands its votes back, if it is not Primary any more and does not become it again
-// before; none if there is nothing to hand back, or if it may yet be Primary by these votes: its
-// database is gone, is in recovery or names another, or a majority of the voters names another.
+// When a node that asked for votes hands them back, unless it becomes Primary before.
+// None if it is Primary, or has nothing to hand back, or may yet be Primary by these votes: it is a
+// candidate that its own database names, and no list that counts has a majority of voters that
+// names another node. So votes are over if its database is gone, is in recovery or names another
+// node, or if such a majority exists.
 std::optional<Time> votes_over_at(const Core& core, Time now);
 
-// From one question for a vote to the next.
+// The time from one question for a vote to the next.
 Time vote_interval(const Core& core, Time now);
 
-// From one question to the next, while the node is undecided or hands votes back.
+// The time from one question to the next, while the node is undecided or hands votes back.
 inline constexpr Time undecided_interval = std::chrono::milliseconds(200);
 
 }  // namespace primgr

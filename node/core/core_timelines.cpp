@@ -1,5 +1,5 @@
-// Votes never go back in time: on which timeline, and of which cluster, this node has voted for a
-// Primary.
+// Votes never go back to an older timeline. This file tracks the timeline, and the cluster, of the
+// Primary that this node has voted for.
 
 #include <string>
 #include <utility>
@@ -14,10 +14,10 @@ bool Core::has_voted_for_newer(const std::optional<Lists_Question>& asked) const
          as_held(asked->scope).system == voted.system;
 }
 
-// Notes on which timeline the Primary is that this node has voted for, by what that node itself
-// reports at its own address; and of which cluster it is. This stands at once, whether or not it
-// can be stored: it only takes votes away, and what cannot be stored is no reason to do without a
-// Primary. REQUIRES: nothing waits for the store.
+// Updates the timeline and the cluster of the Primary that this node has voted for, from what that
+// Primary reports at its own address. This takes effect at once, even if it cannot be stored: it
+// can only take votes away, and a failed store is no reason to be without a Primary. REQUIRES:
+// nothing waits for the store.
 void Core_Step::take_timeline(Time missed) {
   const Primary_Timeline before = core_.voted;
   if (core_.refused && !std::exchange(core_.refused->noted, true)) {
@@ -40,8 +40,9 @@ void Core_Step::take_timeline(Time missed) {
   const std::string& name = core_.settings.node_name;
   const Node* self = find_node(core_.nodes, name);
   if (!self) return;
-  // A server knows its own cluster. That of a witness is none of it, so a witness goes by the
-  // primary that it names, and later by that which it votes for.
+  // A server knows its own cluster. The server of a witness is not part of the cluster. So a
+  // witness first uses the cluster of the primary that it names, and later that of the Primary that
+  // it votes for.
   const bool witness = self->type == "witness";
   const auto reported = [&](const Node* peer) {
     const auto last = peer ? core_.polls.reported(peer->name) : std::nullopt;
@@ -76,13 +77,18 @@ bool Core_Step::is_of_this_history(const State_Report& report) const {
   return !report.system || !core_.voted.system || report.system == core_.voted.system;
 }
 
-// Whom this node names to a candidate. The database of a witness may go back to an old primary,
-// when repmgrd on it finds that one first. (That of a standby has the WAL of the node that it
-// names.) It is out of date if the node that it names takes writes on an older timeline than that
-// on which this node has voted for a Primary, by the own word of that node. Then the vote stays
-// with that Primary, if that says that it still is on that timeline, and not a standby; or nobody
-// would be Primary. So it does while the node that is named is not heard of: that is no Primary by
-// this vote, and the other one may be healthy.
+// The node that this node names to a candidate.
+//
+// The database of a witness may go back to an old primary, if its repmgrd finds that one first.
+// (The database of a standby has the WAL of the node that it names.) The database is out of date if
+// the node that it names takes writes on an older timeline than that of the Primary that this node
+// has voted for. Only the report of the named node itself counts. Then the vote stays with that
+// Primary; otherwise no node would be Primary. The condition is that this Primary reports that it
+// is still on that timeline and is not a standby.
+//
+// The vote also stays with that Primary while the named node does not answer: that node is no
+// Primary by this vote, and the other one may be healthy. Then its last report must be that it is
+// Primary.
 const Node* Core_Step::named_for(const std::string& candidate) {
   const Node* named = core_.primary_at(now_, Time::zero());
   const Node* self = find_node(core_.nodes, core_.settings.node_name);
@@ -90,7 +96,7 @@ const Node* Core_Step::named_for(const std::string& candidate) {
   const Primary_Timeline& voted = core_.voted;
   const auto reported = core_.polls.reported(named->name);
   if (core_.outdated != named->name) core_.outdated.clear();
-  // Else what was known of it stands.
+  // Without such a report, what was known before stays.
   if (reported && (reported->first.timeline || !reported->first.detailed)) {
     const State_Report& report = reported->first;
     const bool takes_writes = report.state == State::unknown || report.state == State::primary;
@@ -114,8 +120,8 @@ const Node* Core_Step::named_for(const std::string& candidate) {
   return asks;
 }
 
-// The cluster has this system identifier; zero: it is not known. What is held without one was of
-// the same cluster. What is held of another cluster has nothing to do with this one.
+// Sets the cluster's system identifier; zero: it is not known. Data without an identifier are of
+// the same cluster. Data of another cluster do not apply to this one.
 void Core_Step::begin_history(std::uint64_t system) {
   Primary_Timeline& voted = core_.voted;
   if (system == 0 || system == voted.system) return;

@@ -1,4 +1,4 @@
-// Votes: those that this node gives, those that it asks for, and how they are handed back.
+// Votes: the votes that this node gives, the votes that it asks for, and how they are handed back.
 
 #include <algorithm>
 #include <utility>
@@ -12,8 +12,8 @@ using namespace std::chrono_literals;
 
 namespace {
 
-// For so long after a vote was handed back, the other voters are asked each handed_back_interval:
-// they may learn of it a moment later.
+// For hand_back_time after a vote was handed back, the other voters are asked once a
+// handed_back_interval: they may receive the hand-back a moment later.
 constexpr Time hand_back_time = 1s, handed_back_interval = 50ms;
 
 }  // namespace
@@ -24,7 +24,8 @@ void Core_Step::operator()(const Vote_Asked& event) {
   const Node* named = named_for(event.candidate);
   effects.look = !named || !names_equal(named->name, event.candidate);
   const bool down = !named && core_.state_at(now_, Time::zero()) == State::down;
-  // Or the candidate would count the vote for longer than it is granted.
+  // No vote while Down. No vote either if the candidate would count it for longer than it is
+  // granted.
   if (down || event.lease > core_.settings.vote_lease) {
     effects.ballot.emplace();
     return;
@@ -38,8 +39,9 @@ void Core_Step::operator()(const Vote_Asked& event) {
   if (named) asked.named = named->name;
   if (named && event.lists && named->id == event.lists->numbers.candidate &&
       core_.promise.has_token(event.shown.value_or(""))) {
-    // The process that has the promise, which is the node that is named, under the name that it, or
-    // this node, has just read. With its node_id alone it could be another process.
+    // The asking process has the token of the promise, and is the node that is named, by its
+    // node_id. One of the two nodes has just read a new name of it. The node_id alone is not
+    // enough, as it could come from another process.
     asked.named = event.candidate;
     core_.promise.rename(event.candidate);
   }
@@ -48,13 +50,13 @@ void Core_Step::operator()(const Vote_Asked& event) {
   vote({asked.named, asked.candidate, event.shown, event.fresh, false}, std::move(asked));
 }
 
-// Votes for this node or for another. Promise and lists of voters are one decision: neither changes
-// while the store works.
+// Votes for this node or for another. The promise and the lists of voters are one decision: neither
+// changes while the store works.
 void Core_Step::vote(Voter_Question&& question, Core::Awaited&& asked) {
   core_.awaited.reset();
   std::optional<Ballot> ballot;
   if (asked.lists && core_.unsure) {
-    effects.turn = !asked.own;  // which stores it again
+    effects.turn = !asked.own;  // the turn stores the lists again
     ballot = no_vote();
   } else if (asked.lists) {
     const bool named = !asked.named.empty() && names_equal(asked.named, asked.candidate);
@@ -65,7 +67,7 @@ void Core_Step::vote(Voter_Question&& question, Core::Awaited&& asked) {
     const lists::Answer said = answer(asked, named && !bound && !newer);
     if (said.fetch) want(asked);
     asked.lists_reply = said.reply;
-    // It would get the vote, but for its list, or its timeline.
+    // It would get the vote, except for its list or its timeline.
     if (named && !bound && !said.reply.vote) ballot.emplace();
     if (named && !bound && newer) {
       ballot->newer_timeline = core_.voted.number;
@@ -86,7 +88,7 @@ void Core_Step::refuse(const Core::Awaited& asked) {
   const auto& last = core_.refused;
   if (last && last->name == asked.named && last->voted == voted) return;
   core_.refused = Core::Refused{asked.named, asked.lists->timeline, voted, false};
-  effects.turn = !asked.own;  // which notes it
+  effects.turn = !asked.own;  // the turn logs it
 }
 
 void Core_Step::give_ballot(Ballot&& ballot, const Core::Awaited& asked) {
@@ -124,11 +126,11 @@ void Core_Step::own_ballot(const Ballot& ballot, const Core::Awaited& asked) {
       core_.bound_until.value_or(core_.own_vote ? core_.own_vote->bound_until : Time());
   if (ballot.granted) {
     core_.own_token = ballot.token;
-    core_.bound_until.reset();  // what it had promised to another is over
+    core_.bound_until.reset();  // its promise to another node is over
     core_.promise.history.granted(asked.candidate, asked.asked_at, asked.asked_at + vote_lease);
   }
   if (!ballot.stored) {
-    // The vote before remains, and counts until it expires.
+    // The earlier vote remains, and counts until it expires.
     if (!core_.own_vote) core_.own_vote.emplace();
     core_.own_vote->why = core_.unsure ? "its list of voters cannot be kept in state_directory"
                                        : "its promise cannot be kept in state_file";
@@ -174,7 +176,7 @@ void Core_Step::operator()(const Handed_Back& event) {
 
 namespace {
 
-// All votes, under whatever list.
+// All votes, under any list.
 Votes given_votes(const Core& core) {
   Votes votes = core.polls.votes();
   const Node* self = find_node(core.facts.nodes, core.settings.node_name);
@@ -286,8 +288,8 @@ void Core_Step::operator()(const Answers_Late& event) {
   }
 }
 
-// The voters that have been silent for straggler_timeout(), if the outcome is certain without them,
-// either way. Their questions are dropped, so that a dead voter does not keep a client thread for
+// The voters that have been silent for straggler_timeout(), if the result, either way, is certain
+// without them. Their questions are dropped. So a dead voter does not occupy a client thread for
 // all of peer_timeout, and a live voter whose packet was lost is soon asked again.
 std::vector<Node> Core_Step::stragglers(const std::vector<Node>& voters, const Node& self) const {
   std::vector<Node> silent, late;
@@ -318,7 +320,7 @@ void Core_Step::operator()(const Vote_Replied& event) {
   if (!effects.accepted || !core_.candidate() || !core_.settings.candidate || !voter || !part) {
     return;
   }
-  // An older version says nothing of lists: it votes under the one that there is.
+  // An older version sends no lists: its vote counts under the current list.
   lists::Reply reply;
   reply.current = part->held.current.number;
   reply.vote = true;
@@ -331,7 +333,8 @@ void Core_Step::operator()(const Vote_Replied& event) {
 }
 
 void Core_Step::operator()(const State_Replied& event) {
-  // A wrong address leads to another node, which does not report as one that was asked by its name.
+  // A wrong address leads to another node. That node does not send the detailed report, as it was
+  // asked by a name that is not its own.
   const Node* peer = known_node(std::string(event.to.peer));
   const bool another =
       peer && !event.report.detailed && event.report.id && event.report.id != peer->id;
@@ -357,7 +360,7 @@ void Core_Step::operator()(const Reply_Lost& event) {
 std::optional<Time> votes_over_at(const Core& core, Time now) {
   if (core.decision.state == State::primary || !core.settings.candidate) return std::nullopt;
   if (core.names_itself()) {
-    // It goes on voting for itself, and asking, so its own vote is nothing to hand back.
+    // It continues to vote for itself and to ask for votes, so its own vote is not handed back.
     if (!core.polls.holds_tokens()) return std::nullopt;
     const Votes votes = core.all_votes();
     const Tally tally{*core.candidate(), votes, core.lease, now};
@@ -371,8 +374,8 @@ std::optional<Time> votes_over_at(const Core& core, Time now) {
   return core.last_200 ? hand_back_due(*core.last_200, core.settings.check_delay) : now;
 }
 
-// First drops the votes, so that this node does not count what it hands back. Then tells the
-// voters, again and again until each has answered or its promise has expired.
+// First drops the votes, so that this node does not count a vote that it hands back. Then sends the
+// hand-back to each voter, repeatedly, until the voter has answered or its promise has expired.
 void Core_Step::hand_votes_back() {
   const auto over_at = votes_over_at(core_, now_);
   if (over_at && now_ >= *over_at) {
@@ -381,7 +384,7 @@ void Core_Step::hand_votes_back() {
     drop_candidates();
     end_own_promise(std::exchange(core_.own_token, {}));
   }
-  std::optional<Time> ago;  // none while it is Primary: such a vote was for another site's list
+  std::optional<Time> ago;  // none while it is Primary: then the vote was for another site's list
   if (core_.last_200 && core_.decision.state != State::primary) ago = now_ - *core_.last_200;
   const auto tokens = core_.polls.to_hand_back(now_);
   for (const Node& peer : core_.turn.others) {

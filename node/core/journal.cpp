@@ -89,8 +89,7 @@ const char* word(Question_Kind kind) {
   return "lists";
 }
 
-// What is wrong with the rows of repmgr.nodes if they name no primary, for a reason; empty:
-// nothing is.
+// Why the rows of repmgr.nodes name no primary; empty: they name one, or there are no rows.
 std::string describe_primary_rows(const std::vector<Node>& nodes) {
   if (nodes.empty() || named_primary(nodes)) return {};
   std::vector<std::string> active, inactive;
@@ -105,7 +104,8 @@ std::string describe_primary_rows(const std::vector<Node>& nodes) {
          (inactive.empty() ? "" : " (not active: " + joined(inactive) + ")");
 }
 
-// The decision, with what the database's rows have to do with it.
+// The decision, with the problem of the primary's row in repmgr.nodes added to the reason, if it
+// matters.
 Decision with_rows(const Core& core, Decision decision) {
   const bool concerned =
       decision.state == State::standby || (decision.state == State::unknown && core.candidate());
@@ -126,7 +126,7 @@ std::optional<Time> nodes_age(const Facts& facts, Time now) {
 
 void Journal::looked(const Core& core, Time now) {
   const Facts& facts = core.facts;
-  // Facts come twice for one look if its survey ended later than its pulse.
+  // Facts come twice for one query of the database if the survey ended later than the pulse.
   if (!looked_at_ || facts.asked_at != *looked_at_) {
     ++looks_;
     look_time_ += now - facts.asked_at;
@@ -138,7 +138,7 @@ void Journal::looked(const Core& core, Time now) {
   note_database(core);
 }
 
-// A busy server may be slow once without a report, and a server that is always slow is reported
+// A busy server may be slow once without being reported. A server that is always slow is reported
 // once, not with each of its answers.
 bool Journal::nodes_stale(const Core& core) const {
   const Facts& facts = core.facts;
@@ -154,7 +154,7 @@ std::string Journal::nodes_problem(const Core& core) const {
   return core.facts.blocked.empty() ? "no answer yet" : core.facts.blocked;
 }
 
-// The lines about the database besides the state, each once.
+// The lines about the database, except for those about the state; each is logged once.
 void Journal::note_database(const Core& core) {
   const Facts& facts = core.facts;
   if (facts.superuser && !superuser_logged_) {
@@ -193,7 +193,7 @@ void Journal::note_missed() {
 
 // ---- decisions ----------------------------------------------------------------------------------
 
-// It held until now, unless it ended by itself while this process stood still.
+// The previous decision held until now, unless it ended by itself while this process stood still.
 void Journal::before_decision(const Core& core, Time now) {
   const Time ended = std::min({now, core.decision.until, core.looked_at + core.settings.cache_ttl});
   over_at_ = state_since_ ? std::max(ended, *state_since_) : now;
@@ -224,7 +224,7 @@ void Journal::note_handover(const Core& core, const Decision& decision, Time now
   if (handover) handover_ = std::move(handover);
 }
 
-// The line to log for a decision, unless it was logged before, or is not final yet.
+// Makes the log line for a decision, unless it was logged before, or is not final yet.
 void Journal::note_change(const Core& core, const Decision& decision, Time now, Time changed_at,
                           Wall_Time wall) {
   // Until the first answers have come, Unknown is not final.
@@ -310,9 +310,9 @@ void Journal::note_alive(const Core& core) {
   logged_alive_ = std::move(alive);
 }
 
-// The other nodes of its site, and lost voters, that say they are Primary while this node is. Only
-// replies to questions that were sent after it became Primary count: an earlier one may be from
-// before a handover.
+// The other voters of this node, and lost voters, that report that they are Primary while this node
+// is. Only replies to questions that were sent after this node became Primary count: an earlier
+// reply may be from before a handover.
 std::vector<std::string> Journal::rivals(const Core& core, Time now, Time missed) const {
   std::vector<std::string> found;
   if (state_ != State::primary || core.state_at(now, missed) != State::primary) return found;

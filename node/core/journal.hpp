@@ -1,5 +1,5 @@
-// What a node logs and remembers of what it decided: for people, and for graphs. No decision
-// depends on it. It compares a Core with what it was when it was noted last.
+// What a node logs and remembers of its decisions, for people and for graphs. No decision depends
+// on it. It compares a Core with the Core's state at the previous event.
 
 #pragma once
 
@@ -22,16 +22,16 @@
 
 namespace primgr {
 
-// A value without a clock. It writes nothing: lines wait until who writes them takes them out, so a
-// line is lost only with the process. What throws std::bad_alloc has noted nothing, and the same is
-// noted again with the next event.
+// A value without a clock. It writes nothing: a line waits until the caller takes it out, so a line
+// is lost only if the process ends. If a function throws std::bad_alloc, nothing was recorded, and
+// the next event records the same again.
 //
-// Not thread-safe: Repmgr_Node::mutex_ guards it, but for the lines, which are the refresher's.
+// Not thread-safe. Repmgr_Node::mutex_ guards it.
 class Journal {
  public:
   using Line = std::pair<Log_Level, std::string>;
 
-  // `history`: that of earlier runs.
+  // `history`: the changes of state of earlier runs.
   explicit Journal(History history) : changes_(std::move(history)) {}
 
   // -- What happened. `now`, `missed`: as for Core.
@@ -44,14 +44,15 @@ class Journal {
   void decided(const Core& core, Effects& effects, Time now, Time missed, Wall_Time wall);
   // After Part::lists.
   void settled_lists(const Core& core, Effects& effects, Time now, Time missed);
-  // A question is sent; it was answered, or failed, after `took`.
+  // A question is sent; or it was answered, or failed, after `took`.
   void asked(const Question& question);
   void replied(Question_Kind kind, const Replied& to, Time took) noexcept;
 
-  // -- What is to be written, in this order: `lines`, the history if untold(), `state_lines`.
+  // -- What the caller has to write, in this order: `lines`, the history if untold(),
+  // `state_lines`.
 
   std::list<Line> lines, state_lines;
-  // Whether nobody was given the last change of state.
+  // Whether the last change of state was not passed on yet.
   bool untold() const { return untold_; }
   void set_told() { untold_ = false; }
 
@@ -59,9 +60,9 @@ class Journal {
 
   // The last changes of state.
   const History& history() const { return changes_; }
-  // Since when the state is what was decided last; none: nothing was.
+  // The start of the present state; none: nothing was decided yet.
   std::optional<Time> state_since() const { return state_since_; }
-  // All of the report but for the connections and `drain`.
+  // All of the report, except for the connections and `drain`.
   Report report(const Core& core, Time now, Time missed) const;
 
  private:
@@ -73,7 +74,7 @@ class Journal {
 
   bool nodes_stale(const Core& core) const;
   std::string nodes_problem(
-      const Core& core) const;  // why the list in use is stale; empty: it is not
+      const Core& core) const;  // Why the list in use is stale; empty: it is not.
   void note_database(const Core& core);
   void note_missed();
   void note_handover(const Core& core, const Decision& decision, Time now);
@@ -87,26 +88,27 @@ class Journal {
   std::vector<std::string> rivals(const Core& core, Time now, Time missed) const;
   void forget_peers(const Core& core);
 
-  // The state that was last decided, and since when.
+  // The last decided state, and its start.
   State state_ = State::down;
   std::optional<Time> state_since_;
-  Time over_at_{};                   // until when the decision before held
+  Time over_at_{};                   // when the previous decision ended
   std::optional<Time> named_since_;  // since when Core::names_itself() is true
   std::optional<Handover> handover_;
-  // Looks at the database, and when the last began.
+  // The number of queries of the database, and the start of the last one.
   std::uint64_t looks_ = 0, failed_looks_ = 0;
   std::optional<Time> looked_at_;
   Time look_time_{};
-  // What is in the log or waits for it, so that each change is logged once.
+  // What was logged or waits for the log, so that each change is logged once.
   bool superuser_logged_ = false;
-  // When the list was read that was logged to be stale; empty: none is.
+  // The time at which the list that was logged as stale was read; empty: no list is logged as
+  // stale.
   std::optional<Time> stale_since_;
   std::vector<std::string> logged_rivals_, logged_alive_;
   std::string logged_;  // state and reason
   State logged_state_ = State::down;
   std::optional<Time> logged_since_;
-  std::list<Note> notes_;  // that no line was made of yet …
-  Time missed_{};          // … nor of this
+  std::list<Note> notes_;  // notes for which no line was made yet
+  Time missed_{};          // missed time for which no line was made yet
   History changes_;        // each change of logged_state_
   bool untold_ = false;
   std::map<std::string, std::array<Count, std::size(all_question_kinds)>, std::less<>> counts_;

@@ -73,7 +73,7 @@ void Connection_Pool::put(PGconn* connection) {
     idle_.push_back(connection);
     return;
   } catch (const std::bad_alloc&) {
-    // Without memory for the list, it cannot be kept.
+    // Without memory for the list of idle connections, the connection cannot be added.
   }
   discard(connection);
 }
@@ -92,8 +92,8 @@ void Connection_Pool::discard(PGconn* connection) {
     if (!PQcancelStart(cancel)) PQcancelFinish(std::exchange(cancel, nullptr));
   }
   enable_keepalive(fd);
-  // A backend that hangs sees this when it reads again. PQfinish() would close the socket, and then
-  // nothing would tell when the backend has ended.
+  // A backend that hangs notices this when it reads again. PQfinish() would close the socket, and
+  // then nothing would show when the backend has ended.
   ::shutdown(fd, SHUT_WR);
   closing_.push_back({connection, cancel, POLLOUT});
 }
@@ -131,7 +131,7 @@ bool Connection_Pool::discard_lost() {
   std::vector<PGconn*> lost;
   {
     const Mutex_Lock lock(mutex_);
-    lost.reserve(idle_.size());  // erase_if() must not be left by an exception
+    lost.reserve(idle_.size());  // no exception may end erase_if()
     std::erase_if(idle_, [&](PGconn* connection) {
       // Reads asynchronous messages, such as a changed parameter or the end of the connection.
       const bool alive = PQconsumeInput(connection) == 1 && !PQisBusy(connection) &&

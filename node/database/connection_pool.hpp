@@ -16,9 +16,9 @@ namespace primgr {
 // The connections to the local database, `max` at most. A connection counts until the *server* has
 // closed its end: a backend that hangs keeps its slot and its locks after its client has gone.
 //
-// Thread-safe. Under the mutex, libpq is called only where it does
-// not block, and no other mutex is taken; Repmgr_Node's may be held while it is taken. A connection
-// that take() has returned belongs to the caller until put() or discard().
+// Thread-safe. Under the mutex, libpq is called only where it does not block, and no other mutex is
+// taken. It may be taken while Repmgr_Node's mutex is held. A connection that take() has returned
+// belongs to the caller until put() or discard().
 class Connection_Pool {
  public:
   explicit Connection_Pool(std::size_t max) : max_(max) { closing_.reserve(max); }
@@ -32,8 +32,8 @@ class Connection_Pool {
   // than `spare` free slots. The caller must call put() or discard() later.
   bool reserve(std::size_t spare = 0);
   void put(PGconn* connection);
-  // Cancels the connection's statement and shuts down our side. Its slot is free when reap_closed()
-  // finds that the server has closed the other side. Null: frees a slot that was reserved.
+  // Cancels the connection's statement and shuts down the client's side. The slot becomes free when
+  // reap_closed() finds that the server has closed its side. Null: frees a slot that was reserved.
   void discard(PGconn* connection);
   // Sends pending cancel requests, and frees discarded connections that the server has closed.
   // Returns whether a slot became free. Does not block.

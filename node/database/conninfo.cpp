@@ -38,9 +38,10 @@ Conninfo_Host conninfo_host(const std::string& conninfo) {
 
 namespace {
 
-// An error message for a connection string that libpq cannot parse, made from libpq's message. That
-// quotes the part it cannot parse, which may be part of a password (user:password@host/db). So its
-// words are not used; a keyword that it quotes is, if nothing in `text` looks like a secret.
+// An error message for a connection string that libpq cannot parse, made from libpq's message.
+// libpq's message quotes the part that it cannot parse, which may be part of a password
+// (user:password@host/db). So its words are not used. The exception is a keyword that it quotes, if
+// nothing in `text` looks like a secret.
 std::string describe_conninfo_error(const std::string& text, std::string_view message) {
   constexpr std::string_view option = "invalid connection option \"";
   const auto has = [&](const char* part) { return text.find(part) != std::string::npos; };
@@ -98,7 +99,7 @@ std::string parse_conninfo(const std::string& text) {
 }
 
 bool is_server_up(const std::string& conninfo) {
-  // The connection string is expanded where dbname stands; what comes later overrides it.
+  // The connection string is expanded at the position of dbname; later keywords override it.
   const char* const keywords[] = {"dbname", "connect_timeout", nullptr};
   const char* const values[] = {conninfo.c_str(), "2", nullptr};
   return PQpingParams(keywords, values, 1) == PQPING_OK;
@@ -111,7 +112,7 @@ std::string print_conninfo(const std::string& conninfo, bool secrets_left_out) {
     if (!option->val) continue;
     std::string value;
     const std::string_view keyword = option->keyword;
-    // libpq marks passwords with "*", but not SCRAM keys, which are as secret. A dbname with an @
+    // libpq marks passwords with "*", but not SCRAM keys, which are also secret. A dbname with an @
     // or = may be the end of a password that was not escaped.
     const bool may_be_password = keyword == "dbname" && strpbrk(option->val, "@=");
     if (std::string_view(option->dispchar) == "*" || keyword.starts_with("scram_") ||

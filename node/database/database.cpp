@@ -18,11 +18,11 @@ using namespace std::chrono_literals;
 
 namespace {
 
-// How long a look waits for its survey after the pulse, so that both are reported together.
+// How long a query waits for its survey after the pulse, so that both are reported together.
 constexpr Time survey_grace = 100ms;
 
-// How long after the server refused a connection for the survey it is tried again. Each attempt is
-// a line in PostgreSQL's log.
+// After the server refused a connection for the survey, the next attempt is made after this time.
+// Each attempt is a line in PostgreSQL's log.
 constexpr Time connect_interval = 1min;
 
 // How many times an exchange is repeated after a lost connection or a blocked statement.
@@ -36,9 +36,9 @@ using Result = std::unique_ptr<PGresult, Result_Deleter>;
 // SQLSTATE of a server that is starting up or shutting down (ERRCODE_CANNOT_CONNECT_NOW).
 constexpr const char* cannot_connect_now = "57P03";
 
-// Why no connection can be opened has a SQLSTATE only in libpq's verbose message: "FATAL:  57P03:
+// If no connection can be opened, only libpq's verbose message has the SQLSTATE: "FATAL:  57P03:
 // the database system is starting up", and a line "LOCATION:  …". Returns the SQLSTATEs in
-// `message`, and leaves there what libpq has without being verbose.
+// `message`, and changes `message` to what libpq has without being verbose.
 std::set<std::string> take_sqlstates(std::string& message) {
   std::set<std::string> states;
   std::string plain;
@@ -56,28 +56,28 @@ std::set<std::string> take_sqlstates(std::string& message) {
   return states;
 }
 
-// What is said of a connection whose other end is not the backend that answers.
+// The error of a connection whose other end is not the backend that answers.
 constexpr const char* pooled =
     "conninfo leads to a connection pooler, such as PgBouncer, which gives a session to several "
     "clients: let it lead to PostgreSQL itself";
 
-// The settings of each session, for libpq's `options`. Sent with the request for the connection,
-// they are in force from its first moment, and before what others have set for the server, the
-// database or the role.
+// The settings of each session, for libpq's `options`. They are sent with the request for the
+// connection. So they are in force from its first moment, and override the settings of the server,
+// the database and the role.
 // - statement_timeout: no statement runs longer than db_timeout. If one connection serves both
 //   exchanges, a slow survey must leave time for the pulse.
 // - lock_timeout: a statement that waits for a lock fails soon, so that the next survey, with the
 //   state of replication, is not late.
 // - default_transaction_…: primgr writes nothing; a hot standby refuses serializable transactions,
 //   and deferrable ones wait for those of others.
-// - search_path, row_security: what a name means, and which rows there are.
+// - search_path, row_security: what a name means, and which rows are visible.
 // - DateStyle, TimeZone, extra_float_digits: how results are written.
 // - exit_on_error: an error would end the session.
-// - jit, max_parallel_workers_per_gather: they could be made to compile each of these small
-//   statements, and to start a process for it.
-// - client_min_messages: nobody reads them.
-// Left as they are: `role`, by which an operator may give rights, and what makes no difference to
-// these statements.
+// - jit, max_parallel_workers_per_gather: with these, the server could compile each of these small
+//   statements, and start a process for it.
+// - client_min_messages: nobody reads these messages.
+// Not changed: `role`, by which an operator may give rights, and settings that make no difference
+// to these statements.
 std::string make_session_options(Time timeout, std::size_t max_connections) {
   const Time statement = max_connections > 1 ? timeout * 9 / 10 : timeout / 2;
   const Time lock = std::min<Time>(500ms, timeout / 2);
@@ -90,8 +90,9 @@ std::string make_session_options(Time timeout, std::size_t max_connections) {
          " -c client_min_messages=error";
 }
 
-// What comes before the first statement on a new connection, with it in one query. Some settings
-// are not known to each version, which would refuse the connection for them.
+// The statements before the first statement on a new connection, sent with it in one query. Some
+// settings do not exist in each version; as session options they would make such a server refuse
+// the connection.
 std::string preparation(const PGconn* connection) {
   constexpr int version_14 = 140000, version_17 = 170000;
   const int version = PQserverVersion(connection);
@@ -100,7 +101,7 @@ std::string preparation(const PGconn* connection) {
          " PREPARE primgr_pulse AS SELECT pg_catalog.pg_is_in_recovery(); COMMIT; ";
 }
 
-// The `options` of the connection string, which come before those of the session.
+// The `options` of the connection string, or else of PGOPTIONS; they precede those of the session.
 std::string given_options(const Conninfo& options) {
   const std::string given = conninfo_option(options, "options");
   const char* environment = getenv("PGOPTIONS");
@@ -123,7 +124,7 @@ Database::~Database() {
 
 void Database::close() {
   for (Exchange* exchange : {&pulse_, &survey_}) {
-    // The pool closes the socket at once, so statement_timeout is what ends a running statement.
+    // The pool closes the socket at once, so only statement_timeout ends a running statement.
     if (exchange->connection) pool_.discard(std::exchange(exchange->connection, nullptr));
     exchange->phase = Phase::idle;
   }
@@ -137,8 +138,8 @@ void Database::begin(Time now, bool urgent) {
   no_slot_ = false;
   start(pulse_, &pulse_statement, &pulse_statement + 1, now);
   if (!take_idle(pulse_)) return;
-  // If the server hung right after its last answer, that must be noticed db_timeout after this
-  // answer, not refresh_interval later. But each look has at least half of db_timeout.
+  // If the server hung right after its last answer, this must be noticed db_timeout after that
+  // answer, not a refresh_interval later. But each query has at least half of db_timeout.
   pulse_.deadline = std::max(answered_at_ + timeout_, now + timeout_ / 2);
   // If a second connection is idle, both exchanges start at once.
   if (survey_.phase != Phase::idle || pool_.idle() == 0) return;
@@ -168,7 +169,7 @@ std::optional<Facts> Database::advance(Time now) {
     if (again && reachable_) {
       answered_at_ = now;
       survey_awaited_until_ = now + survey_grace;
-      // The survey looks for a connection before the pulse returns its own, so that it opens a
+      // The survey takes a connection before the pulse returns its own, so that the survey opens a
       // second one if it may.
       if (survey_due_) {
         begin_survey(now);
@@ -187,7 +188,7 @@ std::optional<Facts> Database::advance(Time now) {
   }
   if (looking_) {
     if (pulse_.phase != Phase::idle) return std::nullopt;
-    // Waits for replication, but not for a list of nodes that was blocked before.
+    // Waits for the state of replication, but not for a list of nodes that was blocked before.
     const bool survey_may_come =
         reachable_ && survey_.phase != Phase::idle &&
         (found_.blocked.empty() || found_.replication.asked_at < survey_.asked_at);
@@ -251,9 +252,9 @@ Facts Database::facts() const {
 
 // Takes an idle connection for the exchange; false if there is none that it may use.
 bool Database::take_idle(Exchange& exchange) {
-  // One connection is reserved for the pulse, so that what delays the survey cannot delay the
-  // pulse. Both share a connection if there may be only one, or if the server refuses a second one
-  // and the last survey did not hang.
+  // One connection is reserved for the pulse, so that a delay of the survey cannot delay the pulse.
+  // Both share a connection if only one is allowed. They also share it if the server refuses a
+  // second one and the last survey did not hang.
   const bool shares = max_connections_ == 1 || (!survey_connect_error_.empty() && !survey_hung_);
   if (&exchange == &survey_ && !pulse_.connection && pool_.idle() < 2 && !shares) return false;
   exchange.connection = pool_.take();
@@ -263,7 +264,7 @@ bool Database::take_idle(Exchange& exchange) {
   return true;
 }
 
-// Starts to open a connection; false if that failed before, or there is no free slot.
+// Starts to open a connection; false if that failed before, or if there is no free slot.
 bool Database::open(Exchange& exchange, Time now) {
   if (!exchange.connect_error.empty()) return false;
   if (&exchange == &survey_ && !survey_connect_error_.empty() && now < survey_connect_due_)
@@ -294,7 +295,7 @@ bool Database::get_connection(Exchange& exchange, Time now) {
 }
 
 // Starts to connect. libpq would look the host name up with getaddrinfo(3), which has no time
-// limit, so resolve_ does it, within `budget`, and libpq is given the addresses. On failure, sets
+// limit. So resolve_ does it, within `budget`, and passes the addresses to libpq. On failure, sets
 // connect_error and frees the slot. REQUIRES: a slot was reserved.
 void Database::connect(Exchange& exchange, Time budget) try {
   std::string host, hostaddr;
@@ -339,8 +340,8 @@ void Database::connect(Exchange& exchange, Time budget) try {
   exchange.connect_error = "out of memory";
 }
 
-// Asks which backend answers: a pooler has made up a process ID of its own for the connection.
-// advance() notices a failure by the connection's status.
+// Asks for the process ID of the backend that answers: a pooler reports a made-up process ID for
+// the connection. advance() notices a failure by the connection's status.
 void Database::check(Exchange& exchange) {
   survey_connect_error_.clear();  // the server accepts connections again
   exchange.phase = Phase::checking;
@@ -357,9 +358,9 @@ void Database::send(Exchange& exchange) {
   PQsendQuery(exchange.connection, (before + exchange.statement->sql).c_str());
 }
 
-// The connection failed. After the loss of an established connection, another is tried, since the
-// server may be running. If connecting fails then, it is tried once more, since what ended the
-// first connection may have ended the second.
+// The connection failed. If it was established, another connection is tried, since the server may
+// be running. If connecting then fails, it is tried once more: the cause that ended the first
+// connection may also have ended the second.
 void Database::connection_lost(Exchange& exchange) {
   const bool was_open = exchange.phase != Phase::connecting;
   const bool again =
@@ -371,7 +372,7 @@ void Database::connection_lost(Exchange& exchange) {
     const bool starting_or_ending = take_sqlstates(message).contains(cannot_connect_now);
     exchange.gone = !was_open && (!exchange.contacted || starting_or_ending);
     std::string problem = one_line(message);
-    // A PgBouncer refuses the options of the session, unless it was told to ignore them.
+    // PgBouncer refuses the options of the session, unless it is configured to ignore them.
     if (problem.find("unsupported startup parameter") != problem.npos) {
       problem += std::string(": ") + pooled;
     }
@@ -442,7 +443,7 @@ bool Database::advance(Exchange& exchange, Time now) {
         case PGRES_POLLING_OK:
           check(exchange);
           break;
-        case PGRES_POLLING_READING:  // what it has sent is to be answered
+        case PGRES_POLLING_READING:  // libpq has sent something and waits for the answer
           exchange.contacted = true;
           exchange.events = POLLIN;
           break;
@@ -468,8 +469,8 @@ bool Database::read_results(Exchange& exchange) {
     const Result result(PQgetResult(exchange.connection));
     if (result) {
       const ExecStatusType status = PQresultStatus(result.get());
-      // In a COPY state PQgetResult() would return the same result for ever. No statement here asks
-      // for COPY, so the server is faulty.
+      // In a COPY state, PQgetResult() would return the same result again and again. No statement
+      // here asks for COPY, so the server is faulty.
       if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK && status != PGRES_FATAL_ERROR) {
         return fail(exchange, std::string("the server answered with ") + PQresStatus(status));
       }
@@ -487,7 +488,7 @@ bool Database::read_results(Exchange& exchange) {
       const std::string error = std::exchange(exchange.error, {});
       if (!exchange.may_retry || exchange.retries++ >= max_retries) return fail(exchange, error);
     } else if (exchange.phase == Phase::asking) {
-      // Skips statements that were blocked a moment ago, unless the look is urgent.
+      // Skips statements that were blocked a moment ago, unless the query is urgent.
       const auto skipped = [&] {
         if (!exchange.statement->due) return false;
         const Time due = found_.*exchange.statement->due;

@@ -26,8 +26,8 @@ std::optional<double> number(const std::string& text) {
   return value;
 }
 
-// Seconds as extract(epoch …) writes them. Two hosts' clocks that differ may make them negative:
-// then zero.
+// Seconds as extract(epoch …) writes them. If two hosts' clocks differ, they may be negative: then
+// the result is zero.
 std::optional<Time> seconds(const std::string& text) {
   if (text.starts_with('-')) return Time::zero();
   const auto value = number(text);
@@ -70,7 +70,8 @@ Replication read_replication(const PGresult* rows) {
   return replication;
 }
 
-// SQL has a signed number for what PostgreSQL has as an unsigned one. Zero: it is none.
+// SQL shows the identifier as a signed number, although it is unsigned in PostgreSQL. Zero: the
+// text is not a number.
 std::uint64_t read_system(const std::string& text) {
   std::int64_t system = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), system);
@@ -127,7 +128,8 @@ const Database::Statement Database::pulse_statement = {
     },
     nullptr};
 
-// repmgr.nodes comes last: it is a table, which others may lock, and the rest must not wait for it.
+// repmgr.nodes comes last: it is a table, so other sessions may lock it, and the other statements
+// must not wait for it.
 const Database::Statement Database::survey_statements[] = {
     {"SELECT CASE WHEN r THEN pg_catalog.pg_last_wal_replay_lsn()"
      " ELSE pg_catalog.pg_current_wal_lsn() END,"
@@ -143,7 +145,7 @@ const Database::Statement Database::survey_statements[] = {
      " LEFT JOIN pg_catalog.pg_stat_wal_receiver AS w ON true",
      11,
      [](Database& database, const PGresult* rows) {
-       // Keeps the standbys until the next statement has read them.
+       // Leaves the standbys as they are until they are read by a later statement.
        Replication before = std::move(database.found_.replication);
        database.found_.replication = read_replication(rows);
        if (before.server_started != database.found_.replication.server_started) {
@@ -161,8 +163,8 @@ const Database::Statement Database::survey_statements[] = {
        database.found_.system_due = {};
      },
      nullptr},
-    // By itself, so that a server that has taken this right away is known in all else. It stays as
-    // it is as long as the server runs.
+    // A statement of its own, so that a server that denies this right can still answer the others.
+    // The identifier does not change while the server runs.
     {"SELECT system_identifier FROM pg_catalog.pg_control_system()", 1,
      [](Database& database, const PGresult* rows) {
        database.found_.system = read_system(field(rows, 0, 0));

@@ -61,7 +61,7 @@ void print_host(const std::string& host, const std::string& hostaddr, Json& json
     json["hostaddr"] = url_encoded(hostaddr);
 }
 
-// JSON has no bytes that are not UTF-8, and names may be any.
+// JSON has only valid UTF-8, but a name may have any bytes.
 Json print_addresses(const std::vector<const Held*>& all, const Addresses& addresses) {
   Json json = Json::array();
   for (const auto& [id, address] : addresses) {
@@ -115,7 +115,7 @@ std::string read_hostaddr(const Json& json) {
   return json.contains("hostaddr") ? read_text(json, "hostaddr", longest_hostaddr) : std::string();
 }
 
-// An array of `size` elements at most; `exactly`: of so many.
+// An array of at most `size` elements; with `exactly`, of that number.
 const Json& read_array(const Json& json, std::size_t size, bool exactly, const char* what) {
   if (!json.is_array() || json.size() > size || (exactly && json.size() != size)) damaged(what);
   return json;
@@ -143,7 +143,7 @@ List read_list(const Json& json, const char* key) {
   return list;
 }
 
-// In text, as a number in JSON is exact up to 2^53 only for many. Zero if there is none.
+// As text: many programs read a number in JSON exactly only up to 2^53. Zero if there is none.
 std::uint64_t read_system(const Json& json) {
   if (at(json, "system").is_null()) return 0;
   const std::string text = text_at(json, "system");
@@ -196,7 +196,8 @@ Members read_first_members(const Json& json, const Members& lost, Addresses& add
   return members;
 }
 
-// As version 1.0 has it: the list that was confirmed, those that were received since, who is lost.
+// The format of version 1.0: the confirmed list, the lists that were received since, and the lost
+// voters.
 Voter_Lists read_first(const Json& json, bool whole_cluster) {
   Voter_Lists lists;
   Members lost;

@@ -23,7 +23,7 @@ void Peers::send(const Question& question, std::function<void(const Http_Reply&)
     const Mutex_Lock lock(mutex_);
     ++under_way_;
   }
-  // A hand-back that is lost is sent again, so it need not be waited for as long.
+  // A lost hand-back is sent again, so it has a shorter timeout.
   const bool hand_back = question.kind == Question_Kind::hand_back;
   get_(question.peer, question.target, hand_back ? timeout_ / 4 : timeout_, std::move(counted));
 }

@@ -1,4 +1,4 @@
-// The way to the other nodes: sends questions, and hands over what comes back.
+// Sends questions to the other nodes, and passes on the replies.
 
 #pragma once
 
@@ -21,8 +21,8 @@ using Http_Get = std::function<void(const Node& peer, const std::string& target,
 // block, and must not call `done` itself.
 using Http_Drop = std::function<void(const Node& peer, const std::string& target)>;
 
-// Thread-safe. The mutex guards the count of questions under way, and nothing is done while it is
-// held but counting.
+// Thread-safe. The mutex guards the count of questions under way. It is held only to update that
+// count.
 class Peers {
  public:
   Peers(Http_Get get, Http_Drop drop, Time timeout);

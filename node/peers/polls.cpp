@@ -8,7 +8,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
-// From one question for a vote to the next.
+// The shortest time from one question for a vote to the next.
 constexpr Time min_interval = 50ms;
 
 }  // namespace
@@ -51,7 +51,7 @@ Polls::Peer* Polls::answered_by(Kind kind, const Replied& to) {
   const auto found = peers_.find(to.peer);
   if (found == peers_.end()) return nullptr;  // it was unregistered meanwhile
   Poll& poll = found->second.poll(kind);
-  if (poll.under_way != to.number) return nullptr;  // and registered again
+  if (poll.under_way != to.number) return nullptr;  // registered again, or given up
   poll.under_way = 0;
   poll.answered = true;
   return &found->second;
@@ -67,8 +67,8 @@ bool Polls::replied(Kind kind, const Replied& to) {
   return true;
 }
 
-// A reply without a name does not replace the vote before it, which counts until it expires: the
-// voter keeps its promise also while it or its database is down.
+// A reply without a name does not replace the earlier vote, which counts until it expires: the
+// voter keeps its promise even while it or its database is down.
 bool Polls::replied(const Replied& to, const Vote_Answer& answer, Time now) {
   Peer* peer = answered_by(Kind::vote, to);
   if (!peer) return false;
@@ -77,14 +77,14 @@ bool Polls::replied(const Replied& to, const Vote_Answer& answer, Time now) {
   Vote& vote = votes_[std::string(to.peer)];
   if (answer.named) {
     vote = {answer.sent_at - missed_since(poll), *answer.named, "", terms.lease};
-    // What the voter has rounded down to whole ms must not be asked for too early. One that is free
-    // now was freed after it was asked, or when its promise ended.
+    // The voter rounds down to whole ms, so 1 ms is added in order not to ask too early. A voter
+    // that is free now became free after it was asked, or when its promise ended.
     peer->bound_until = terms.bound_for == Time::zero()
                             ? std::min(peer->bound_until, poll.asked_at.value_or(now))
                             : now + terms.bound_for + 1ms;
     vote.bound_until = peer->bound_until;
     if (!terms.before.empty()) vote.before = {terms.before, now - terms.since, terms.handed_back};
-    // The promise began before this reply came.
+    // The promise began before this reply arrived.
     if (!terms.token.empty() && terms.lease != Time::max()) {
       peer->held = {terms.token, now + terms.lease};
     }
@@ -118,8 +118,7 @@ bool Polls::replied(const Replied& to, const State_Report& report, Time now) {
   return true;
 }
 
-// One reply that is lost does not make unknown what the one before told: that counts until it is
-// too old.
+// If one reply is lost, the earlier report still counts until it is too old.
 bool Polls::replied(const Replied& to, const Sync_Report& report) {
   Peer* peer = answered_by(Kind::standby, to);
   if (!peer) return false;
@@ -137,8 +136,8 @@ const Polls::Peer* Polls::find(std::string_view peer) const {
   return found == peers_.end() ? nullptr : &found->second;
 }
 
-// A voter that is bound to another is asked again when its promise ends, too; not sooner than
-// min_interval, whatever it says.
+// A voter that is bound to another node is also asked again when its promise ends, but not sooner
+// than min_interval, whatever it answers.
 Time Polls::next(Kind kind, const Peer& peer, Time interval) {
   const Time asked_at = *peer.poll(kind).asked_at;
   if (kind == Kind::vote && peer.bound_until > asked_at) {

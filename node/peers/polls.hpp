@@ -1,5 +1,5 @@
-// The other nodes as a node knows them: the questions to them that are under way, and what they
-// answered last.
+// What a node knows of the other nodes: the questions to them that are under way, and their last
+// answers.
 
 #pragma once
 
@@ -30,7 +30,7 @@ struct Question {
   Question_Kind kind{};
   Node peer;
   std::string target;
-  std::uint64_t number = 0;  // its reply comes with that
+  std::uint64_t number = 0;  // its reply has the same number
 };
 
 // A question whose answer is not needed any more.
@@ -39,15 +39,16 @@ struct Dropped_Question {
   std::string target;
 };
 
-// To which question a reply came, and whether it is one. REQUIRES: the name outlives it.
+// The question that a reply belongs to, and whether the reply is valid. REQUIRES: the name outlives
+// it.
 struct Replied {
   std::string_view peer;
   std::uint64_t number = 0;
   bool answered = false;  // false: there is no reply, or no valid one
-  bool alive = false;     // not answered, but something answers there
+  bool alive = false;     // there is no valid reply, but something answers there
 };
 
-// What a voter answered.
+// A voter's answer.
 struct Vote_Answer {
   Time sent_at{};  // when the question was sent, by this node's clock
   std::optional<std::string> named;
@@ -56,15 +57,15 @@ struct Vote_Answer {
   std::optional<lists::Reply> lists;  // none: an older version, or no reply
 };
 
-// The name that a node has now which had this one.
+// The present name of the node that had this name.
 const std::string& renamed_to(const std::map<std::string, std::string>& renamed,
                               const std::string& name);
 
-// The questions to the peers and their last answers. At most one question of each kind is under way
-// to each peer, but for those that give_up_votes() has abandoned.
+// The questions to the peers, and their last answers. At most one question of each kind is under
+// way to each peer, except for those that give_up_votes() has abandoned.
 //
-// A value without a clock. Not thread-safe. Throws std::bad_alloc only; of what is asked when that
-// is thrown, forget_questions() forgets all.
+// A value without a clock. Not thread-safe. Throws std::bad_alloc only. After that,
+// forget_questions() forgets the questions of the call that failed.
 class Polls {
  public:
   using Kind = Question_Kind;
@@ -84,9 +85,9 @@ class Polls {
   // When the question for a vote that is under way was sent; none if there is none.
   std::optional<Time> vote_awaited_since(const std::string& peer) const;
 
-  // A reply came. Returns false if it is to a question that is not under way any more: the peer may
-  // have been unregistered, and registered again meanwhile. First of all it counts as answered, so
-  // that what throws std::bad_alloc loses the content only.
+  // Stores a reply. Returns false if its question is not under way any more: the peer may have been
+  // unregistered, and registered again meanwhile. The question first counts as answered, so that
+  // std::bad_alloc loses only the content of the reply.
   bool replied(Kind kind, const Replied& to);
   bool replied(const Replied& to, const Vote_Answer& answer, Time now);
   bool replied(const Replied& to, const State_Report& report, Time now);
@@ -96,47 +97,50 @@ class Polls {
   bool answered(Kind kind, const std::string& peer) const;
   // For votes, answered() is false again for all peers: this node is no candidate.
   void forget_answers();
-  // Forgets all about peers that are not in `nodes`.
+  // Forgets everything about peers that are not in `nodes`.
   void keep_only(const std::vector<Node>& nodes);
-  // Nodes have other names now, each as repmgr.nodes had it: as it has it.
+  // Changes the names of nodes: each key, the old name in repmgr.nodes, becomes its value.
   void rename(const std::map<std::string, std::string>& renamed);
-  // Makes all votes older by `missed`, which the clock did not count, and has them asked for again
-  // at once.
+  // Makes all votes older by `missed`, which the clock did not count, and makes them due to be
+  // asked for again at once.
   void age(Time missed);
-  // Has votes asked for again at once.
+  // Makes votes due to be asked for again at once.
   void hurry();
 
   // The token that the peer gave with its last vote; empty: none.
   std::string token(const std::string& peer) const;
-  // Whether a peer has given a token that was not given up.
+  // Whether a peer has given a token that was not given up yet.
   bool holds_tokens() const;
   // Drops all votes. Replies to questions that were sent before are ignored.
   void forget_votes();
-  // So, for all peers or one, and drops the tokens, too. From then on to_hand_back() returns them.
+  // The same as forget_votes(), for all peers or one. Also drops the tokens: from then on
+  // to_hand_back() returns them.
   void give_up_votes();
   void give_up_vote(const std::string& peer);
-  // The tokens of the promises that have yet to be handed back, by peer.
+  // The tokens of the promises that still have to be handed back, by peer.
   std::map<std::string, std::string> to_hand_back(Time now) const;
 
-  // The last vote of each peer that was asked for one; without a name if it never gave one.
+  // The last vote of each peer that was asked for one; its name is empty if the peer never gave
+  // one.
   const Votes& votes() const { return votes_; }
   // The state by the peer's last reply to /state; Unknown if there was none, or it failed.
   State state(const std::string& peer) const;
-  // That reply, and when it was asked for; none if the last question had no reply.
+  // The peer's last reply to /state, and when it was requested; none if the last question had no
+  // reply.
   std::optional<std::pair<State_Report, Time>> reported(const std::string& peer) const;
-  // The last time, by this node's clock, in which the peer is known to have been bound by no
-  // promise, if it held the lists of voters with that digest then, see State_Report.
+  // The last interval, by this node's clock, in which the peer is known to have been bound by no
+  // promise. None unless it held the lists of voters with that digest then, see State_Report.
   std::optional<Interval> unbound(const std::string& peer, const std::string& list) const;
-  // Whether it answered a question for its state, in whatever way, that was sent at `since` or
+  // Whether something answered, in any way, a question for its state that was sent at `since` or
   // later.
   bool alive_since(const std::string& peer, Time since) const;
   // Whether the last two questions for its state were both sent at `since` or later, and nothing
   // answered.
   bool silent_since(const std::string& peer, Time since) const;
-  // What the peer told last of this node as its standby, and when it was asked for that. After a
-  // question that had no reply, this is still that of the one before, but for `why`.
+  // The peer's last report about this node as its standby, and when it was requested. After a
+  // question without a reply, this is still the report before, with a new `why`.
   std::pair<Sync_Report, Time> sync_report(const std::string& peer) const;
-  // Whether anything was asked of that peer since it is known.
+  // Whether that peer was asked anything since it is known.
   bool knows(const std::string& peer) const { return find(peer) != nullptr; }
 
   bool operator==(const Polls&) const = default;
@@ -152,7 +156,7 @@ class Polls {
 
     bool operator==(const Poll&) const = default;
   };
-  // A promise, by its token, and when it is over at the latest.
+  // A promise, by its token, and the latest time at which it ends.
   struct Held {
     std::string token;
     Time until{};
@@ -161,15 +165,15 @@ class Polls {
   };
   struct Peer {
     Poll polls[std::size(all_question_kinds)];  // by Kind
-    // The last reply to /state, and when it was asked for; none if the last question had none.
+    // The last reply to /state, and when it was requested; none if the last question had no reply.
     std::optional<std::pair<State_Report, Time>> reported;
     std::optional<Interval> unbound;
-    std::string unbound_list;  // State_Report::list, of that
-    // When the last two questions of that kind were sent, if nothing answered; and when the last
-    // was that something answered.
+    std::string unbound_list;  // the State_Report::list of that report
+    // When the last two questions for the state were sent, if nothing answered; and when the last
+    // question for the state that something answered was sent.
     std::optional<Time> silent_before, silent, alive;
     std::pair<Sync_Report, Time> sync{{"", {}, "it is asked only now"}, {}};  // see sync_report()
-    Time bound_until{};  // the voter is bound to another, or was known to be, until then
+    Time bound_until{};  // until when the voter is, or was known to be, bound to another node
     Held held, to_hand_back;
 
     Poll& poll(Kind kind) { return polls[static_cast<int>(kind)]; }
@@ -182,15 +186,15 @@ class Polls {
   const Peer* find(std::string_view peer) const;
   // When the next question may be sent.
   static Time next(Kind kind, const Peer& peer, Time interval);
-  // The peer whose question of that kind was answered; null: see replied().
+  // The peer whose question of that kind was answered; null if replied() has to return false.
   Peer* answered_by(Kind kind, const Replied& to);
-  // By how much the clock was behind since a question was sent.
+  // The time that the clock did not count since a question was sent.
   Time missed_since(const Poll& poll) const { return missed_ - poll.missed_before; }
 
   std::map<std::string, Peer, std::less<>> peers_;  // by name as in repmgr.nodes
   Votes votes_;
   Time missed_{};            // all time that the clock did not count
-  std::uint64_t asked_ = 0;  // questions so far, which numbers them
+  std::uint64_t asked_ = 0;  // the number of questions so far, and of the last one
 };
 
 }  // namespace primgr

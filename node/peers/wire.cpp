@@ -39,7 +39,7 @@ std::optional<Time> json_milliseconds(const json& object, const char* key) {
   return milliseconds(std::clamp<std::int64_t>(value.get<std::int64_t>(), 0, longest_milliseconds));
 }
 
-// What a voter says of the node that had its vote before: all of it, or nothing.
+// The voter's report about the node that had its vote before: all of it, or nothing.
 void read_predecessor(const json& body, Promise_Terms& terms) {
   constexpr std::size_t longest_name = 63;
   auto name = json_string(body, {"before"});
@@ -52,7 +52,7 @@ void read_predecessor(const json& body, Promise_Terms& terms) {
   terms.handed_back = handed_back->get<bool>();
 }
 
-// Of a token, or of what tells lists of voters apart.
+// The greatest length of a token, of the digests in State_Report::list, and of an instance.
 constexpr std::size_t longest_token = 64;
 
 Promise_Terms read_terms(const json& body) {
@@ -96,13 +96,13 @@ std::int64_t whole_ms(Time time) {
   return std::chrono::floor<milliseconds>(time).count();
 }
 
-// A round, or the number of a list, as text: ROUND.MAKER.COUNT.
+// The number of a list, or a round, as text: ROUND.MAKER.COUNT.
 std::string print_number(const lists::Number& number) {
   return std::to_string(number.round.number) + "." + std::to_string(number.round.maker) + "." +
          std::to_string(number.count);
 }
 
-// None: it is no number, or one that is not from 0 to `most`.
+// A number in decimal digits. None: it is not a number, or not from 0 to `most`.
 std::optional<std::uint64_t> parse_whole(std::string_view text, std::uint64_t most) {
   std::uint64_t value = 0;
   const auto read = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -281,7 +281,7 @@ std::optional<Reply> primary_reply(const Ballot& ballot, bool accepts_less, Time
       more["before"] = ballot.before;
       more["since"] = whole_ms(ballot.since);
       more["handedBack"] = ballot.handed_back;
-      // The vote matters more than what it is told with.
+      // If the reply is too long, only the vote is sent.
       if (Reply reply{200, dump(more)}; reply.body.size() <= max_reply_size) return reply;
     }
   } else if (accepts_less && ballot.bound_for > Time::zero()) {
@@ -395,7 +395,7 @@ Reply state_reply(const State_Report& report) {
   return {state_status(report.state), dump(body)};
 }
 
-// Not by way of Json, since it is asked for most.
+// The short reply, without the details of a State_Report.
 Reply state_reply(State state, int id) {
   Json body = {{"state", to_string(state)}};
   if (id) body["id"] = id;
@@ -416,7 +416,7 @@ Sync_Report read_standby_reply(const Http_Reply& reply) {
   const json body =
       reply.body.size() <= max_reply_size ? json::parse(reply.body, nullptr, false) : json();
   if (reply.status == 503) {
-    constexpr std::size_t longest_reason = 200;  // it is passed on
+    constexpr std::size_t longest_reason = 200;  // the text is passed on to clients
     const std::string why = json_string(body, {"reason"}).value_or("").substr(0, longest_reason);
     return unknown_sync(why.empty() ? "HTTP status 503" : why);
   }

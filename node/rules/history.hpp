@@ -17,7 +17,7 @@ namespace primgr {
 using Wall_Time = std::chrono::system_clock::time_point;
 using Wall_Clock = std::function<Wall_Time()>;
 
-// A change of state that was final: what a node is before its voters have answered is none.
+// A final change of state. The state of a node before its voters have answered does not count.
 struct State_Change {
   Wall_Time at{};
   std::optional<State> from;     // none: primgr started
@@ -39,8 +39,8 @@ inline constexpr std::size_t max_reason = 240;
 // Adds a change at the end, and forgets the oldest ones.
 void add_change(History& history, State_Change change);
 
-// Ends the run that a history tells of: adds that primgr ended, unless it tells so already.
-// `alive`: when it was alive for the last time, as far as is known.
+// Ends the run in a history: adds that primgr ended, unless the history has that already. `alive`:
+// the last time at which it is known to have been running.
 void end_run(History& history, Wall_Time alive, const std::string& reason);
 
 // The text, cut to max_reason bytes, not within a character.

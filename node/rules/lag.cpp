@@ -13,7 +13,8 @@ void Replay_History::add(Time now, Lsn sender_lsn, Lsn replayed) {
     return;
   samples_.push_back({now, sender_lsn});
   if (samples_.size() <= 1024) return;
-  // Replay has not moved for long: halves the precision. Keeps the oldest that is not replayed.
+  // Replay has not advanced for a long time: halves the precision. Keeps the oldest sample that is
+  // not replayed.
   for (std::size_t i = 2; i < samples_.size(); ++i)
     samples_.erase(samples_.begin() + static_cast<long>(i));
   min_interval_ = (now - samples_[1].at) / 512;
@@ -69,7 +70,7 @@ Lag measure_lag(const Facts& facts, const Replay_History& history) {
 std::string lag_problem(const Lag& lag, std::optional<Lsn> max_bytes, std::optional<Time> max_delay,
                         Time recent) {
   if (!lag.known) return lag.problem;
-  // Rounded up: what is more than a bound is printed so.
+  // Rounded up, so that a value above a limit is also printed as above it.
   const auto milliseconds = [](Time time) {
     return std::to_string(std::chrono::ceil<std::chrono::milliseconds>(time).count()) + " ms";
   };

@@ -18,7 +18,8 @@ std::uint64_t next_round(const Participant& node) {
                        node.candidate.found.number.round.number});
 }
 
-// Another round has been noted somewhere: no own list can be made under a lower one any more.
+// Another round has been noted somewhere. If it is higher than this node's own, the node chooses a
+// higher one: it cannot make a list under a lower round any more.
 void pass(Participant& node, const Round& other) {
   if (node.candidate.round == 0 || other <= own_round(node)) return;
   node.candidate.round = other.number + 1;
@@ -63,7 +64,7 @@ bool has(const Members& members, int id) {
   return std::binary_search(members.begin(), members.end(), id);
 }
 
-// What was pending and is not newer is settled.
+// Makes `list` current, and drops a pending list that is not newer.
 void make_current(Held& held, List list) {
   held.current = std::move(list);
   if (held.pending.number <= held.current.number) held.pending = {};
@@ -73,8 +74,8 @@ Held learnt(Held held, int id, int from, const Served& told, bool bound) {
   const List& current = told.held.current;
   if (told.held.scope != held.scope) return held;
   if (current.number > held.current.number) {
-    // In a cluster that begins nobody is Primary yet, and nobody reigned but who asks. Who is no
-    // voter yet has had nothing to lose.
+    // A cluster begins if no node is Primary yet, and no node except the asking one has reigned. A
+    // node that is no voter yet has nothing that it could have lost.
     const bool begins = current.number.round == Round{1, 0} && !told.held.pending.number &&
                         (told.held.noted.number == 0 || told.held.noted.maker == from);
     held.mute = held.mute || !(held.current.number || begins || !has(current.members, id));
@@ -253,7 +254,7 @@ Participant confirmed(Participant node, const Members& votes) {
   return settled(std::move(node), votes);
 }
 
-// FNV-1a, of 32 bits.
+// The count is the 32-bit FNV-1a hash of the members.
 List first_list(const Members& members) {
   std::uint32_t hash = 0x811c9dc5;
   for (const int id : members) {

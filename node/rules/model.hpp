@@ -24,7 +24,7 @@ inline constexpr State all_states[] = {State::primary, State::standby, State::un
 
 // "Primary", "Standby", "Unknown" or "Down": the words of the HTTP contract.
 const char* to_string(State state);
-// The state of that word; none if it is no such word.
+// The state with that name; none if there is no such state.
 std::optional<State> parse_state(std::string_view word);
 
 // One row of repmgr.nodes.
@@ -34,8 +34,8 @@ struct Node {
   std::string site;  // column "location"
   std::string type;  // "primary", "standby" or "witness"
   bool active = false;
-  std::string host;           // of its conninfo, see conninfo_host(); empty: none
-  std::string hostaddr = {};  // where to connect to instead; empty: host says it
+  std::string host;           // the host in its conninfo, see conninfo_host(); empty: none
+  std::string hostaddr = {};  // the address to connect to instead; empty: that of `host`
 
   bool operator==(const Node&) const = default;
 };
@@ -56,21 +56,22 @@ const Node* find_node(const std::vector<Node>& nodes, std::string_view name);
 struct Attached_Standby {
   std::string name, address, state, sync;
   std::optional<Lsn> replayed;
-  std::optional<Time> lag;  // replay_lag: none also if it is idle and has replayed all
+  std::optional<Time> lag;  // replay_lag; also none if it is idle and has replayed everything
 
   bool operator==(const Attached_Standby&) const = default;
 };
 
 // The state of replication to and from the local server. What does not apply is none or empty.
 struct Replication {
-  Time asked_at{};              // when it was asked for, successfully or not
-  bool known = false;           // it could be read
-  std::string problem;          // why not
-  std::optional<Lsn> position;  // of the WAL written last; in recovery: replayed last
+  Time asked_at{};      // when it was queried, successfully or not
+  bool known = false;   // it could be read
+  std::string problem;  // why it could not be read
+  // the end of the WAL that was written; in recovery: of the WAL that was replayed
+  std::optional<Lsn> position;
   std::optional<int> timeline;
-  std::string server_started;              // when the server was, as it prints that
+  std::string server_started;              // when the server started, as the server prints it
   std::vector<Attached_Standby> standbys;  // by name
-  // When they were asked for: earlier than the rest while they are being asked for anew.
+  // When they were queried. This is earlier than asked_at while they are being queried anew.
   Time standbys_asked_at{};
   // The rest is set in recovery only. status, from and sender_lsn are shown to members of
   // pg_read_all_stats only.
@@ -97,39 +98,42 @@ struct Primary_Timeline {
   bool operator==(const Primary_Timeline&) const = default;
 };
 
-// The result of one look at the local database.
+// The result of one query of the local database.
 struct Facts {
-  Time asked_at{};         // when the look began
+  Time asked_at{};         // when the query began
   bool reachable = false;  // it answered; if not, only `problem` below means anything
-  // Of one that is not reachable: nothing listens there, or the server is starting or ending. To
-  // ask it again soon costs it nothing.
+  // If it is not reachable: nothing listens there, or the server is starting or stopping. Then it
+  // costs the server nothing to be queried again soon.
   bool gone = false;
-  bool in_recovery = false;    // pg_is_in_recovery()
-  bool superuser = false;      // primgr's role is one
-  std::uint64_t system = 0;    // the system identifier; 0: it could not be read
-  bool nodes_known = false;    // repmgr.nodes was read
-  std::vector<Node> nodes;     // its rows, by node_id
-  Time nodes_read_at{};        // when they were asked for; before asked_at if it is blocked now
+  bool in_recovery = false;  // pg_is_in_recovery()
+  bool superuser = false;    // primgr's role is one
+  std::uint64_t system = 0;  // the system identifier; 0: it could not be read
+  bool nodes_known = false;  // repmgr.nodes was read
+  std::vector<Node> nodes;   // its rows, by node_id
+  // when they were queried; before asked_at if the query is blocked now
+  Time nodes_read_at{};
   std::string blocked;         // why there is no newer list; empty: it is not blocked
-  bool nodes_pending = false;  // never read yet, but being asked for
+  bool nodes_pending = false;  // not read yet, but being queried
   std::string problem;         // why it was not reachable, or why repmgr.nodes could not be read
   Replication replication;
 
   bool operator==(const Facts&) const = default;
 };
 
-// A voter's promise to vote for no other node before `until`, on its own clock. With an empty name,
-// the voter votes for nobody until then: it has started, and does not know what it promised before.
+// A voter's promise, on its own clock, to vote for no other node before `until`. With an empty
+// name, the voter votes for no node until then: it has just started, and does not know what it
+// promised before.
 struct Grant {
   std::string to;
   Time until{};
-  std::string token = {};  // who shows it ends the promise, see hand_back(); empty: nobody can
-  Time kept_until{};  // what was promised to `to` under other tokens lasts until then all the same
+  // a node that shows it ends the promise, see hand_back(); empty: nobody can
+  std::string token = {};
+  Time kept_until{};  // promises to `to` under other tokens last until then, even if this one ends
 
   bool operator==(const Grant&) const = default;
 };
 
-// The node that a voter had promised its vote to before.
+// The node to which a voter had promised its vote before.
 struct Predecessor {
   std::string name;
   Time last_200{};           // when it answered 200 for the last time, at the latest
@@ -140,13 +144,14 @@ struct Predecessor {
 
 // A voter's last answer to a candidate.
 struct Vote {
-  Time sent_at{};            // when the question was sent; the promise was given later
-  std::string names;         // the node that the voter named; empty: none
-  std::string why;           // why it named none, or the last question failed
-  Time lease = Time::max();  // for how long it said that it promises; max(): it did not say
-  std::optional<Predecessor> before = {};  // as it told with this vote
-  Time bound_until{};    // it was last known to be bound to another until then, if ever
-  bool answers = false;  // the last question had an answer, whatever that was
+  Time sent_at{};     // when the question was sent; the promise was given later
+  std::string names;  // the node that the voter named; empty: none
+  std::string why;    // why it named none, or the last question failed
+  // how long the promise lasts, by the voter's reply; max(): it sent none
+  Time lease = Time::max();
+  std::optional<Predecessor> before = {};  // as sent with this vote
+  Time bound_until{};    // the latest known end of its promise to another node, if any
+  bool answers = false;  // the last question had an answer, of any kind
 
   bool operator==(const Vote&) const = default;
 };
@@ -174,7 +179,7 @@ struct Voter {
 // A decision, and how long it is valid.
 struct Decision {
   State state = State::down;
-  Time until = Time::max();  // then a Primary becomes Unknown, as too few votes are left
+  Time until = Time::max();  // after that a Primary becomes Unknown, as too few votes are left
   std::string reason;        // for people to read; the same text for the same cause
 
   bool operator==(const Decision&) const = default;

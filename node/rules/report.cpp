@@ -13,7 +13,7 @@ namespace primgr {
 
 namespace {
 
-// What to check of the voters of these lists that gave no valid reply, by what there is to check.
+// What to check on the voters of these lists that gave no valid reply, grouped by the advice.
 std::string describe_checks(const std::vector<std::vector<Voter>>& lists) {
   std::vector<std::pair<std::string_view, std::string>> checks;
   std::vector<std::string> seen;
@@ -111,7 +111,7 @@ std::string describe_lists(const std::vector<std::vector<Voter>>& lists) {
 
 namespace {
 
-// As an argument in a shell.
+// The text, quoted as an argument for a shell.
 std::string shell_word(const std::string& text) {
   const auto plain = [](unsigned char c) {
     return std::isalnum(c) || c == '_' || c == '-' || c == '.';
@@ -166,8 +166,7 @@ std::string describe_rejoin(const std::string& name, const std::vector<std::stri
 
 namespace {
 
-// What repmgr is to be told if repmgr.nodes names no primary, or another node, which is not
-// Primary.
+// The repmgr command to run if repmgr.nodes names no primary, or a node that is not Primary.
 std::string describe_register(const Report& report) {
   if (names_equal(report.primary, report.name)) return {};
   const std::string named =
@@ -196,7 +195,7 @@ std::string describe_drain(const Drain& drain) {
 
 std::vector<std::string> find_problems(const Report& report) {
   std::vector<std::string> problems;
-  // A witness is always Unknown, which is no problem.
+  // A witness is always Unknown, which is not a problem.
   const bool witness = report.self && report.self->type == "witness";
   switch (report.decision.state) {
     case State::primary:

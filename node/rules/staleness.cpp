@@ -17,8 +17,8 @@ std::optional<Interval> time_without_primary(std::vector<Interval> unbound, std:
   const std::size_t needed = voters - votes_needed(voters) + 1;
   std::sort(unbound.begin(), unbound.end(),
             [](const Interval& a, const Interval& b) { return a.to > b.to; });
-  // Of those whose time lasts until `to` at least, the `needed` that began first; the last of these
-  // on top.
+  // The `needed` intervals that began first, of those that last until `to` at least. The one of
+  // them that began last is on top.
   std::priority_queue<Time> from;
   for (const Interval& time : unbound) {
     from.push(time.from);
@@ -55,8 +55,8 @@ void Staleness::reported(Time asked_at, Lsn position, int timeline) {
   } else if (reported_.empty() || asked_at >= reported_.back().asked_at + min_interval_) {
     reported_.push_back({asked_at, position});
   }
-  // Nothing was received for long: halves the precision. Data that a report shows to be fresh look
-  // staler without it, never the other way round.
+  // Nothing was received for a long time: halves the precision. Without a report, data may look
+  // staler than they are, never fresher.
   if (reported_.size() > 1024) {
     for (std::size_t i = 1; i < reported_.size(); ++i) {
       reported_.erase(reported_.begin() + static_cast<long>(i));

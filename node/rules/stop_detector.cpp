@@ -10,7 +10,7 @@ using namespace std::chrono_literals;
 namespace {
 
 // How far another clock must get ahead to show that the machine was stopped. A small correction of
-// a clock (as by NTP) must not do.
+// a clock (as by NTP) must not count as a stop.
 constexpr Time min_missed = 250ms;
 
 }  // namespace

@@ -17,8 +17,8 @@ Sync_Report unknown(std::string why) {
   return {"", {}, std::move(why)};
 }
 
-// A server shows of application_name 63 bytes, of which each that is not printable ASCII is '?', or
-// from PostgreSQL 16 on "\xNN".
+// A server shows 63 bytes of application_name. It replaces each byte that is not printable ASCII by
+// '?', or from PostgreSQL 16 on by "\xNN".
 std::string application_name(std::string_view name, bool escaped) {
   constexpr std::size_t longest = 63;
   std::string shown;
@@ -56,7 +56,7 @@ Sync_Report find_standby(const Replication& replication, std::string_view name, 
   if (!is_sync_state(found->sync)) {
     return unknown("its standbys are not shown: GRANT pg_read_all_stats TO primgr's role");
   }
-  // One that catches up is not waited for yet, whatever it is to be.
+  // The primary does not wait yet for a standby that is catching up, whatever its configured role.
   if (found->state != "streaming") return unknown("to it this standby is in state " + found->state);
   return {found->sync, std::max(now - replication.standbys_asked_at, Time::zero()), ""};
 }

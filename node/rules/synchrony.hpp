@@ -1,5 +1,6 @@
-// Whether a standby is synchronous. Its own database does not know that, the primary's does: so the
-// standby's primgr asks the primary's, once a refresh_interval, while somebody wants to know.
+// Whether a standby is synchronous. Its own database does not know that, but the primary's database
+// does. So the standby's primgr asks the primary's primgr once a refresh_interval while clients
+// want to know.
 //
 // Thread-safe: functions without state. They throw std::bad_alloc only.
 
@@ -13,10 +14,10 @@
 
 namespace primgr {
 
-// What a primary tells of a standby.
+// A primary's report about a standby.
 struct Sync_Report {
   std::string sync;  // "sync", "quorum", "potential" or "async"; empty: not known
-  Time age{};        // of that, when it was told
+  Time age{};        // the age of `sync` when it was sent
   std::string why;   // why it is not known; empty only if it is
 
   bool operator==(const Sync_Report&) const = default;
@@ -25,8 +26,8 @@ struct Sync_Report {
 // Whether that is a value of pg_stat_replication.sync_state.
 bool is_sync_state(std::string_view word);
 
-// What pg_stat_replication of this node tells of the standby with that name, its application_name.
-// REQUIRES: this node is Primary.
+// The report about the standby whose application_name is that name, from this node's
+// pg_stat_replication. REQUIRES: this node is Primary.
 Sync_Report find_standby(const Replication& replication, std::string_view name, Time now);
 
 // What a standby knows of itself.
@@ -36,8 +37,8 @@ struct Synchrony {
   std::string why;  // why it is not known
 };
 
-// What follows at `now` from a report of `primary`, that was asked for at `asked_at`. It is not
-// used once the primary's look at its standbys is older than `max_age`.
+// The result at `now` of a report of `primary` that was requested at `asked_at`. A report is not
+// used if the primary queried its standbys more than `max_age` ago.
 Synchrony judge_synchrony(const Sync_Report& report, Time asked_at, Time now, Time max_age,
                           const std::string& primary);
 

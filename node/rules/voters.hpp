@@ -1,5 +1,5 @@
-// Voters by name, and what a node keeps of the lists of voters over a restart. The rule for lists
-// is in node/rules/lists.hpp. Thread-safe: functions without state. They throw std::bad_alloc only.
+// Voters by name, and the lists of voters that a node saves over a restart. The rule for lists is
+// in node/rules/lists.hpp. Thread-safe: functions without state. They throw std::bad_alloc only.
 
 #pragma once
 
@@ -14,8 +14,8 @@ namespace primgr {
 
 using Voter_List = std::vector<Node>;  // in the order of node_id
 
-// A voter that the operator has declared lost for good. It is remembered for people only, so that
-// it is reported if it lives.
+// A voter that the operator has declared lost for good. It is saved only to report to people when
+// it answers.
 struct Lost_Voter {
   Node node;
   std::string since;  // when, for people to read
@@ -23,16 +23,17 @@ struct Lost_Voter {
   bool operator==(const Lost_Voter&) const = default;
 };
 
-// That voters are lost for good.
+// The operator's statement that these voters are lost for good.
 struct Lost_Declaration {
   std::vector<std::string> names;
-  std::string since;  // when the operator said so, for people; empty: nothing was said
+  // when the operator declared this, for people to read; empty: there was no declaration
+  std::string since;
 
   bool operator==(const Lost_Declaration&) const = default;
 };
 
-// Where a voter was found last, for a node that does not read it in repmgr.nodes. No part of a
-// list: a voter is its node_id.
+// The last known address of a voter, for a node that does not find it in repmgr.nodes. It is not
+// part of a list: a list identifies a voter by its node_id.
 struct Voter_Address {
   std::string name, host, hostaddr = {};  // at most 63, 255 and 63 bytes; else it is left out
 
@@ -40,16 +41,17 @@ struct Voter_Address {
 };
 using Addresses = std::map<int, Voter_Address>;  // by node_id
 
-// What a node keeps over a restart.
+// What a node saves over a restart.
 struct Voter_Lists {
   std::vector<lists::Held> held;  // one for each scope
   Addresses addresses;
   std::vector<Lost_Voter> lost;
-  // The cluster whose Primary it votes for, the highest timeline on which it has voted for a
-  // Primary of that, and for which one.
+  // The cluster whose Primary it votes for; the highest timeline on which it has voted for a
+  // Primary of that cluster; and that Primary.
   Primary_Timeline voted = {};
-  // Why it is not known what was held before this process started, though something was, and what
-  // to do; empty: it is known. Until a Primary tells, the node does not vote.
+  // Why the lists that were saved before this process started cannot be used, and what to do about
+  // it. Empty: they are known, or there were none. Until a Primary sends its lists, the node does
+  // not vote.
   std::string unreadable;
 
   bool operator==(const Voter_Lists&) const = default;
@@ -58,10 +60,10 @@ struct Voter_Lists {
 // Their node_ids.
 lists::Members members_of(const Voter_List& voters);
 
-// Some hexadecimal digits that are equal for the same members, and for others as good as never.
+// A hash of the list, as 8 hexadecimal digits; collisions are negligible.
 std::string digest(const lists::Members& members);
 
-// All voters of the first list, and those that only others have, each once.
+// All voters of the first list, and then the voters that only the other lists have, each once.
 Voter_List all_of(const std::vector<Voter_List>& lists);
 
 // "n1, n2, n3".

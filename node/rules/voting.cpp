@@ -96,7 +96,7 @@ bool names_another(const std::vector<Node>& voters, const Tally& tally) {
     if (vote_expiry(found->second, tally.lease) <= tally.now) continue;
     if (!found->second.names.empty()) names.push_back(found->second.names);
   }
-  // If more than half of them are equal, each of the others cancels one out, and these are left.
+  // If more than half of the names are equal, they are left over when each other name cancels one.
   std::string_view most;
   std::size_t left = 0;
   for (const std::string_view name : names) {
@@ -162,7 +162,7 @@ std::string describe_votes(std::size_t of, std::size_t counted, const std::vecto
 
 namespace {
 
-// Why a node is not known by its name.
+// Why no node is found by that name.
 std::string describe_unlisted(const std::vector<Node>& nodes, const std::string& name) {
   std::string names;
   for (const Node& node : nodes) {
@@ -193,7 +193,7 @@ Decision decide(const Facts& facts, const std::string& self_name, const Votes& v
     return {State::unknown, Time::max(), "a witness is never primary"};
   }
 
-  // Valid until so many votes have expired that the rest of a list is no majority.
+  // Valid until so many votes have expired that the rest is no majority of one of the lists.
   Decision decision{State::primary, Time::max(), "a majority votes for it"};
   for (const Voter_List& list : lists) {
     std::vector<Time> expiries = count_votes(list, {*self, votes, lease, now});
