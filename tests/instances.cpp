@@ -171,7 +171,7 @@ TEST_CASE("lab: commands act on the one of several daemons whose configuration t
   done("b", "--undrain");
   CHECK(host.node_of(6999)["drain"].is_null());
   done("b", "--forget-timeline");
-  done("b", "--lost");
+  done("b", "--found");
   CHECK(host.node_of(5999)["lost"]["declared"].is_null());
   CHECK_FALSE(host.node_of(6999)["lost"]["declared"].is_null());
 
@@ -194,7 +194,7 @@ TEST_CASE("lab: commands act on the one of several daemons whose configuration t
   CHECK(ran.output.find("but none answers at 127.0.0.1:6999") != std::string::npos);
   ran =
       shell(host.enter() + "setpriv --reuid 65533 --regid 65533 --clear-groups " +
-            host.state.path("primgr") + " --config " + host.state.path("a.conf") + " --lost 2>&1");
+            host.state.path("primgr") + " --config " + host.state.path("a.conf") + " --found 2>&1");
   CHECK_MESSAGE(ran.status == 69, ran.output);
   CHECK(ran.output.find("as root, or as the daemon's user") != std::string::npos);
   CHECK(host.node_of(5999)["drain"].is_null());
